@@ -1,0 +1,87 @@
+//! What a sweep can do, and what came of it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bytes::Bytes;
+
+/// One step of a plan. Carried out by the host, never by the core.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Action {
+    /// Drop output-cache entries, by the numbers the inventory gave them.
+    Evict {
+        /// Entry numbers of the inventory.
+        entries: Vec<u32>,
+    },
+    /// One run of the cycle collector.
+    Collect,
+    /// Wait for the devices that are in use, so that later numbers are settled.
+    Synchronize,
+    /// Take one managed model off its device.
+    Unload {
+        /// Model number of the inventory.
+        model: u32,
+        /// For people: the model's class name.
+        name: String,
+    },
+    /// Return the free blocks of torch's device allocators.
+    EmptyDeviceCache,
+    /// Return the free blocks of torch's page-locked host allocator.
+    EmptyHostCache,
+    /// Drop the clean page cache of model files that nobody has mapped any more.
+    DropFileCache {
+        /// Absolute paths.
+        files: Vec<String>,
+    },
+    /// Return the C heap's free pages.
+    TrimHeap,
+    /// `system_wide` only. Linux: `sync`, then drop the machine's page cache.
+    DropSystemCaches,
+    /// `system_wide` only. Windows: page out our own working set.
+    EmptyWorkingSet,
+}
+
+/// What came of one action. A failed step is data, never an exception.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Outcome {
+    /// The call succeeded. That is all it says: the measurement decides what was freed.
+    Done {
+        /// What the call itself says it released, where it says anything.
+        #[serde(default)]
+        claimed: Option<Bytes>,
+        /// What was done, for people.
+        #[serde(default)]
+        detail: Option<String>,
+    },
+    /// There was nothing to do.
+    NothingToDo {
+        /// Why.
+        reason: String,
+    },
+    /// Not carried out: dry run, goal met, or not needed.
+    Skipped {
+        /// Why.
+        reason: String,
+    },
+    /// This machine, library or version cannot do it.
+    Unsupported {
+        /// Why, and what would help.
+        reason: String,
+    },
+    /// It was tried and failed; everything is as it was before the step.
+    Failed {
+        /// The error.
+        error: String,
+    },
+    /// The user cancelled. The step was not begun and none follows.
+    Cancelled,
+}
+
+impl Outcome {
+    /// A success that claims nothing.
+    #[must_use]
+    pub const fn done() -> Self {
+        Self::Done { claimed: None, detail: None }
+    }
+}

@@ -35,10 +35,9 @@ pub enum Action {
     },
     /// Return the C heap's free pages.
     TrimHeap,
-    /// `system_wide` only. Linux: `sync`, then drop the machine's page cache.
-    DropSystemCaches,
-    /// `system_wide` only. Windows: page out our own working set.
-    EmptyWorkingSet,
+    /// `system_wide` only. Linux: `sync`, then drop the machine's page cache. Windows: page out our
+    /// own working set. Never counted as freed.
+    SystemWide,
 }
 
 /// What came of one action. A failed step is data, never an exception.

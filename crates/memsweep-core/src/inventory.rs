@@ -1,0 +1,147 @@
+//! What could be released, as the host describes it. Facts only, no decision.
+//!
+//! Everything is referred to by its index: entry 3 is `execution.entries[3]`, model 0 is
+//! `models[0]`, storage 7 is `storages[7]`. An index out of range is ignored, never an error: a
+//! fact that points nowhere protects nothing and releases nothing.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bytes::Bytes;
+
+/// Everything the host found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Inventory {
+    /// Memory blocks behind tensors and arrays, each once however many objects share it.
+    pub storages: Vec<StorageFact>,
+    /// Models that the program's model management has loaded.
+    pub models: Vec<ModelFact>,
+    /// What the protected objects reach.
+    pub connected: Connected,
+    /// The executor we run in.
+    pub executor: Executor,
+    /// Model files that were mapped into the process before the sweep.
+    pub mapped_files: Vec<String>,
+    /// Names of outputs of nodes, for people: node id to `title (class)`.
+    pub notes: Vec<String>,
+}
+
+/// One block of memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StorageFact {
+    /// Its size.
+    pub bytes: Bytes,
+    /// Where it lies: `cpu`, `cuda:0`.
+    pub device: String,
+}
+
+/// One managed model.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelFact {
+    /// Class name of the model.
+    pub name: String,
+    /// The device it is loaded on.
+    pub device: String,
+    /// Bytes it takes on that device, as its manager says.
+    pub bytes: Option<Bytes>,
+}
+
+/// What the node's inputs reach: never touched.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Connected {
+    /// Storages reached.
+    pub storages: Vec<u32>,
+    /// Models reached.
+    pub models: Vec<u32>,
+}
+
+/// The executor we run in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Executor {
+    /// No workflow executor: a plain program.
+    #[default]
+    Absent,
+    /// There is one, but it is not the one we know. Nothing is evicted.
+    Unidentified {
+        /// What did not match.
+        reason: String,
+    },
+    /// Identified, and described.
+    Identified(Execution),
+}
+
+/// One prompt under way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Execution {
+    /// The node that runs this sweep. It holds its own inputs.
+    pub running: String,
+    /// Nodes of the prompt, expanded ones included.
+    pub nodes: Vec<NodeFact>,
+    /// Entries of the output cache, of this prompt and of others.
+    pub entries: Vec<EntryFact>,
+    /// The cache drops outputs by itself and has no entries to evict.
+    pub keeps_nothing: bool,
+}
+
+/// One node of the prompt.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NodeFact {
+    /// Its id.
+    pub id: String,
+    /// Its class key.
+    pub class: String,
+    /// It has still to run, or to finish.
+    pub pending: bool,
+    /// It is an output node: saves, shows, or sweeps.
+    pub output: bool,
+    /// Its inputs could not be read: everything in this prompt may be needed by it.
+    pub opaque: bool,
+    /// The node whose expansion made it.
+    pub parent: Option<String>,
+    /// Its connected inputs, lazy ones included.
+    pub links: Vec<Link>,
+    /// Its cached output. Two nodes may share one entry.
+    pub entry: Option<u32>,
+}
+
+/// A connected input.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// The node it comes from.
+    pub source: String,
+    /// Which of its outputs.
+    pub slot: u32,
+}
+
+/// One entry of the output cache. Kept or evicted whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EntryFact {
+    /// For people: `4 CheckpointLoaderSimple`, or `an earlier workflow`.
+    pub name: String,
+    /// Its outputs; `None` when they are not of a shape we know.
+    pub slots: Option<Vec<SlotFact>>,
+    /// It carries what the page shows: an output node's entry.
+    pub has_ui: bool,
+    /// Pending nodes for which the executor itself keeps it.
+    pub held_for: Vec<String>,
+}
+
+/// One output of an entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SlotFact {
+    /// Storages it reaches.
+    pub storages: Vec<u32>,
+    /// Managed models it reaches.
+    pub models: Vec<u32>,
+    /// It is a number, a string or the like: dropping it gains nothing.
+    pub plain: bool,
+}

@@ -1,0 +1,123 @@
+//! Which output-cache entries go.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::action::Action;
+use crate::bytes::Bytes;
+use crate::inventory::{EntryFact, Execution, Inventory};
+use crate::live::LiveSet;
+use crate::plan::{Kept, Step};
+use crate::reason::{Keep, Release};
+
+/// The evict step, if any entry can go; the others are noted as kept.
+pub(super) fn decide(
+    inventory: &Inventory,
+    execution: &Execution,
+    live: &LiveSet,
+    kept: &mut Vec<Kept>,
+) -> Option<Step> {
+    let rules = Rules::new(execution, live);
+    let mut staying: BTreeMap<u32, Keep> = BTreeMap::new();
+    for (number, entry) in (0u32..).zip(&execution.entries) {
+        if let Some(because) = rules.keep(number, entry) {
+            staying.insert(number, because);
+        }
+    }
+
+    // Memory that stays whatever we drop: dropping an entry that holds nothing else is all cost.
+    let mut held: BTreeSet<u32> = inventory.connected.storages.iter().copied().collect();
+    held.extend(&live.storages);
+    for number in staying.keys() {
+        held.extend(storages(&execution.entries[*number as usize]));
+    }
+    for (number, entry) in (0u32..).zip(&execution.entries) {
+        if !staying.contains_key(&number) && gains_nothing(entry, &held) {
+            staying.insert(number, Keep::NothingToGain);
+        }
+    }
+
+    let (mut going, mut names, mut dropped) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for (number, entry) in (0u32..).zip(&execution.entries) {
+        if let Some(because) = staying.remove(&number) {
+            let bytes = Some(size(inventory, &storages(entry).collect()));
+            kept.push(Kept { what: entry.name.clone(), bytes, because });
+        } else {
+            going.push(number);
+            names.push(entry.name.clone());
+            dropped.extend(storages(entry).filter(|storage| !held.contains(storage)));
+        }
+    }
+    if going.is_empty() {
+        return None;
+    }
+    Some(Step {
+        what: format!("cached outputs of {} nodes", going.len()),
+        action: Action::Evict { entries: going },
+        because: Release::NoReaderLeft { entries: names },
+        estimated: Some(size(inventory, &dropped)),
+    })
+}
+
+struct Rules<'a> {
+    live: &'a LiveSet,
+    of_output_nodes: BTreeSet<u32>,
+    feeding: BTreeMap<u32, &'a str>,
+    of_this_prompt: BTreeSet<u32>,
+}
+
+impl<'a> Rules<'a> {
+    fn new(execution: &'a Execution, live: &'a LiveSet) -> Self {
+        let entry_of: BTreeMap<&str, u32> = execution
+            .nodes
+            .iter()
+            .filter_map(|node| Some((node.id.as_str(), node.entry?)))
+            .collect();
+        let outputs = || execution.nodes.iter().filter(|node| node.output);
+        let feeding = outputs()
+            .flat_map(|node| node.links.iter().map(move |link| (link, node.id.as_str())))
+            .filter_map(|(link, id)| Some((*entry_of.get(link.source.as_str())?, id)))
+            .collect();
+        Self {
+            live,
+            of_output_nodes: outputs().filter_map(|node| node.entry).collect(),
+            feeding,
+            of_this_prompt: entry_of.into_values().collect(),
+        }
+    }
+
+    fn keep(&self, number: u32, entry: &EntryFact) -> Option<Keep> {
+        if let Some(node) = self.live.entries.get(&number) {
+            return Some(Keep::NeededBy { node: node.clone() });
+        }
+        if let (Some(node), true) = (&self.live.unreadable, self.of_this_prompt.contains(&number)) {
+            return Some(Keep::UnreadableNode { node: node.clone() });
+        }
+        if entry.has_ui || self.of_output_nodes.contains(&number) {
+            return Some(Keep::OutputNode);
+        }
+        if let Some(node) = self.feeding.get(&number) {
+            return Some(Keep::FeedsOutputNode { node: (*node).to_owned() });
+        }
+        entry.slots.is_none().then_some(Keep::Unreadable)
+    }
+}
+
+fn storages(entry: &EntryFact) -> impl Iterator<Item = u32> + '_ {
+    entry.slots.iter().flatten().flat_map(|slot| slot.storages.iter().copied())
+}
+
+/// True when every output is a plain value, or holds only memory that stays anyway. An output of
+/// a kind we cannot see into (no storages, not plain) may hold anything, so it may gain.
+fn gains_nothing(entry: &EntryFact, held: &BTreeSet<u32>) -> bool {
+    entry.slots.iter().flatten().all(|slot| {
+        slot.plain || (!slot.storages.is_empty() && slot.storages.iter().all(|s| held.contains(s)))
+    })
+}
+
+fn size(inventory: &Inventory, storages: &BTreeSet<u32>) -> Bytes {
+    storages
+        .iter()
+        .filter_map(|number| inventory.storages.get(*number as usize))
+        .map(|fact| fact.bytes)
+        .sum()
+}

@@ -1,0 +1,206 @@
+//! From facts and policy to an ordered list of steps, each with its reason, and a list of what
+//! stays, each with its reason. Total and deterministic.
+
+mod entries;
+mod models;
+
+use serde::{Deserialize, Serialize};
+
+use crate::action::Action;
+use crate::bytes::Bytes;
+use crate::inventory::{Executor, Inventory};
+use crate::level::Level;
+use crate::live::live_set;
+use crate::policy::Policy;
+use crate::reason::{Keep, Release};
+
+/// What a sweep will do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The policy it follows.
+    pub policy: Policy,
+    /// Steps in order.
+    pub steps: Vec<Step>,
+    /// What stays.
+    pub kept: Vec<Kept>,
+    /// What people should know: a level that is not built, an executor we do not know.
+    pub notes: Vec<String>,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// What to do.
+    pub action: Action,
+    /// For people: what it concerns.
+    pub what: String,
+    /// Why.
+    pub because: Release,
+    /// Bytes it should give back, by counting storages; `None` when nobody can tell beforehand.
+    pub estimated: Option<Bytes>,
+}
+
+/// Something that stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// For people: what it is.
+    pub what: String,
+    /// Its size where known.
+    pub bytes: Option<Bytes>,
+    /// Why.
+    pub because: Keep,
+}
+
+/// Decides. `inventory` may be empty for levels that need no facts.
+#[must_use]
+pub fn plan(inventory: &Inventory, policy: &Policy) -> Plan {
+    let mut draft = Draft::new(policy);
+    let level = policy.level;
+    let (evict, unload) = draft.decide(inventory);
+
+    if policy.goal.is_some() {
+        // With a goal, climb the ladder one level at a time, so that the sweep can stop early.
+        draft.push_trim(Level::Trim);
+        if level >= Level::Collect {
+            draft.push_collect(Level::Collect);
+            draft.push_trim(Level::Collect);
+        }
+        if !unload.is_empty() {
+            draft.steps.extend(unload);
+            draft.push_after_release();
+            draft.push_trim(Level::Unload);
+        }
+        if !evict.is_empty() {
+            draft.steps.extend(evict);
+            draft.push_after_release();
+            draft.push_file_cache(inventory);
+            draft.push_trim(Level::Evict);
+        }
+    } else {
+        // References first, so that the collector and the caches find something to return;
+        // the heap last, when everything above has been freed into it.
+        let unloads = !unload.is_empty();
+        draft.steps.extend(evict);
+        if level >= Level::Collect {
+            draft.push_collect(Level::Collect);
+        }
+        draft.push_synchronize();
+        draft.steps.extend(unload);
+        if unloads {
+            draft.push_after_release();
+        }
+        draft.push_caches(Level::Trim);
+        if level >= Level::Evict {
+            draft.push_file_cache(inventory);
+        }
+        draft.push_heap(Level::Trim);
+    }
+    draft.push_system_wide();
+    draft.finish()
+}
+
+struct Draft {
+    policy: Policy,
+    steps: Vec<Step>,
+    kept: Vec<Kept>,
+    notes: Vec<String>,
+}
+
+impl Draft {
+    fn new(policy: &Policy) -> Self {
+        let mut notes = Vec::new();
+        if policy.requested != policy.level {
+            notes.push(format!(
+                "level {} is not part of this version: the sweep went as far as {}",
+                policy.requested, policy.level
+            ));
+        }
+        Self { policy: policy.clone(), steps: Vec::new(), kept: Vec::new(), notes }
+    }
+
+    /// The evict steps and the unload steps, with what stays noted on the way.
+    fn decide(&mut self, inventory: &Inventory) -> (Vec<Step>, Vec<Step>) {
+        self.notes.extend(inventory.notes.iter().cloned());
+        if self.policy.level < Level::Unload {
+            return (Vec::new(), Vec::new());
+        }
+        let live = match &inventory.executor {
+            Executor::Identified(execution) => live_set(execution),
+            _ => crate::live::LiveSet::default(),
+        };
+        let unload = models::decide(inventory, &live, &mut self.kept);
+        if self.policy.level < Level::Evict {
+            return (Vec::new(), unload);
+        }
+        let evict = match &inventory.executor {
+            Executor::Absent => Vec::new(),
+            Executor::Unidentified { reason } => {
+                self.notes.push(format!(
+                    "no cached output was dropped, because the executor was not recognised: {reason}"
+                ));
+                Vec::new()
+            }
+            Executor::Identified(execution) if execution.keeps_nothing => {
+                self.notes.push("this ComfyUI keeps no output cache: nothing to drop".to_owned());
+                Vec::new()
+            }
+            Executor::Identified(execution) => {
+                entries::decide(inventory, execution, &live, &mut self.kept).into_iter().collect()
+            }
+        };
+        (evict, unload)
+    }
+
+    fn push(&mut self, action: Action, what: &str, because: Release) {
+        self.steps.push(Step { action, what: what.to_owned(), because, estimated: None });
+    }
+
+    fn push_collect(&mut self, level: Level) {
+        self.push(Action::Collect, "reference cycles", Release::PartOfLevel { level });
+    }
+
+    fn push_after_release(&mut self) {
+        self.push(Action::Collect, "reference cycles", Release::AfterRelease);
+    }
+
+    fn push_synchronize(&mut self) {
+        let because = Release::PartOfLevel { level: Level::Trim };
+        self.push(Action::Synchronize, "devices in use", because);
+    }
+
+    fn push_caches(&mut self, level: Level) {
+        self.push(Action::EmptyDeviceCache, "device cache", Release::PartOfLevel { level });
+        self.push(Action::EmptyHostCache, "page-locked cache", Release::PartOfLevel { level });
+    }
+
+    fn push_heap(&mut self, level: Level) {
+        self.push(Action::TrimHeap, "C heap", Release::PartOfLevel { level });
+    }
+
+    fn push_trim(&mut self, level: Level) {
+        self.push_synchronize();
+        self.push_caches(level);
+        self.push_heap(level);
+    }
+
+    fn push_file_cache(&mut self, inventory: &Inventory) {
+        if !inventory.mapped_files.is_empty() {
+            let files = inventory.mapped_files.clone();
+            self.push(
+                Action::DropFileCache { files },
+                "page cache of model files",
+                Release::MaybeUnmapped,
+            );
+        }
+    }
+
+    fn push_system_wide(&mut self) {
+        if self.policy.system_wide {
+            self.push(Action::SystemWide, "memory outside this process", Release::SystemWide);
+        }
+    }
+
+    fn finish(self) -> Plan {
+        Plan { policy: self.policy, steps: self.steps, kept: self.kept, notes: self.notes }
+    }
+}

@@ -1,0 +1,97 @@
+//! Raw settings become a validated policy once; nothing later sees raw input.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bytes::Bytes;
+use crate::level::{Level, UnknownLevel};
+use crate::reading::Reading;
+
+/// Settings as a node or a caller gives them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Level name; absent means `collect`.
+    pub level: Option<String>,
+    /// Stop as soon as this holds.
+    pub goal: Option<Goal>,
+    /// Also do what touches other programs or only moves pages out.
+    pub system_wide: bool,
+    /// Plan and report, release nothing.
+    pub dry_run: bool,
+}
+
+/// When a sweep has done enough. A value that cannot be read never counts as reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Goal {
+    /// RAM we may still take (machine and cgroup) is at least this many bytes.
+    RamAvailable(Bytes),
+    /// Anonymous memory of this process is at most this many bytes.
+    ProcessAnonymous(Bytes),
+    /// The driver counts at least this much free memory on the device.
+    DeviceFree {
+        /// Device id as in the reading.
+        device: String,
+        /// Wanted free bytes.
+        bytes: Bytes,
+    },
+}
+
+impl Goal {
+    /// Whether the goal holds; `None` when the number behind it is unknown.
+    #[must_use]
+    pub fn is_met(&self, reading: &Reading) -> Option<bool> {
+        match self {
+            Self::RamAvailable(wanted) => Some(reading.ram_available()? >= *wanted),
+            Self::ProcessAnonymous(limit) => Some(reading.process.anonymous? <= *limit),
+            Self::DeviceFree { device, bytes } => Some(reading.device(device)?.free()? >= *bytes),
+        }
+    }
+}
+
+/// Validated settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// What was asked for.
+    pub requested: Level,
+    /// What will be done: never deeper than [`Level::DEEPEST_BUILT`].
+    pub level: Level,
+    /// When to stop early.
+    pub goal: Option<Goal>,
+    /// Steps outside the process are allowed.
+    pub system_wide: bool,
+    /// Nothing is released.
+    pub dry_run: bool,
+}
+
+/// Settings that cannot be meant.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// The level does not exist.
+    #[error(transparent)]
+    Level(#[from] UnknownLevel),
+    /// A goal without a device can never be reached.
+    #[error("goal `device_free` needs the device's id, such as `cuda:0`")]
+    GoalWithoutDevice,
+}
+
+impl TryFrom<Settings> for Policy {
+    type Error = PolicyError;
+
+    fn try_from(settings: Settings) -> Result<Self, PolicyError> {
+        let requested = match &settings.level {
+            Some(name) => name.parse()?,
+            None => Level::Collect,
+        };
+        if matches!(&settings.goal, Some(Goal::DeviceFree { device, .. }) if device.is_empty()) {
+            return Err(PolicyError::GoalWithoutDevice);
+        }
+        Ok(Self {
+            requested,
+            level: requested.min(Level::DEEPEST_BUILT),
+            goal: settings.goal,
+            system_wide: settings.system_wide,
+            dry_run: settings.dry_run,
+        })
+    }
+}

@@ -1,0 +1,91 @@
+//! Why something is released, and why something is kept.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::level::Level;
+
+/// Why a step is in the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Release {
+    /// The level includes this step.
+    PartOfLevel {
+        /// The level that brings it in.
+        level: Level,
+    },
+    /// No node still to run reads these outputs.
+    NoReaderLeft {
+        /// Names of the entries.
+        entries: Vec<String>,
+    },
+    /// Neither connected nor needed by a node still to run.
+    NotNeeded,
+    /// Something was released that may sit in reference cycles.
+    AfterRelease,
+    /// Mapped before the sweep; dropped only if nothing maps it any more.
+    MaybeUnmapped,
+    /// The `system_wide` switch is on.
+    SystemWide,
+}
+
+/// Why something stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Keep {
+    /// Reached from what is connected to the node.
+    Connected,
+    /// A node still to run needs it.
+    NeededBy {
+        /// That node.
+        node: String,
+    },
+    /// Dropping an output node's entry would make it save or show again.
+    OutputNode,
+    /// It feeds an output node: without it an identical queue would recompute everything.
+    FeedsOutputNode {
+        /// That node.
+        node: String,
+    },
+    /// Its memory is held by something else that stays, so dropping it frees nothing.
+    NothingToGain,
+    /// Its content has a shape we do not know.
+    Unreadable,
+    /// A node still to run could not be read.
+    UnreadableNode {
+        /// That node.
+        node: String,
+    },
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PartOfLevel { level } => write!(f, "part of level {level}"),
+            Self::NoReaderLeft { entries } => {
+                write!(f, "no node still to run reads {}", entries.join(", "))
+            }
+            Self::NotNeeded => f.write_str("not connected, and no node still to run needs it"),
+            Self::AfterRelease => f.write_str("what was released may sit in reference cycles"),
+            Self::MaybeUnmapped => f.write_str("mapped before the sweep, perhaps not any more"),
+            Self::SystemWide => f.write_str("the system_wide switch is on"),
+        }
+    }
+}
+
+impl fmt::Display for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connected => f.write_str("connected to this node"),
+            Self::NeededBy { node } => write!(f, "node {node} still needs it"),
+            Self::OutputNode => f.write_str("an output node would run again without it"),
+            Self::FeedsOutputNode { node } => write!(f, "feeds output node {node} directly"),
+            Self::NothingToGain => f.write_str("dropping it would free nothing"),
+            Self::Unreadable => f.write_str("its content has a shape we do not know"),
+            Self::UnreadableNode { node } => {
+                write!(f, "node {node} is still to run and could not be read")
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Reports as text. Draws what it is given; computes nothing.
+
+use std::fmt::Write as _;
+
+use crate::action::Outcome;
+use crate::balance::balance;
+use crate::bytes::{Bytes, Change};
+use crate::reading::Reading;
+use crate::report::{Report, Row, Verdict};
+
+/// One line for a log.
+#[must_use]
+pub fn summary(report: &Report) -> String {
+    let mut parts = vec![process_part(report)];
+    for device in &report.freed.devices {
+        if let Some(change) = device.used.or(device.torch_reserved) {
+            parts.push(format!("{} {}", device.id, given_back(change)));
+        }
+    }
+    let failed = report.rows.iter().filter(|row| row.verdict == Verdict::Failed).count();
+    if failed > 0 {
+        parts.push(format!("{failed} steps failed"));
+    }
+    if report.cancelled {
+        parts.push("cancelled".to_owned());
+    }
+    if let Some(seconds) = seconds(report) {
+        parts.push(format!("{seconds:.2} s"));
+    }
+    let dry = if report.dry_run { " (dry run)" } else { "" };
+    format!("MemSweep {}{dry}: {}", report.level, parts.join("; "))
+}
+
+/// The whole report for people.
+#[must_use]
+pub fn text(report: &Report) -> String {
+    let mut out = summary(report);
+    out.push('\n');
+    for row in &report.rows {
+        let _ = writeln!(out, "- {}: {}", row.what, row_text(row));
+    }
+    let shown = report.kept.iter().filter(|kept| kept.bytes != Some(Bytes::ZERO));
+    for (index, kept) in shown.enumerate() {
+        if index == 0 {
+            out.push_str("kept:\n");
+        }
+        let _ = writeln!(out, "- {} ({}): {}", kept.what, known(kept.bytes), kept.reason);
+    }
+    for note in &report.notes {
+        let _ = writeln!(out, "note: {note}");
+    }
+    out
+}
+
+/// A reading as balance sheets.
+#[must_use]
+pub fn reading_text(reading: &Reading) -> String {
+    let mut out = String::new();
+    for sheet in balance(reading) {
+        let _ = writeln!(out, "{}: {}", sheet.title, known(sheet.total));
+        for part in &sheet.parts {
+            let _ = writeln!(out, "  {}: {}", part.name, known(part.bytes));
+        }
+    }
+    let within = [
+        ("page-locked, of that", reading.process.page_locked),
+        ("free in the C heap, of that at most", reading.process.heap_slack),
+        ("in swap", reading.process.swapped),
+        ("RAM still to be had", reading.ram_available()),
+        ("RAM of the machine", reading.machine.total),
+        ("container limit", reading.machine.cgroup_limit),
+    ];
+    for (name, bytes) in within {
+        if bytes.is_some() {
+            let _ = writeln!(out, "{name}: {}", known(bytes));
+        }
+    }
+    out
+}
+
+fn process_part(report: &Report) -> String {
+    let before = report.before.process.resident;
+    let after = report.after.process.resident;
+    match (before, after, report.freed.process_resident) {
+        (Some(before), Some(after), Some(change)) => {
+            format!("process {before} -> {after} ({})", given_back(change))
+        }
+        _ => "process memory unknown".to_owned(),
+    }
+}
+
+fn given_back(change: Change) -> String {
+    if change.0 >= 0 {
+        format!("{change} given back")
+    } else {
+        format!("grew by {}", Bytes(change.0.unsigned_abs()))
+    }
+}
+
+fn seconds(report: &Report) -> Option<f64> {
+    Some((report.after.seconds? - report.before.seconds?).max(0.0))
+}
+
+fn row_text(row: &Row) -> String {
+    match &row.outcome {
+        Outcome::Done { claimed, detail } => {
+            let mut text = match row.verdict {
+                Verdict::OutsideProcess => String::from("done"),
+                Verdict::Unmeasured => String::from("done, not measured"),
+                _ => measured(row),
+            };
+            if let Some(estimated) = row.estimated.filter(|bytes| bytes.0 > 0) {
+                let _ = write!(text, ", at most {estimated} expected");
+            }
+            if let Some(claimed) = claimed {
+                let _ = write!(text, ", {claimed} claimed");
+            }
+            if row.verdict == Verdict::ClaimNotSeen {
+                text.push_str(", not seen");
+            }
+            if let Some(detail) = detail {
+                let _ = write!(text, " ({detail})");
+            }
+            text
+        }
+        Outcome::NothingToDo { reason } => format!("nothing to do: {reason}"),
+        Outcome::Skipped { reason } => match row.estimated.filter(|bytes| bytes.0 > 0) {
+            Some(estimated) => format!("not done: {reason}, at most {estimated} expected"),
+            None => format!("not done: {reason}"),
+        },
+        Outcome::Unsupported { reason } => format!("not possible here: {reason}"),
+        Outcome::Failed { error } => format!("failed: {error}"),
+        Outcome::Cancelled => "cancelled before it began".to_owned(),
+    }
+}
+
+fn measured(row: &Row) -> String {
+    let mut parts = Vec::new();
+    if let Some(change) = row.measured.process_resident {
+        parts.push(format!("{change} of RAM"));
+    }
+    for device in &row.measured.devices {
+        if let Some(change) = device.used.or(device.torch_reserved) {
+            parts.push(format!("{change} of {}", device.id));
+        }
+    }
+    format!("gave back {}", parts.join(", "))
+}
+
+fn known(bytes: Option<Bytes>) -> String {
+    bytes.map_or_else(|| "unknown".to_owned(), |bytes| bytes.to_string())
+}

@@ -1,0 +1,253 @@
+//! What came of a sweep: estimated, claimed and measured bytes, kept apart.
+
+use serde::{Deserialize, Serialize};
+
+use crate::action::{Action, Outcome};
+use crate::bytes::{Bytes, Change};
+use crate::level::Level;
+use crate::plan::{Kept, Plan, Step};
+use crate::policy::Goal;
+use crate::reading::{Reading, SCHEMA};
+use crate::reason::{Keep, Release};
+
+/// Differences below this are noise of the measurement itself: a reading allocates a little, and
+/// other threads run on.
+const NOISE_BYTES: i64 = 64 * 1024;
+
+/// The whole story of one sweep.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Version of this shape.
+    pub schema: u32,
+    /// The level carried out.
+    pub level: Level,
+    /// The level asked for.
+    pub requested_level: Level,
+    /// Nothing was released on purpose.
+    pub dry_run: bool,
+    /// The goal, if one was set.
+    pub goal: Option<Goal>,
+    /// Whether it holds now; `None` without a goal or when its number is unknown.
+    pub goal_met: Option<bool>,
+    /// The user cancelled during the sweep.
+    pub cancelled: bool,
+    /// The reading before.
+    pub before: Reading,
+    /// The reading after.
+    pub after: Reading,
+    /// Measured difference of the two readings.
+    pub freed: Freed,
+    /// One row per step of the plan.
+    pub rows: Vec<Row>,
+    /// What stayed, and why.
+    pub kept: Vec<KeptRow>,
+    /// What people should know.
+    pub notes: Vec<String>,
+}
+
+/// Measured differences; positive means given back. `None` when either side is unknown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Freed {
+    /// Fall of the process's anonymous memory: what the program really gave back.
+    pub process_anonymous: Option<Change>,
+    /// Fall of its resident memory. Includes file pages, which the kernel could take anyway.
+    pub process_resident: Option<Change>,
+    /// Per device.
+    pub devices: Vec<DeviceFreed>,
+}
+
+/// Measured differences on one device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceFreed {
+    /// Device id.
+    pub id: String,
+    /// Fall of the driver's "used", other programs included.
+    pub used: Option<Change>,
+    /// Fall of the bytes in live tensors.
+    pub torch_allocated: Option<Change>,
+    /// Fall of the bytes torch's allocator holds.
+    pub torch_reserved: Option<Change>,
+}
+
+/// One step and what came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// What was to be done.
+    pub action: Action,
+    /// For people: what it concerns.
+    pub what: String,
+    /// Why, for people.
+    pub reason: String,
+    /// Why, for programs.
+    pub because: Release,
+    /// What the plan expected, by counting storages. Memory shared with objects we cannot see
+    /// stays, so this is an upper bound.
+    pub estimated: Option<Bytes>,
+    /// What came of it; a success holds what the call itself claims.
+    pub outcome: Outcome,
+    /// What the readings around this step say. Memory freed here may reach the system only at a
+    /// later step (heap, device cache), so look at the whole report too.
+    pub measured: Freed,
+    /// The outcome held against the measurement.
+    pub verdict: Verdict,
+    /// Time from reading to reading.
+    pub seconds: Option<f64>,
+}
+
+/// The outcome of a step held against the measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Memory was seen to fall.
+    Confirmed,
+    /// The step succeeded and claimed nothing; no fall was seen.
+    NothingSeen,
+    /// The step claimed bytes that the measurement does not show.
+    ClaimNotSeen,
+    /// The readings lack the numbers to judge.
+    Unmeasured,
+    /// It concerns memory outside this process; the claim stands alone.
+    OutsideProcess,
+    /// Nothing was done.
+    NotRun,
+    /// It failed.
+    Failed,
+}
+
+/// Something that stayed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptRow {
+    /// What it is.
+    pub what: String,
+    /// Its size where known.
+    pub bytes: Option<Bytes>,
+    /// Why, for people.
+    pub reason: String,
+    /// Why, for programs.
+    pub because: Keep,
+}
+
+impl Freed {
+    /// The difference of two readings.
+    #[must_use]
+    pub fn between(before: &Reading, after: &Reading) -> Self {
+        Self {
+            process_anonymous: fallen(before.process.anonymous, after.process.anonymous),
+            process_resident: fallen(before.process.resident, after.process.resident),
+            devices: after
+                .devices
+                .iter()
+                .filter_map(|now| {
+                    let then = before.device(&now.id)?;
+                    Some(DeviceFreed {
+                        id: now.id.clone(),
+                        used: fallen(then.used, now.used),
+                        torch_allocated: fallen(then.torch_allocated, now.torch_allocated),
+                        torch_reserved: fallen(then.torch_reserved, now.torch_reserved),
+                    })
+                })
+                .collect(),
+        }
+    }
+
+    /// The largest fall anywhere, if anything was known.
+    fn largest(&self) -> Option<i64> {
+        let devices = self
+            .devices
+            .iter()
+            .flat_map(|device| [device.used, device.torch_allocated, device.torch_reserved]);
+        [self.process_anonymous, self.process_resident]
+            .into_iter()
+            .chain(devices)
+            .flatten()
+            .map(|change| change.0)
+            .max()
+    }
+}
+
+fn fallen(before: Option<Bytes>, after: Option<Bytes>) -> Option<Change> {
+    Some(before?.fallen_to(after?))
+}
+
+impl Row {
+    /// A step that ran, between two readings.
+    #[must_use]
+    pub fn new(step: &Step, outcome: Outcome, before: &Reading, after: &Reading) -> Self {
+        let measured = Freed::between(before, after);
+        let verdict = verdict(&step.action, &outcome, measured.largest());
+        let seconds = match (before.seconds, after.seconds) {
+            (Some(start), Some(end)) => Some((end - start).max(0.0)),
+            _ => None,
+        };
+        Self { outcome, measured, verdict, seconds, ..Self::not_run(step, "") }
+    }
+
+    /// A step that did not run.
+    #[must_use]
+    pub fn not_run(step: &Step, reason: &str) -> Self {
+        Self {
+            action: step.action.clone(),
+            what: step.what.clone(),
+            reason: step.because.to_string(),
+            because: step.because.clone(),
+            estimated: step.estimated,
+            outcome: Outcome::Skipped { reason: reason.to_owned() },
+            measured: Freed::default(),
+            verdict: Verdict::NotRun,
+            seconds: None,
+        }
+    }
+}
+
+fn verdict(action: &Action, outcome: &Outcome, fall: Option<i64>) -> Verdict {
+    let claimed = match outcome {
+        Outcome::Done { claimed, .. } => claimed.map_or(0, |bytes| bytes.0),
+        Outcome::Failed { .. } => return Verdict::Failed,
+        _ => return Verdict::NotRun,
+    };
+    if matches!(action, Action::DropFileCache { .. } | Action::SystemWide) {
+        return Verdict::OutsideProcess;
+    }
+    let Some(fall) = fall else { return Verdict::Unmeasured };
+    // Half of the claim is enough: other threads allocate while a step runs.
+    let claim_seen = u64::try_from(fall).is_ok_and(|fall| fall >= claimed / 2);
+    match (fall > NOISE_BYTES, claimed > NOISE_BYTES as u64) {
+        (_, true) if !claim_seen => Verdict::ClaimNotSeen,
+        (true, _) => Verdict::Confirmed,
+        (false, _) => Verdict::NothingSeen,
+    }
+}
+
+impl Report {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(plan: &Plan, before: Reading, after: Reading, rows: Vec<Row>) -> Self {
+        let goal = plan.policy.goal.clone();
+        Self {
+            schema: SCHEMA,
+            level: plan.policy.level,
+            requested_level: plan.policy.requested,
+            dry_run: plan.policy.dry_run,
+            goal_met: goal.as_ref().and_then(|goal| goal.is_met(&after)),
+            goal,
+            cancelled: rows.iter().any(|row| row.outcome == Outcome::Cancelled),
+            freed: Freed::between(&before, &after),
+            before,
+            after,
+            rows,
+            kept: plan.kept.iter().map(KeptRow::from).collect(),
+            notes: plan.notes.clone(),
+        }
+    }
+}
+
+impl From<&Kept> for KeptRow {
+    fn from(kept: &Kept) -> Self {
+        Self {
+            what: kept.what.clone(),
+            bytes: kept.bytes,
+            reason: kept.because.to_string(),
+            because: kept.because.clone(),
+        }
+    }
+}

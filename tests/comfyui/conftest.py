@@ -1,0 +1,57 @@
+"""Servers shared by the tests, and the oracle: the same prompt without MemSweep's nodes."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from harness.comfy_server import ComfyServer  # noqa: E402
+from harness.paths import checkpoints, comfyui_tree  # noqa: E402
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "full: needs the full SD1.5 checkpoint and some 6 GB of RAM")
+
+
+def pytest_sessionstart(session):
+    for path, command in ((comfyui_tree() / "main.py", "setup"), (checkpoints() / "small.safetensors", "setup")):
+        if not path.exists():
+            raise pytest.UsageError(f"{path} is missing: run `cargo xtask {command}` first")
+
+
+class Oracle:
+    """Image hashes of prompts without MemSweep, each computed once, on a server without the pack."""
+
+    def __init__(self):
+        self._server: ComfyServer | None = None
+        self._hashes: dict[str, list[str]] = {}
+
+    def hashes(self, prompt: dict) -> list[str]:
+        """`prompt` must already be without our nodes; the file prefix does not matter."""
+        plain = json.loads(json.dumps(prompt))
+        for node in plain.values():
+            node["inputs"].pop("filename_prefix", None)
+        key = json.dumps(plain, sort_keys=True)
+        if key not in self._hashes:
+            if self._server is None:
+                self._server = ComfyServer("default", with_pack=False).__enter__()
+            result = self._server.run(prompt)
+            assert result.ok, f"the oracle itself failed: {result.error}"
+            assert result.image_hashes, "the oracle saved no image"
+            self._hashes[key] = result.image_hashes
+        return self._hashes[key]
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+
+
+@pytest.fixture(scope="session")
+def oracle():
+    found = Oracle()
+    yield found
+    found.close()

@@ -1,0 +1,63 @@
+"""Promise P1 on a real server: with our nodes every image is bit for bit what it is without them.
+
+One server per cache mode; the scenarios follow each other, with POST /free between them.
+"""
+
+import pytest
+from harness.comfy_server import CACHE_FLAGS, ComfyServer
+from workflows import OUR_NODES, SCENARIOS, Variation, bypass, requested_level
+
+
+@pytest.fixture(scope="module", params=list(CACHE_FLAGS))
+def server(request):
+    with ComfyServer(request.param) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_prompt_of_the_sequence_gives_the_oracles_image(server, oracle, name):
+    scenario = SCENARIOS[name]
+    server.free()
+
+    if scenario.queued:
+        batch = [scenario.build(variation) for variation in scenario.batch()]
+        for i, (prompt, queued) in enumerate([(prompt, server.queue(prompt)) for prompt in batch]):
+            check_prompt(server, oracle, f"batch item {i}", prompt, server.wait(queued), passes_ran=True)
+
+    for step, variation in scenario.steps():
+        prompt = scenario.build(variation)
+        check_prompt(server, oracle, step, prompt, server.run(prompt), passes_ran=step == "first" and not scenario.queued)
+
+    server.free()
+    prompt = scenario.build(Variation())
+    check_prompt(server, oracle, "after /free", prompt, server.run(prompt), passes_ran=True)
+
+    bystanders = server.get("/probe/bystanders")
+    assert len(bystanders["ways"]) == 13
+    assert bystanders["damaged"] == []
+
+
+def check_prompt(server, oracle, step, prompt, result, passes_ran):
+    assert result.ok, f"{step}: {result.error}\n{server.log_tail()}"
+    assert result.image_hashes == oracle.hashes(bypass(prompt)), f"{step}: the image changed"
+
+    reports = result.reports()
+    for node_id, data in prompt.items():
+        if data["class_type"] not in OUR_NODES:
+            continue
+        if OUR_NODES[data["class_type"]].terminal or passes_ran:
+            assert node_id in reports, f"{step}: {node_id} ({data['class_type']}) left no report"
+        if node_id in reports:
+            check_report(f"{step}, {node_id}", reports[node_id], requested_level(data))
+
+
+def check_report(where, report, level):
+    assert report["schema"] == 1, where
+    if level is not None:
+        assert report["requested_level"] == level, where
+        assert report["level"] == ("evict" if level == "park" else level), where
+    for moment in ("before", "after"):
+        assert report[moment]["process"]["resident"] > 0, where
+        assert report[moment]["process"]["anonymous"] > 0, where
+    for row in report["rows"]:
+        assert row["outcome"]["kind"] not in ("failed", "cancelled"), f"{where}: {row}"

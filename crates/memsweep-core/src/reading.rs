@@ -135,4 +135,59 @@ impl Reading {
             (machine, cgroup) => machine.or(cgroup),
         }
     }
+
+    /// Joins the devices torch knows with those the driver told us about, by PCI address. The
+    /// driver's totals win, because they count every program; torch's name for the device stays.
+    pub fn join_devices(&mut self, torch: Vec<DeviceMemory>) {
+        let mut driver = std::mem::take(&mut self.devices);
+        for mut device in torch {
+            let same = driver
+                .iter()
+                .position(|other| other.pci.is_some() && other.pci == device.pci)
+                .map(|index| driver.remove(index));
+            if let Some(other) = same {
+                device.name = device.name.or(other.name);
+                device.total = other.total.or(device.total);
+                device.process = other.process.or(device.process);
+                device.others = other.others.or(device.others);
+                if other.used.is_some() {
+                    device.used = other.used;
+                    device.source = other.source;
+                }
+            }
+            self.devices.push(device);
+        }
+        self.devices.append(&mut driver);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn torch_and_driver_views_of_one_device_become_one_row() {
+        let driver = DeviceMemory {
+            id: "nvml:1".into(),
+            pci: Some("0000:01:00.0".into()),
+            used: Some(Bytes(7)),
+            source: Some("nvml".into()),
+            ..DeviceMemory::default()
+        };
+        let other = DeviceMemory { id: "nvml:0".into(), ..DeviceMemory::default() };
+        let torch = DeviceMemory {
+            id: "cuda:0".into(),
+            pci: Some("0000:01:00.0".into()),
+            used: Some(Bytes(5)),
+            torch_allocated: Some(Bytes(3)),
+            ..DeviceMemory::default()
+        };
+        let mut reading = Reading { devices: vec![driver, other.clone()], ..Reading::default() };
+        reading.join_devices(vec![torch]);
+        assert_eq!(reading.devices.len(), 2);
+        assert_eq!(reading.devices[0].id, "cuda:0");
+        assert_eq!(reading.devices[0].used, Some(Bytes(7)));
+        assert_eq!(reading.devices[0].torch_allocated, Some(Bytes(3)));
+        assert_eq!(reading.devices[1], other);
+    }
 }

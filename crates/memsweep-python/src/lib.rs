@@ -1,2 +1,19 @@
+//! The extension module `memsweep._memsweep`: classes, conversions, errors. No logic, and nothing
+//! happens on import.
 #![forbid(unsafe_code)]
-//! The extension module.
+
+mod error;
+mod heap;
+mod host;
+mod sweep;
+mod values;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _memsweep(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    values::register(module)?;
+    sweep::register(module)?;
+    heap::register(module)
+}

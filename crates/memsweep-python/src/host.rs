@@ -1,0 +1,88 @@
+//! A Python object and the operating system, seen together as the host of a sweep.
+//!
+//! The Python object answers `devices() -> str` (JSON list of device rows), `release(action: str)
+//! -> str` (JSON in, JSON out) and `check_cancelled()`, which raises when the user cancelled.
+
+use memsweep_core::action::{Action, Outcome};
+use memsweep_core::reading::{DeviceMemory, Reading};
+use memsweep_core::sweep::Host;
+use memsweep_os::Os;
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+
+/// The host of one sweep.
+pub(crate) struct PyHost<'py> {
+    py: Python<'py>,
+    object: Option<Bound<'py, PyAny>>,
+    os: Os,
+    /// What must be raised again once the report is complete: a cancel, an exit, Ctrl-C.
+    pub(crate) passing: Option<PyErr>,
+}
+
+impl<'py> PyHost<'py> {
+    pub(crate) fn new(py: Python<'py>, object: Option<Bound<'py, PyAny>>) -> Self {
+        Self { py, object, os: Os::current(), passing: None }
+    }
+
+    fn torch_devices(&self) -> Vec<DeviceMemory> {
+        let Some(object) = &self.object else { return Vec::new() };
+        // A reading is total: a device layer that fails leaves its devices out.
+        let text = object.call_method0("devices").and_then(|value| value.extract::<String>());
+        text.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    }
+
+    fn cancelled(&mut self) -> bool {
+        let Some(object) = &self.object else { return false };
+        match object.call_method0("check_cancelled") {
+            Ok(_) => false,
+            Err(error) => {
+                self.passing = Some(error);
+                true
+            }
+        }
+    }
+
+    fn in_python(&mut self, action: &Action) -> Outcome {
+        match self.try_in_python(action) {
+            Ok(outcome) => outcome,
+            // KeyboardInterrupt, SystemExit and the like are not ours to swallow.
+            Err(error) if !error.is_instance_of::<PyException>(self.py) => {
+                self.passing = Some(error);
+                Outcome::Cancelled
+            }
+            Err(error) => Outcome::Failed { error: error.to_string() },
+        }
+    }
+
+    fn try_in_python(&self, action: &Action) -> PyResult<Outcome> {
+        let Some(object) = &self.object else {
+            return Ok(Outcome::Unsupported { reason: "no host was given".to_owned() });
+        };
+        let request = serde_json::to_string(action).map_err(crate::error::writing)?;
+        let answer: String = object.call_method1("release", (request,))?.extract()?;
+        serde_json::from_str(&answer).map_err(|error| crate::error::json("the outcome", error))
+    }
+}
+
+impl Host for PyHost<'_> {
+    fn read(&mut self) -> Reading {
+        let mut reading = self.os.read();
+        reading.join_devices(self.torch_devices());
+        reading
+    }
+
+    fn release(&mut self, action: &Action) -> Outcome {
+        if self.cancelled() {
+            return Outcome::Cancelled;
+        }
+        let os = &self.os;
+        match action {
+            // These may take long, and need no Python object.
+            Action::TrimHeap => self.py.detach(|| os.trim_heap()),
+            Action::DropFileCache { files } => self.py.detach(|| os.drop_file_cache(files)),
+            Action::SystemWide if cfg!(windows) => self.py.detach(|| os.empty_working_set()),
+            Action::SystemWide => self.py.detach(|| os.drop_system_caches()),
+            _ => self.in_python(action),
+        }
+    }
+}

@@ -1,0 +1,375 @@
+// Built from web/src by `npm run build`. Edit the source, not this file.
+
+// src/comfy.ts
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+
+// src/view.ts
+var STYLE_ID = "memsweep-style";
+var MOST_HEIGHT = 340;
+var STYLE = `
+.memsweep { box-sizing: border-box; height: 100%; overflow: auto; padding: 8px 10px;
+  border-radius: 8px; font: 12px/1.45 Inter, system-ui, sans-serif; font-variant-numeric: tabular-nums;
+  color: var(--input-text, #ddd); background: var(--comfy-input-bg, #222);
+  user-select: text; cursor: auto; scrollbar-width: thin; }
+.memsweep-head { display: flex; gap: 8px; align-items: baseline; justify-content: space-between; }
+.memsweep-headline { font-weight: 600; overflow-wrap: anywhere; }
+.memsweep-badge { flex: none; padding: 0 7px; border-radius: 999px; font-size: 11px; white-space: nowrap;
+  color: var(--descrip-text, #999); border: 1px solid var(--border-color, #4e4e4e); }
+.memsweep-stale { color: var(--descrip-text, #999); }
+.memsweep-lines { display: grid; grid-template-columns: minmax(0, 1fr) auto; column-gap: 12px; margin-top: 4px; }
+.memsweep-line { display: grid; grid-template-columns: subgrid; grid-column: 1 / -1; }
+.memsweep-first { margin-top: 5px; padding-top: 5px; border-top: 1px solid var(--border-color, #4e4e4e); }
+.memsweep-what { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.memsweep-value { text-align: right; white-space: nowrap; }
+.memsweep-detail { color: var(--descrip-text, #999); }
+.memsweep-total .memsweep-value, .memsweep-step .memsweep-value { font-weight: 600; }
+.memsweep-kept .memsweep-value, .memsweep-note { color: var(--descrip-text, #999); }
+.memsweep-problem .memsweep-value { color: var(--error-text, #ff6b6b); }
+.memsweep-problem .memsweep-what, .memsweep-note .memsweep-what { white-space: normal; overflow-wrap: anywhere; }
+.memsweep-note .memsweep-what { grid-column: 1 / -1; }
+`;
+var ReportView = class {
+  element = document.createElement("div");
+  constructor() {
+    this.element.className = "memsweep";
+  }
+  /** Shows a report instead of what was there. */
+  show(report) {
+    ensureStyle();
+    const head = part("div", "memsweep-head");
+    head.append(part("div", "memsweep-headline", report.headline));
+    if (report.badge !== "") head.append(part("div", "memsweep-badge", report.badge));
+    const lines = part("div", "memsweep-lines");
+    let kind = report.lines[0]?.kind;
+    for (const each of report.lines) {
+      const row = lineElement(each);
+      if (each.kind !== kind && starts(each)) row.classList.add("memsweep-first");
+      kind = each.kind;
+      lines.append(row);
+    }
+    this.element.replaceChildren(head, lines);
+    this.element.scrollTop = 0;
+  }
+  /** Says that the node did not run this time, so that nobody takes the report for a new one. */
+  markStale() {
+    if (this.element.querySelector(".memsweep-stale") !== null) return;
+    const note = part("div", "memsweep-stale", "From an earlier run: the input did not change, so the node did not run.");
+    this.element.querySelector(".memsweep-head")?.after(note);
+  }
+  /** The height the content would like at a width. Measured aside: the node may not be on screen. */
+  heightAt(width) {
+    const copy = this.element.cloneNode(true);
+    copy.style.cssText = `position:absolute;visibility:hidden;height:auto;width:${width}px`;
+    document.body.append(copy);
+    const height = copy.offsetHeight;
+    copy.remove();
+    return Math.min(height, MOST_HEIGHT);
+  }
+  /** Whether the content is taller than the space it has. */
+  scrolls() {
+    return this.element.scrollHeight > this.element.clientHeight;
+  }
+};
+function starts(line2) {
+  return line2.kind === "step" || line2.kind === "kept" || line2.kind === "note";
+}
+function lineElement(line2) {
+  const row = part("div", `memsweep-line memsweep-${line2.kind}`);
+  const what = part("div", "memsweep-what", line2.kind === "kept" ? `kept: ${line2.label}` : line2.label);
+  if (line2.detail !== "") {
+    const detail = part("span", "memsweep-detail", `  ${line2.detail}`);
+    what.append(detail);
+    row.title = `${line2.label}: ${line2.detail}`;
+  }
+  row.append(what);
+  if (line2.kind !== "note") row.append(part("div", "memsweep-value", line2.value));
+  return row;
+}
+function part(tag, className, text = "") {
+  const element = document.createElement(tag);
+  element.className = className;
+  element.textContent = text;
+  return element;
+}
+function ensureStyle() {
+  if (document.getElementById(STYLE_ID) !== null) return;
+  const style = document.createElement("style");
+  style.id = STYLE_ID;
+  style.textContent = STYLE;
+  document.head.append(style);
+}
+
+// src/comfy.ts
+var WIDGET = "memsweep_report";
+var LEAST_HEIGHT = 44;
+var LEAST_WIDTH = 300;
+var MARGIN = 20;
+function connect({ name, keys, read }) {
+  const shown = /* @__PURE__ */ new WeakMap();
+  const show = (node, output) => {
+    const report = read(output);
+    if (report === null) return;
+    const entry = shown.get(node) ?? addView(node);
+    shown.set(node, entry);
+    entry.view.show(report);
+    makeRoom(node, entry);
+  };
+  app.registerExtension({
+    name,
+    nodeCreated(node) {
+      if (!keys.has(node.comfyClass ?? "")) return;
+      const executed = node.onExecuted;
+      node.onExecuted = function(output) {
+        executed?.call(this, output);
+        show(this, output);
+      };
+      const serialized = node.onSerialize;
+      node.onSerialize = function(saved) {
+        serialized?.call(this, saved);
+        const entry = shown.get(this);
+        if (entry !== void 0) savePlainSize(saved, entry);
+      };
+    },
+    // A workflow that was left and came back, or that was opened from the history.
+    onNodeOutputsUpdated(outputs) {
+      for (const [id, output] of Object.entries(outputs)) {
+        const node = findNode(id);
+        if (node && keys.has(node.comfyClass ?? "")) show(node, output);
+      }
+    }
+  });
+  api.addEventListener("execution_cached", (event) => {
+    const nodes = event.detail?.nodes;
+    for (const id of Array.isArray(nodes) ? nodes : []) {
+      const node = findNode(String(id));
+      if (node) shown.get(node)?.view.markStale();
+    }
+  });
+}
+function addView(node) {
+  const view = new ReportView();
+  const widget = node.addDOMWidget(WIDGET, WIDGET, view.element, {
+    serialize: false,
+    hideOnZoom: false,
+    hideInPanel: true,
+    getMinHeight: () => LEAST_HEIGHT,
+    getValue: () => void 0,
+    setValue: () => void 0
+  });
+  widget.serialize = false;
+  view.element.addEventListener("wheel", (event) => {
+    if (!view.scrolls() || event.ctrlKey) app.canvas?.processMouseWheel?.(event);
+  });
+  const size = [node.size[0], node.size[1]];
+  return { view, plain: size, grown: size };
+}
+function makeRoom(node, entry) {
+  const [width, height] = node.size;
+  if (!sameSize(node.size, entry.grown)) entry.plain = [width, height];
+  const wantedWidth = Math.max(entry.plain[0], LEAST_WIDTH);
+  const bare = node.computeSize()[1] - LEAST_HEIGHT;
+  const wantedHeight = bare + entry.view.heightAt(wantedWidth - MARGIN) + MARGIN;
+  node.setSize([wantedWidth, Math.max(entry.plain[1], wantedHeight)]);
+  entry.grown = [node.size[0], node.size[1]];
+}
+function savePlainSize(saved, entry) {
+  if (sameSize(saved.size, entry.grown)) saved.size = [...entry.plain];
+}
+function sameSize(size, other) {
+  const given = size;
+  return given?.[0] === other[0] && given[1] === other[1];
+}
+function findNode(id) {
+  const path = id.split(":");
+  const last = path.pop() ?? "";
+  const root = app.rootGraph ?? app.graph;
+  let graph = root;
+  for (const step of path) {
+    graph = root?.subgraphs?.get(step) ?? graph?.getNodeById(step)?.subgraph;
+  }
+  return graph?.getNodeById(last) ?? null;
+}
+
+// src/model.ts
+var SCHEMA = 1;
+var NODE_KEYS = /* @__PURE__ */ new Set([
+  "FreeMemoryImage",
+  "FreeMemoryLatent",
+  "FreeMemoryModel",
+  "FreeMemoryCLIP",
+  "FreeMemoryString",
+  "CleanMemory_PurgeVRAM",
+  "CleanMemory_PurgeRAM",
+  "CleanMemory_PurgeAll",
+  "CleanMemory_PurgePass",
+  "CleanMemory_PurgeRAMProtectedMulti",
+  "CleanMemory_PurgePassMultiInput",
+  "MemSweepFree",
+  "MemSweepReleaseModel",
+  "MemSweepReport"
+]);
+var MOST_KEPT = 4;
+var UNITS = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+var ARROW = "\u2192";
+function formatBytes(bytes) {
+  const sign = bytes < 0 ? "-" : "";
+  let value = Math.abs(bytes);
+  if (value < 1024) return `${sign}${value} B`;
+  value /= 1024;
+  let unit = 0;
+  while (value >= 1023.95 && unit + 1 < UNITS.length) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${sign}${value.toFixed(1)} ${UNITS[unit]}`;
+}
+function nodeReport(output) {
+  const message = record(list(record(output)["memsweep"])[0]);
+  const text = string(message["text"]);
+  const headline = string(message["summary"]) || text.split("\n", 1)[0] || "";
+  const report = record(message["report"]);
+  if (report["schema"] !== SCHEMA) {
+    if (headline === "") return null;
+    return { headline, badge: "", lines: plainLines(text, headline), text };
+  }
+  return {
+    headline: headline || "Report",
+    badge: badge(report),
+    lines: [
+      ...totals(report),
+      ...steps(report),
+      ...kept(report),
+      ...list(report["notes"]).map((note) => line("note", string(note)))
+    ].filter(({ label }) => label !== ""),
+    text
+  };
+}
+function plainLines(text, headline) {
+  return text.split("\n").filter((each) => each.trim() !== "" && each !== headline).map((each) => line("note", each));
+}
+function badge(report) {
+  const level = string(report["level"]);
+  const requested = string(report["requested_level"]);
+  const shown = requested !== "" && requested !== level ? `${requested} ${ARROW} ${level}` : level;
+  return report["dry_run"] === true ? `${shown} (dry run)` : shown;
+}
+function totals(report) {
+  const freed = record(report["freed"]);
+  const before = record(report["before"]);
+  const after = record(report["after"]);
+  const wasProcess = record(before["process"]);
+  const isProcess = record(after["process"]);
+  const acted = list(report["rows"]).length > 0;
+  const lines = [
+    total("RAM, private", wasProcess["anonymous"], isProcess["anonymous"], freed["process_anonymous"], acted),
+    total("RAM, resident", wasProcess["resident"], isProcess["resident"], freed["process_resident"], acted)
+  ];
+  for (const each of list(after["devices"])) {
+    const device = record(each);
+    const id = string(device["id"]);
+    const was = byId(before["devices"], id);
+    const gave = byId(freed["devices"], id);
+    lines.push(
+      total(`${id} in use`, was["used"], device["used"], gave["used"], acted, device["total"]),
+      total(`${id} torch`, was["torch_reserved"], device["torch_reserved"], gave["torch_reserved"], acted)
+    );
+  }
+  if (!acted) {
+    const machine = record(after["machine"]);
+    lines.push(total("RAM, machine free", null, machine["available"], null, false, machine["total"]));
+  }
+  return lines.filter((each) => each !== null);
+}
+function total(label, before, after, freed, acted, capacity) {
+  const now = number(after);
+  if (now === null) return null;
+  const was = number(before);
+  const of = number(capacity);
+  if (!acted || was === null) {
+    return line("total", label, formatBytes(now), of === null ? "" : `of ${formatBytes(of)}`);
+  }
+  return line("total", label, change(number(freed)), `${formatBytes(was)} ${ARROW} ${formatBytes(now)}`);
+}
+function steps(report) {
+  const lines = [];
+  const idle = [];
+  for (const each of list(report["rows"])) {
+    const row = record(each);
+    const outcome = record(row["outcome"]);
+    const what = string(row["what"]);
+    const why = string(outcome["reason"]) || string(outcome["error"]);
+    switch (outcome["kind"]) {
+      case "done":
+        lines.push(line("step", what, measured(row), string(outcome["detail"]) || string(row["reason"])));
+        break;
+      case "failed":
+        lines.push(line("problem", what, "failed", why));
+        break;
+      case "cancelled":
+        lines.push(line("problem", what, "cancelled", why));
+        break;
+      default:
+        if (report["dry_run"] === true) lines.push(line("step", what, estimated(row), string(row["reason"])));
+        else if (what !== "") idle.push(why === "" ? what : `${what}: ${why}`);
+    }
+  }
+  if (idle.length > 0) {
+    const label = idle.length === 1 ? "1 step not needed" : `${idle.length} steps not needed`;
+    lines.push(line("note", label, "", idle.join("; ")));
+  }
+  return lines;
+}
+function kept(report) {
+  const rows = list(report["kept"]).map(record);
+  const lines = rows.slice(0, MOST_KEPT).map((row) => {
+    const bytes = number(row["bytes"]);
+    return line("kept", string(row["what"]), bytes === null ? "" : formatBytes(bytes), string(row["reason"]));
+  });
+  const more = rows.slice(MOST_KEPT);
+  if (more.length > 0) {
+    lines.push(line("kept", `and ${more.length} more`, "", more.map((row) => string(row["what"])).join(", ")));
+  }
+  return lines;
+}
+function measured(row) {
+  const freed = record(row["measured"]);
+  const ram = number(freed["process_anonymous"]) ?? number(freed["process_resident"]);
+  const parts = ram === null ? [] : [change(ram)];
+  for (const each of list(freed["devices"])) {
+    const device = record(each);
+    const bytes = number(device["used"]) ?? number(device["torch_reserved"]);
+    if (bytes !== null && bytes !== 0) parts.push(`${string(device["id"])} ${change(bytes)}`);
+  }
+  return parts.length === 0 ? "not measured" : parts.join(", ");
+}
+function estimated(row) {
+  const bytes = number(row["estimated"]);
+  return bytes === null ? "unknown" : `about ${formatBytes(bytes)}`;
+}
+function change(bytes) {
+  if (bytes === null) return "not measured";
+  if (bytes === 0) return "unchanged";
+  return bytes > 0 ? `${formatBytes(bytes)} freed` : `${formatBytes(-bytes)} more`;
+}
+function line(kind, label, value = "", detail = "") {
+  return { kind, label, value, detail };
+}
+function record(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? value : {};
+}
+function list(value) {
+  return Array.isArray(value) ? value : [];
+}
+function string(value) {
+  return typeof value === "string" ? value : "";
+}
+function number(value) {
+  return typeof value === "number" && Number.isFinite(value) ? value : null;
+}
+function byId(devices, id) {
+  return list(devices).map(record).find((device) => device["id"] === id) ?? {};
+}
+
+// src/main.ts
+connect({ name: "MemSweep.Reports", keys: NODE_KEYS, read: nodeReport });

@@ -1,0 +1,132 @@
+// The only contact with ComfyUI's page. A report is shown in a DOM widget that belongs to the
+// page alone: it is in no saved workflow and in no prompt, and the node's saved size is the one
+// it had before the report made it taller.
+
+import { api } from "comfyui/api";
+import { app, type ComfyNode, type Graph } from "comfyui/app";
+
+import type { NodeReport } from "./model.ts";
+import { ReportView } from "./view.ts";
+
+const WIDGET = "memsweep_report";
+const LEAST_HEIGHT = 44;
+const LEAST_WIDTH = 300;
+/** What the widget's frame takes from the node's width. */
+const MARGIN = 20;
+
+/** What the rest of the extension decides. */
+export interface Wiring {
+  /** The extension's name in ComfyUI's list. */
+  name: string;
+  /** The classes whose nodes show a report. */
+  keys: ReadonlySet<string>;
+  /** Reads a node's output; null where it holds no report. */
+  read(output: unknown): NodeReport | null;
+}
+
+type Size = [number, number];
+
+interface Shown {
+  view: ReportView;
+  /** The node's size before the report, and the one the report gave it. */
+  plain: Size;
+  grown: Size;
+}
+
+/** Registers the extension. Nothing is drawn until a node has a report. */
+export function connect({ name, keys, read }: Wiring): void {
+  const shown = new WeakMap<ComfyNode, Shown>();
+
+  const show = (node: ComfyNode, output: unknown): void => {
+    const report = read(output);
+    if (report === null) return;
+    const entry = shown.get(node) ?? addView(node);
+    shown.set(node, entry);
+    entry.view.show(report);
+    makeRoom(node, entry);
+  };
+
+  app.registerExtension({
+    name,
+    nodeCreated(node) {
+      if (!keys.has(node.comfyClass ?? "")) return;
+      const executed = node.onExecuted;
+      node.onExecuted = function (this: ComfyNode, output) {
+        executed?.call(this, output);
+        show(this, output);
+      };
+      const serialized = node.onSerialize;
+      node.onSerialize = function (this: ComfyNode, saved) {
+        serialized?.call(this, saved);
+        const entry = shown.get(this);
+        if (entry !== undefined) savePlainSize(saved, entry);
+      };
+    },
+    // A workflow that was left and came back, or that was opened from the history.
+    onNodeOutputsUpdated(outputs) {
+      for (const [id, output] of Object.entries(outputs)) {
+        const node = findNode(id);
+        if (node && keys.has(node.comfyClass ?? "")) show(node, output);
+      }
+    },
+  });
+
+  api.addEventListener("execution_cached", (event) => {
+    const nodes: unknown = (event as CustomEvent<{ nodes?: unknown }>).detail?.nodes;
+    for (const id of Array.isArray(nodes) ? nodes : []) {
+      const node = findNode(String(id));
+      if (node) shown.get(node)?.view.markStale();
+    }
+  });
+}
+
+function addView(node: ComfyNode): Shown {
+  const view = new ReportView();
+  const widget = node.addDOMWidget(WIDGET, WIDGET, view.element, {
+    serialize: false,
+    hideOnZoom: false,
+    hideInPanel: true,
+    getMinHeight: () => LEAST_HEIGHT,
+    getValue: () => undefined,
+    setValue: () => undefined,
+  });
+  widget.serialize = false;
+  // Over a report that does not scroll, the wheel zooms the canvas as it does everywhere else.
+  view.element.addEventListener("wheel", (event) => {
+    if (!view.scrolls() || event.ctrlKey) app.canvas?.processMouseWheel?.(event);
+  });
+  const size: Size = [node.size[0], node.size[1]];
+  return { view, plain: size, grown: size };
+}
+
+/** Grows the node until the report fits. A size the user chose is only ever made larger. */
+function makeRoom(node: ComfyNode, entry: Shown): void {
+  const [width, height] = node.size;
+  if (!sameSize(node.size, entry.grown)) entry.plain = [width, height];
+  const wantedWidth = Math.max(entry.plain[0], LEAST_WIDTH);
+  const bare = node.computeSize()[1] - LEAST_HEIGHT;
+  const wantedHeight = bare + entry.view.heightAt(wantedWidth - MARGIN) + MARGIN;
+  node.setSize([wantedWidth, Math.max(entry.plain[1], wantedHeight)]);
+  entry.grown = [node.size[0], node.size[1]];
+}
+
+function savePlainSize(saved: { size?: unknown }, entry: Shown): void {
+  if (sameSize(saved.size, entry.grown)) saved.size = [...entry.plain];
+}
+
+function sameSize(size: unknown, other: Size): boolean {
+  const given = size as ArrayLike<number> | undefined;
+  return given?.[0] === other[0] && given[1] === other[1];
+}
+
+/** By id: `7`; inside a subgraph `<subgraph's id>:7` (stored outputs) or `<node>:7` (messages). */
+function findNode(id: string): ComfyNode | null {
+  const path = id.split(":");
+  const last = path.pop() ?? "";
+  const root = app.rootGraph ?? app.graph;
+  let graph: Graph | undefined = root;
+  for (const step of path) {
+    graph = root?.subgraphs?.get(step) ?? graph?.getNodeById(step)?.subgraph;
+  }
+  return graph?.getNodeById(last) ?? null;
+}

@@ -1,0 +1,54 @@
+// The part of ComfyUI's page that we use, in our own words. The build replaces both names with
+// the relative paths ComfyUI serves them at, so that the pack's folder may have any name.
+
+declare module "comfyui/app" {
+  /** A widget made with `addDOMWidget`. */
+  export interface DomWidget {
+    name: string;
+    /** False: left out of the saved workflow. */
+    serialize?: boolean;
+  }
+
+  /** A node on the canvas. */
+  export interface ComfyNode {
+    id: number | string;
+    comfyClass?: string;
+    size: [number, number];
+    /** Where the node stands for a subgraph: its inside. */
+    subgraph?: Graph;
+    addDOMWidget(
+      name: string,
+      type: string,
+      element: HTMLElement,
+      options: Record<string, unknown>,
+    ): DomWidget;
+    computeSize(): [number, number];
+    setSize(size: [number, number]): void;
+    onExecuted?: (output: unknown) => void;
+    onSerialize?: (saved: { size?: unknown }) => void;
+  }
+
+  /** A graph, or the inside of a subgraph. */
+  export interface Graph {
+    getNodeById(id: number | string): ComfyNode | null | undefined;
+    subgraphs?: Map<string, Graph>;
+  }
+
+  /** The object an extension registers. Unknown fields are ignored by every version. */
+  export interface Extension {
+    name: string;
+    nodeCreated?(node: ComfyNode): void;
+    onNodeOutputsUpdated?(outputs: Record<string, unknown>): void;
+  }
+
+  export const app: {
+    registerExtension(extension: Extension): void;
+    graph?: Graph;
+    rootGraph?: Graph;
+    canvas?: { processMouseWheel?(event: WheelEvent): void };
+  };
+}
+
+declare module "comfyui/api" {
+  export const api: EventTarget;
+}

@@ -1,0 +1,245 @@
+// Report JSON -> the lines a node shows. Pure: no DOM, no ComfyUI.
+//
+// It shows what the report says and decides nothing. It is total: a field that is missing or of
+// the wrong type gives no line, and a report of an unknown schema is shown as its plain text.
+
+/** The version of the report's JSON that these lines are made from. */
+export const SCHEMA = 1;
+
+/** The nodes that carry a report, by class key. */
+export const NODE_KEYS: ReadonlySet<string> = new Set([
+  "FreeMemoryImage",
+  "FreeMemoryLatent",
+  "FreeMemoryModel",
+  "FreeMemoryCLIP",
+  "FreeMemoryString",
+  "CleanMemory_PurgeVRAM",
+  "CleanMemory_PurgeRAM",
+  "CleanMemory_PurgeAll",
+  "CleanMemory_PurgePass",
+  "CleanMemory_PurgeRAMProtectedMulti",
+  "CleanMemory_PurgePassMultiInput",
+  "MemSweepFree",
+  "MemSweepReleaseModel",
+  "MemSweepReport",
+]);
+
+/** What a line speaks of; the page gives each kind its own look. */
+export type LineKind = "total" | "step" | "problem" | "kept" | "note";
+
+/** One line: what, how much, and why. */
+export interface Line {
+  kind: LineKind;
+  label: string;
+  value: string;
+  /** A second, quieter text: the reason, or how the value came about. */
+  detail: string;
+}
+
+/** Everything a node shows. */
+export interface NodeReport {
+  headline: string;
+  /** The level, and what was asked for where that is more. */
+  badge: string;
+  lines: Line[];
+  /** The whole report as text, for a tooltip. */
+  text: string;
+}
+
+const MOST_KEPT = 4;
+const UNITS = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+const ARROW = "\u2192";
+
+/** A size in binary units; the same text as the library's. */
+export function formatBytes(bytes: number): string {
+  const sign = bytes < 0 ? "-" : "";
+  let value = Math.abs(bytes);
+  if (value < 1024) return `${sign}${value} B`;
+  value /= 1024;
+  let unit = 0;
+  // 1023.95 would round up to "1024.0"; the next unit reads better.
+  while (value >= 1023.95 && unit + 1 < UNITS.length) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${sign}${value.toFixed(1)} ${UNITS[unit]}`;
+}
+
+/** What the `executed` message of one of our nodes says, or null if it says nothing. */
+export function nodeReport(output: unknown): NodeReport | null {
+  const message = record(list(record(output)["memsweep"])[0]);
+  const text = string(message["text"]);
+  const headline = string(message["summary"]) || text.split("\n", 1)[0] || "";
+  const report = record(message["report"]);
+  if (report["schema"] !== SCHEMA) {
+    if (headline === "") return null;
+    return { headline, badge: "", lines: plainLines(text, headline), text };
+  }
+  return {
+    headline: headline || "Report",
+    badge: badge(report),
+    lines: [
+      ...totals(report),
+      ...steps(report),
+      ...kept(report),
+      ...list(report["notes"]).map((note) => line("note", string(note))),
+    ].filter(({ label }) => label !== ""),
+    text,
+  };
+}
+
+function plainLines(text: string, headline: string): Line[] {
+  return text
+    .split("\n")
+    .filter((each) => each.trim() !== "" && each !== headline)
+    .map((each) => line("note", each));
+}
+
+function badge(report: Fields): string {
+  const level = string(report["level"]);
+  const requested = string(report["requested_level"]);
+  const shown = requested !== "" && requested !== level ? `${requested} ${ARROW} ${level}` : level;
+  return report["dry_run"] === true ? `${shown} (dry run)` : shown;
+}
+
+/** The process and each device, before and after. Without steps it is a reading: the levels only. */
+function totals(report: Fields): Line[] {
+  const freed = record(report["freed"]);
+  const before = record(report["before"]);
+  const after = record(report["after"]);
+  const wasProcess = record(before["process"]);
+  const isProcess = record(after["process"]);
+  const acted = list(report["rows"]).length > 0;
+  const lines = [
+    total("RAM, private", wasProcess["anonymous"], isProcess["anonymous"], freed["process_anonymous"], acted),
+    total("RAM, resident", wasProcess["resident"], isProcess["resident"], freed["process_resident"], acted),
+  ];
+  for (const each of list(after["devices"])) {
+    const device = record(each);
+    const id = string(device["id"]);
+    const was = byId(before["devices"], id);
+    const gave = byId(freed["devices"], id);
+    lines.push(
+      total(`${id} in use`, was["used"], device["used"], gave["used"], acted, device["total"]),
+      total(`${id} torch`, was["torch_reserved"], device["torch_reserved"], gave["torch_reserved"], acted),
+    );
+  }
+  if (!acted) {
+    const machine = record(after["machine"]);
+    lines.push(total("RAM, machine free", null, machine["available"], null, false, machine["total"]));
+  }
+  return lines.filter((each) => each !== null);
+}
+
+function total(
+  label: string,
+  before: unknown,
+  after: unknown,
+  freed: unknown,
+  acted: boolean,
+  capacity?: unknown,
+): Line | null {
+  const now = number(after);
+  if (now === null) return null;
+  const was = number(before);
+  const of = number(capacity);
+  if (!acted || was === null) {
+    return line("total", label, formatBytes(now), of === null ? "" : `of ${formatBytes(of)}`);
+  }
+  return line("total", label, change(number(freed)), `${formatBytes(was)} ${ARROW} ${formatBytes(now)}`);
+}
+
+/** Steps that did something or failed, a line each; the others folded into one line. */
+function steps(report: Fields): Line[] {
+  const lines: Line[] = [];
+  const idle: string[] = [];
+  for (const each of list(report["rows"])) {
+    const row = record(each);
+    const outcome = record(row["outcome"]);
+    const what = string(row["what"]);
+    const why = string(outcome["reason"]) || string(outcome["error"]);
+    switch (outcome["kind"]) {
+      case "done":
+        lines.push(line("step", what, measured(row), string(outcome["detail"]) || string(row["reason"])));
+        break;
+      case "failed":
+        lines.push(line("problem", what, "failed", why));
+        break;
+      case "cancelled":
+        lines.push(line("problem", what, "cancelled", why));
+        break;
+      default:
+        if (report["dry_run"] === true) lines.push(line("step", what, estimated(row), string(row["reason"])));
+        else if (what !== "") idle.push(why === "" ? what : `${what}: ${why}`);
+    }
+  }
+  if (idle.length > 0) {
+    const label = idle.length === 1 ? "1 step not needed" : `${idle.length} steps not needed`;
+    lines.push(line("note", label, "", idle.join("; ")));
+  }
+  return lines;
+}
+
+function kept(report: Fields): Line[] {
+  const rows = list(report["kept"]).map(record);
+  const lines = rows.slice(0, MOST_KEPT).map((row) => {
+    const bytes = number(row["bytes"]);
+    return line("kept", string(row["what"]), bytes === null ? "" : formatBytes(bytes), string(row["reason"]));
+  });
+  const more = rows.slice(MOST_KEPT);
+  if (more.length > 0) {
+    lines.push(line("kept", `and ${more.length} more`, "", more.map((row) => string(row["what"])).join(", ")));
+  }
+  return lines;
+}
+
+/** What the step gave back as measured: RAM and every device, or that nobody could measure it. */
+function measured(row: Fields): string {
+  const freed = record(row["measured"]);
+  const ram = number(freed["process_anonymous"]) ?? number(freed["process_resident"]);
+  const parts = ram === null ? [] : [change(ram)];
+  for (const each of list(freed["devices"])) {
+    const device = record(each);
+    const bytes = number(device["used"]) ?? number(device["torch_reserved"]);
+    if (bytes !== null && bytes !== 0) parts.push(`${string(device["id"])} ${change(bytes)}`);
+  }
+  return parts.length === 0 ? "not measured" : parts.join(", ");
+}
+
+function estimated(row: Fields): string {
+  const bytes = number(row["estimated"]);
+  return bytes === null ? "unknown" : `about ${formatBytes(bytes)}`;
+}
+
+/** A signed change in words; positive means given back. */
+function change(bytes: number | null): string {
+  if (bytes === null) return "not measured";
+  if (bytes === 0) return "unchanged";
+  return bytes > 0 ? `${formatBytes(bytes)} freed` : `${formatBytes(-bytes)} more`;
+}
+
+function line(kind: LineKind, label: string, value = "", detail = ""): Line {
+  return { kind, label, value, detail };
+}
+
+type Fields = Record<string, unknown>;
+
+function record(value: unknown): Fields {
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Fields) : {};
+}
+
+function list(value: unknown): unknown[] {
+  return Array.isArray(value) ? value : [];
+}
+
+function string(value: unknown): string {
+  return typeof value === "string" ? value : "";
+}
+
+function number(value: unknown): number | null {
+  return typeof value === "number" && Number.isFinite(value) ? value : null;
+}
+
+function byId(devices: unknown, id: string): Fields {
+  return list(devices).map(record).find((device) => device["id"] === id) ?? {};
+}

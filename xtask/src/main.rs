@@ -1,2 +1,95 @@
-//! The project's commands.
-fn main() {}
+//! The project's commands: `cargo xtask setup | demo | test | bench | tidy | gpu | clean`.
+//!
+//! Nothing here is part of the product. Every program that a command starts is ended with it.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, reason = "printing is what these commands do")]
+
+mod bench;
+mod clean;
+mod comfyui;
+mod demo;
+mod gpu;
+mod paths;
+mod run;
+mod setup;
+mod stamp;
+mod test;
+mod tidy;
+mod tools;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::paths::Paths;
+use crate::setup::Checkpoint;
+
+/// The project's commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Prepare Python, torch, a real ComfyUI, the wheel and the small checkpoint
+    Setup,
+    /// Run workflows on a real ComfyUI with and without the nodes, and show what they freed
+    Demo(demo::Options),
+    /// Run every test
+    Test(test::Options),
+    /// Measure the budgets, as ratios within one run
+    Bench(bench::Options),
+    /// Check the project's own rules
+    Tidy,
+    /// Run the tests that need a CUDA device
+    Gpu,
+    /// Remove the cache folder: environments, ComfyUI, checkpoints
+    Clean,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match dispatch(&arguments.command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// `Ok(false)`: everything ran, and something of it is not as it should be.
+fn dispatch(command: &Command) -> Result<bool> {
+    run::end_everything_on_ctrl_c()?;
+    let paths = Paths::find()?;
+    match command {
+        Command::Setup => {
+            setup::run(&paths, &[Checkpoint::Small])?;
+            println!("ready: {}", paths.cache.display());
+            Ok(true)
+        }
+        Command::Demo(options) => demo::run(&paths, options),
+        Command::Test(options) => test::run(&paths, options),
+        Command::Bench(options) => bench::run(&paths, options),
+        Command::Tidy => tidy::run(&paths),
+        Command::Gpu => gpu::run(&paths),
+        Command::Clean => clean::run(&paths),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+}

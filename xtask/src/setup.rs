@@ -1,0 +1,253 @@
+//! `cargo xtask setup`: everything that demo and tests need, in one cache folder.
+//!
+//! Each stage is skipped when its stamp says that it is done. An environment that was made by
+//! hand is adopted when it holds the right versions.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::paths::{Paths, python_of};
+use crate::run::Program;
+use crate::stamp::{Hash, Stamp};
+use crate::{comfyui, tools};
+
+const TORCH: &str = "2.11.0";
+const TOOLS: [&str; 5] = [
+    "maturin>=1.10,<2",
+    "pytest>=8.3,<10",
+    "pytest-timeout>=2.3,<3",
+    "hypothesis>=6.100,<7",
+    "ruff==0.14.*",
+];
+/// What the tests of the wheel need on an interpreter without torch.
+const SMALL_TOOLS: [&str; 3] =
+    ["pytest>=8.3,<10", "pytest-timeout>=2.3,<3", "hypothesis>=6.100,<7"];
+const STAGES: usize = 6;
+
+/// The checkpoints with random weights, by the name their generator knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Checkpoint {
+    Small,
+    Full,
+}
+
+impl Checkpoint {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Small => "small",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// Prepares everything; does nothing where everything is there.
+pub(crate) fn run(paths: &Paths, checkpoints: &[Checkpoint]) -> Result<()> {
+    fs::create_dir_all(&paths.cache)
+        .with_context(|| format!("creating {}", paths.cache.display()))?;
+    let _lock = lock(paths)?;
+    let python = tools::python(paths)?;
+    tools::require("cargo", "install Rust from rustup.rs")?;
+
+    make_venv(paths, &python.path)?;
+    install_torch(paths)?;
+    if !comfyui::is_there(paths) {
+        let heading = heading(3, &format!("Downloading ComfyUI {}", comfyui::VERSION));
+        comfyui::install(paths, &heading)?;
+    }
+    install_requirements(paths)?;
+    build_wheel(paths)?;
+    for checkpoint in checkpoints {
+        make_checkpoint(paths, *checkpoint)?;
+    }
+    Ok(())
+}
+
+fn heading(stage: usize, what: &str) -> String {
+    format!("[{stage}/{STAGES}] {what}")
+}
+
+fn pip(paths: &Paths, python: &Path) -> Program {
+    Program::new(python, &paths.root).args([
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--progress-bar",
+        "off",
+    ])
+}
+
+fn make_venv(paths: &Paths, python: &Path) -> Result<()> {
+    let works = |venv: &Path| -> Result<bool> {
+        let asked = Program::new(python_of(venv), &paths.root).args(["-m", "pip", "--version"]);
+        Ok(python_of(venv).is_file() && asked.output()?.is_some())
+    };
+    let venv = paths.venv();
+    if works(&venv)? {
+        return Ok(());
+    }
+    Program::new(python, &paths.root)
+        .args(["-m", "venv", "--clear"])
+        .arg(&venv)
+        .run_step(&heading(1, "Making a virtual environment"), &paths.logs().join("venv.log"))
+}
+
+fn install_torch(paths: &Paths) -> Result<()> {
+    let request = format!("torch=={TORCH} torchvision torchaudio");
+    let stamp = Stamp::new(&paths.venv(), "torch", &Hash::of(&request));
+    if stamp.is_set() {
+        return Ok(());
+    }
+    // An environment made by hand is taken over when all three import.
+    let question = "import torch, torchvision, torchaudio; print(torch.__version__)";
+    let answer = Program::new(paths.python(), &paths.root).args(["-c", question]).output()?;
+    let there = answer.is_some_and(|text| text.trim().split('+').next() == Some(TORCH));
+    if !there {
+        let log = paths.logs().join("torch.log");
+        pip(paths, &paths.python())
+            .args(request.split(' '))
+            .run_step(&heading(2, "Installing torch (about 2 GB, some minutes)"), &log)?;
+    }
+    stamp.set()
+}
+
+fn install_requirements(paths: &Paths) -> Result<()> {
+    let file = paths.comfyui().join("requirements.txt");
+    let mut request = Hash::of(&TOOLS.join(" "));
+    request.add_tree(&file)?;
+    let stamp = Stamp::new(&paths.venv(), "requirements", &request);
+    if stamp.is_set() {
+        return Ok(());
+    }
+    let log = paths.logs().join("requirements.log");
+    pip(paths, &paths.python())
+        .arg("--requirement")
+        .arg(&file)
+        .args(TOOLS)
+        // Without the pin a requirement could replace the torch of the stage before.
+        .arg(format!("torch=={TORCH}"))
+        .run_step(&heading(4, "Installing ComfyUI's requirements and the test tools"), &log)?;
+    stamp.set()
+}
+
+/// Builds the wheel and installs it, when a source changed since the last time.
+fn build_wheel(paths: &Paths) -> Result<()> {
+    let mut sources = Hash::new();
+    for source in ["Cargo.toml", "Cargo.lock", "pyproject.toml", "crates", "python"] {
+        sources.add_tree(&paths.root.join(source))?;
+    }
+    let stamp = Stamp::new(&paths.venv(), "wheel", &sources);
+    let imports = Program::new(paths.python(), &paths.cache).args(["-c", "import memsweep"]);
+    if stamp.is_set() && find_wheel(paths).is_ok() && imports.output()?.is_some() {
+        return Ok(());
+    }
+    stamp.clear();
+    let folder = wheels(paths);
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
+    }
+    let log = paths.logs().join("wheel.log");
+    Program::new(paths.python(), &paths.root)
+        .args(["-m", "maturin", "build", "--release", "--locked", "--interpreter"])
+        .arg(paths.python())
+        .arg("--out")
+        .arg(&folder)
+        .run_step(&heading(5, "Building the wheel"), &log)?;
+    install_wheel(paths, &paths.python(), &log)?;
+    stamp.set()
+}
+
+fn wheels(paths: &Paths) -> PathBuf {
+    paths.root.join("target").join("wheels")
+}
+
+fn find_wheel(paths: &Paths) -> Result<PathBuf> {
+    let folder = wheels(paths);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("listing {}", folder.display()))? {
+        let path = entry.context("listing the wheels")?.path();
+        if path.extension().is_some_and(|extension| extension == "whl") {
+            found.push(path);
+        }
+    }
+    match found.pop() {
+        Some(wheel) if found.is_empty() => Ok(wheel),
+        Some(_) => bail!("more than one wheel in {}", folder.display()),
+        None => bail!("no wheel in {}", folder.display()),
+    }
+}
+
+fn install_wheel(paths: &Paths, python: &Path, log: &Path) -> Result<()> {
+    pip(paths, python)
+        .args(["--force-reinstall", "--no-deps", "--no-index"])
+        .arg(find_wheel(paths)?)
+        .run_step("      Installing the wheel", &log.with_extension("install.log"))
+}
+
+fn make_checkpoint(paths: &Paths, checkpoint: Checkpoint) -> Result<()> {
+    let name = checkpoint.name();
+    let script = paths.root.join("tests/comfyui/harness/checkpoint.py");
+    let target = paths.checkpoint(name);
+    let folder = paths.cache.join("checkpoints");
+    let mut request = Hash::of(name);
+    request.add_tree(&script)?;
+    let stamp = Stamp::new(&folder, name, &request);
+    if stamp.is_set() && target.is_file() {
+        return Ok(());
+    }
+    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    let unfinished = folder.join(format!("{name}.unfinished.safetensors"));
+    let size = if checkpoint == Checkpoint::Full { "2.0 GB" } else { "0.3 GB" };
+    Program::new(paths.python(), &paths.root)
+        .arg(&script)
+        .arg(name)
+        .arg(&unfinished)
+        .envs(paths.environment())
+        .run_step(
+            &heading(6, &format!("Making the {name} checkpoint with random weights ({size})")),
+            &paths.logs().join(format!("checkpoint-{name}.log")),
+        )?;
+    fs::rename(&unfinished, &target).with_context(|| format!("moving to {}", target.display()))?;
+    stamp.set()
+}
+
+/// A small environment without torch, with the wheel, for another version of Python.
+pub(crate) fn small_venv(paths: &Paths, python: &tools::Python) -> Result<PathBuf> {
+    let name = format!("3.{}", python.minor);
+    let venv = paths.cache.join("pythons").join(&name);
+    let inside = python_of(&venv);
+    let log = paths.logs().join(format!("python-{name}.log"));
+    let stamp = Stamp::new(&venv, "tools", &Hash::of(&SMALL_TOOLS.join(" ")));
+    if !stamp.is_set() || !inside.is_file() {
+        Program::new(&python.path, &paths.root)
+            .args(["-m", "venv", "--clear"])
+            .arg(&venv)
+            .run_step(&format!("      Making an environment for Python {name}"), &log)?;
+        pip(paths, &inside)
+            .args(SMALL_TOOLS)
+            .run_step(&format!("      Installing pytest for Python {name}"), &log)?;
+        stamp.set()?;
+    }
+    install_wheel(paths, &inside, &log)?;
+    Ok(inside)
+}
+
+#[cfg(unix)]
+fn lock(paths: &Paths) -> Result<fs::File> {
+    use rustix::fs::{FlockOperation, flock};
+    let file = paths.cache.join("setup.lock");
+    let file = fs::File::create(&file).with_context(|| format!("creating {}", file.display()))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        println!("waiting for another set-up in {}", paths.cache.display());
+        flock(&file, FlockOperation::LockExclusive).context("locking the cache folder")?;
+    }
+    Ok(file)
+}
+
+#[cfg(not(unix))]
+fn lock(paths: &Paths) -> Result<fs::File> {
+    let file = paths.cache.join("setup.lock");
+    fs::File::create(&file).with_context(|| format!("creating {}", file.display()))
+}

@@ -1,0 +1,232 @@
+//! Finds the tools of the machine. A missing one is named in one line with the way to install it.
+
+use std::env;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use crate::paths::Paths;
+use crate::run::Program;
+
+/// The versions of Python that the wheel is made for.
+pub(crate) const PYTHON_MINORS: std::ops::RangeInclusive<u32> = 10..=13;
+
+/// A Python interpreter that was asked for its version.
+#[derive(Clone, Debug)]
+pub(crate) struct Python {
+    pub(crate) path: PathBuf,
+    pub(crate) minor: u32,
+}
+
+/// Finds an executable on `PATH`.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    find_in(&env::var_os("PATH")?, name)
+}
+
+fn find_in(path: &OsStr, name: &str) -> Option<PathBuf> {
+    let names = if cfg!(windows) {
+        vec![format!("{name}.exe"), format!("{name}.cmd"), format!("{name}.bat")]
+    } else {
+        vec![name.to_owned()]
+    };
+    env::split_paths(path)
+        .flat_map(|folder| names.iter().map(move |name| folder.join(name)))
+        .find(|candidate| is_executable(candidate))
+}
+
+#[cfg(unix)]
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_executable(path: &Path) -> bool {
+    path.is_file()
+}
+
+/// Finds an executable, or fails with the line that says how to get it.
+pub(crate) fn require(name: &str, how: &str) -> Result<PathBuf> {
+    match find(name) {
+        Some(path) => Ok(path),
+        None => bail!("`{name}` is missing: {how}"),
+    }
+}
+
+pub(crate) fn npm() -> Result<PathBuf> {
+    require("node", "install Node.js 20 or newer (Debian: apt-get install nodejs npm)")?;
+    require("npm", "install Node.js 20 or newer with npm (Debian: apt-get install npm)")
+}
+
+/// The Python that the virtual environment is made from.
+pub(crate) fn python(paths: &Paths) -> Result<Python> {
+    if let Some(chosen) = env::var_os("MEMSWEEP_PYTHON").filter(|value| !value.is_empty()) {
+        let path = PathBuf::from(&chosen);
+        let path = if path.components().count() > 1 {
+            Some(path)
+        } else {
+            find(&chosen.to_string_lossy())
+        };
+        let shown = chosen.to_string_lossy();
+        let Some(path) = path else { bail!("MEMSWEEP_PYTHON names `{shown}`, which is not there") };
+        return match ask_python(paths, &path) {
+            Some(python) => checked_for_venv(paths, python),
+            None => bail!("MEMSWEEP_PYTHON names `{shown}`, which is not {}", wanted()),
+        };
+    }
+    let mut names = vec!["python3".to_owned()];
+    names.extend(PYTHON_MINORS.rev().map(|minor| format!("python3.{minor}")));
+    names.push("python".to_owned());
+    for name in names {
+        if let Some(python) = find(&name).and_then(|path| ask_python(paths, &path)) {
+            return checked_for_venv(paths, python);
+        }
+    }
+    bail!(
+        "{} is missing: install it (Debian: apt-get install python3 python3-venv) or set \
+         MEMSWEEP_PYTHON",
+        wanted()
+    )
+}
+
+fn wanted() -> String {
+    format!("Python 3.{} to 3.{} with the GIL", PYTHON_MINORS.start(), PYTHON_MINORS.end())
+}
+
+fn checked_for_venv(paths: &Paths, python: Python) -> Result<Python> {
+    let can = Program::new(&python.path, &paths.root).args(["-c", "import venv, ensurepip"]);
+    if can.output()?.is_none() {
+        bail!("Python's `venv` module is missing: Debian: apt-get install python3-venv");
+    }
+    Ok(python)
+}
+
+/// Other interpreters, one per minor version, that the wheel is tested on where they exist.
+pub(crate) fn other_pythons(paths: &Paths, than: u32) -> Vec<(u32, Option<Python>)> {
+    PYTHON_MINORS
+        .filter(|minor| *minor != than)
+        .map(|minor| {
+            let name = format!("python3.{minor}");
+            let found = find(&name)
+                .into_iter()
+                .chain(pyenv_pythons(minor))
+                .filter_map(|path| ask_python(paths, &path))
+                .find(|python| python.minor == minor);
+            (minor, found)
+        })
+        .collect()
+}
+
+fn pyenv_pythons(minor: u32) -> Vec<PathBuf> {
+    let root = env::var_os("PYENV_ROOT")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".pyenv")));
+    let Some(versions) = root.and_then(|root| root.join("versions").read_dir().ok()) else {
+        return Vec::new();
+    };
+    let prefix = format!("3.{minor}.");
+    versions
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+        .map(|entry| entry.path().join("bin/python"))
+        .collect()
+}
+
+/// `None` when the program does not run, is too old or too new, or has no GIL.
+fn ask_python(paths: &Paths, path: &Path) -> Option<Python> {
+    let question = "import sys, sysconfig; \
+        print(*sys.version_info[:2], int(bool(sysconfig.get_config_var('Py_GIL_DISABLED'))))";
+    let answer = Program::new(path, &paths.root).args(["-c", question]).output().ok()??;
+    let minor = accepted_minor(&answer)?;
+    Some(Python { path: path.to_path_buf(), minor })
+}
+
+fn accepted_minor(answer: &str) -> Option<u32> {
+    let mut words = answer.split_whitespace();
+    let (major, minor, free_threaded) = (words.next()?, words.next()?, words.next()?);
+    let minor = minor.parse().ok()?;
+    (major == "3" && PYTHON_MINORS.contains(&minor) && free_threaded == "0").then_some(minor)
+}
+
+/// Finds a Chromium for the browser tests, and installs Debian's where that needs no question.
+pub(crate) fn chromium(paths: &Paths) -> Result<PathBuf> {
+    if let Some(path) = find_chromium() {
+        return Ok(path);
+    }
+    if let Some(apt) = find("apt-get").filter(|_| is_root()) {
+        let log = paths.logs().join("chromium.log");
+        let quiet = |arguments: &[&str]| {
+            Program::new(&apt, &paths.root).env("DEBIAN_FRONTEND", "noninteractive").args(arguments)
+        };
+        quiet(&["update"]).run_step("Reading the package lists", &log)?;
+        quiet(&["install", "-y", "--no-install-recommends", "chromium"])
+            .run_step("Installing Chromium for the browser tests (about 100 MB)", &log)?;
+    }
+    match find_chromium() {
+        Some(path) => Ok(path),
+        None => bail!(
+            "a Chromium is missing for the browser tests: install one (Debian: apt-get install \
+             chromium) or set MEMSWEEP_CHROMIUM"
+        ),
+    }
+}
+
+fn find_chromium() -> Option<PathBuf> {
+    if let Some(path) = env::var_os("MEMSWEEP_CHROMIUM").filter(|value| !value.is_empty()) {
+        return Some(PathBuf::from(path));
+    }
+    let names = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome"];
+    names.into_iter().find_map(find).or_else(|| {
+        let app = PathBuf::from("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome");
+        app.is_file().then_some(app)
+    })
+}
+
+#[cfg(unix)]
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+#[cfg(not(unix))]
+fn is_root() -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_supported_pythons_are_accepted() {
+        let rows = [
+            ("3 11 0\n", Some(11)),
+            ("3 10 0", Some(10)),
+            ("3 9 0", None),
+            ("3 14 0", None),
+            ("2 11 0", None),
+            ("3 13 1", None),
+            ("", None),
+            ("3 x 0", None),
+        ];
+        for (answer, expected) in rows {
+            assert_eq!(accepted_minor(answer), expected, "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_tool_is_named_with_the_way_to_install_it() {
+        let error = require("no-such-tool-xyz", "install xyz").unwrap_err();
+        assert_eq!(error.to_string(), "`no-such-tool-xyz` is missing: install xyz");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_is_not_executable_is_not_a_tool() {
+        let folder =
+            crate::run::TemporaryFolder::create(&std::env::temp_dir(), "xtask-tools").unwrap();
+        std::fs::write(folder.path().join("tool"), "").unwrap();
+        assert_eq!(find_in(folder.path().as_os_str(), "tool"), None);
+        assert!(find("sh").is_some());
+    }
+}

@@ -16,13 +16,15 @@ pub struct Inventory {
     pub storages: Vec<StorageFact>,
     /// Models that the program's model management has loaded.
     pub models: Vec<ModelFact>,
+    /// Models to release by name: when given, only these and the entries that hold them go.
+    pub targets: Vec<u32>,
     /// What the protected objects reach.
     pub connected: Connected,
     /// The executor we run in.
     pub executor: Executor,
     /// Model files that were mapped into the process before the sweep.
     pub mapped_files: Vec<String>,
-    /// Names of outputs of nodes, for people: node id to `title (class)`.
+    /// What people should know about these facts; copied into the report.
     pub notes: Vec<String>,
 }
 
@@ -46,6 +48,8 @@ pub struct ModelFact {
     pub device: String,
     /// Bytes it takes on that device, as its manager says.
     pub bytes: Option<Bytes>,
+    /// It is on that device now. A model to release may sit in RAM only.
+    pub loaded: bool,
 }
 
 /// What the node's inputs reach: never touched.

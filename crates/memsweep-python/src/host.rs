@@ -1,7 +1,8 @@
 //! A Python object and the operating system, seen together as the host of a sweep.
 //!
 //! The Python object answers `devices() -> str` (JSON list of device rows), `release(action: str)
-//! -> str` (JSON in, JSON out) and `check_cancelled()`, which raises when the user cancelled.
+//! -> str` (JSON in, JSON out) and `check_cancelled()`, which raises when the user cancelled. Its
+//! optional `passing` is a tuple of exception types that are never turned into a failed row.
 
 use memsweep_core::action::{Action, Outcome};
 use memsweep_core::reading::{DeviceMemory, Reading};
@@ -45,13 +46,20 @@ impl<'py> PyHost<'py> {
     fn in_python(&mut self, action: &Action) -> Outcome {
         match self.try_in_python(action) {
             Ok(outcome) => outcome,
-            // KeyboardInterrupt, SystemExit and the like are not ours to swallow.
-            Err(error) if !error.is_instance_of::<PyException>(self.py) => {
+            // KeyboardInterrupt, SystemExit and the like are not ours to swallow, nor is what the
+            // host names as a cancel: older ComfyUI derives its cancel from `Exception`.
+            Err(error) if self.passes(&error) => {
                 self.passing = Some(error);
                 Outcome::Cancelled
             }
             Err(error) => Outcome::Failed { error: error.to_string() },
         }
+    }
+
+    fn passes(&self, error: &PyErr) -> bool {
+        let named = self.object.as_ref().and_then(|object| object.getattr("passing").ok());
+        !error.is_instance_of::<PyException>(self.py)
+            || named.is_some_and(|types| error.matches(self.py, types).unwrap_or(false))
     }
 
     fn try_in_python(&self, action: &Action) -> PyResult<Outcome> {

@@ -37,8 +37,11 @@ fn sweep(
 ) -> PyResult<PyReport> {
     let plan = planned(settings, inventory)?;
     let mut host = PyHost::new(py, Some(host));
-    let report =
-        if plan.policy.dry_run { run(&plan, &mut DryRun(&mut host)) } else { run(&plan, &mut host) };
+    let report = if plan.policy.dry_run {
+        run(&plan, &mut DryRun(&mut host))
+    } else {
+        run(&plan, &mut host)
+    };
     match host.passing {
         Some(error) => Err(error),
         None => Ok(report.into()),

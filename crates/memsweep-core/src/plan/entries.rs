@@ -6,7 +6,7 @@ use crate::action::Action;
 use crate::bytes::Bytes;
 use crate::inventory::{EntryFact, Execution, Inventory};
 use crate::live::LiveSet;
-use crate::plan::{Kept, Step};
+use crate::plan::{Kept, Step, targets};
 use crate::reason::{Keep, Release};
 
 /// The evict step, if any entry can go; the others are noted as kept.
@@ -16,6 +16,9 @@ pub(super) fn decide(
     live: &LiveSet,
     kept: &mut Vec<Kept>,
 ) -> Option<Step> {
+    if !inventory.targets.is_empty() {
+        return targets::decide(inventory, execution, live, kept);
+    }
     let rules = Rules::new(execution, live);
     let mut staying: BTreeMap<u32, Keep> = BTreeMap::new();
     for (number, entry) in (0u32..).zip(&execution.entries) {
@@ -36,22 +39,47 @@ pub(super) fn decide(
         }
     }
 
-    let (mut going, mut names, mut dropped) = (Vec::new(), Vec::new(), BTreeSet::new());
-    for (number, entry) in (0u32..).zip(&execution.entries) {
-        if let Some(because) = staying.remove(&number) {
-            let bytes = Some(size(inventory, &storages(entry).collect()));
-            kept.push(Kept { what: entry.name.clone(), bytes, because });
-        } else {
-            going.push(number);
-            names.push(entry.name.clone());
-            dropped.extend(storages(entry).filter(|storage| !held.contains(storage)));
-        }
+    let going = (0u32..)
+        .zip(&execution.entries)
+        .filter(|(number, _)| !staying.contains_key(number))
+        .map(|(number, _)| number)
+        .collect();
+    note_kept(inventory, execution, staying, kept);
+    step(inventory, execution, going, &held)
+}
+
+/// Notes entries that stay.
+pub(super) fn note_kept(
+    inventory: &Inventory,
+    execution: &Execution,
+    staying: BTreeMap<u32, Keep>,
+    kept: &mut Vec<Kept>,
+) {
+    for (number, because) in staying {
+        let Some(entry) = execution.entries.get(number as usize) else { continue };
+        let bytes = Some(size(inventory, &storages(entry).collect()));
+        kept.push(Kept { what: entry.name.clone(), bytes, because });
+    }
+}
+
+/// The step that drops these entries; its estimate leaves out memory that stays held.
+pub(super) fn step(
+    inventory: &Inventory,
+    execution: &Execution,
+    going: Vec<u32>,
+    held: &BTreeSet<u32>,
+) -> Option<Step> {
+    let (mut names, mut dropped) = (Vec::new(), BTreeSet::new());
+    for entry in going.iter().filter_map(|number| execution.entries.get(*number as usize)) {
+        names.push(entry.name.clone());
+        dropped.extend(storages(entry).filter(|storage| !held.contains(storage)));
     }
     if going.is_empty() {
         return None;
     }
+    let plural = if going.len() == 1 { "node" } else { "nodes" };
     Some(Step {
-        what: format!("cached outputs of {} nodes", going.len()),
+        what: format!("cached outputs of {} {plural}", going.len()),
         action: Action::Evict { entries: going },
         because: Release::NoReaderLeft { entries: names },
         estimated: Some(size(inventory, &dropped)),
@@ -102,7 +130,7 @@ impl<'a> Rules<'a> {
     }
 }
 
-fn storages(entry: &EntryFact) -> impl Iterator<Item = u32> + '_ {
+pub(super) fn storages(entry: &EntryFact) -> impl Iterator<Item = u32> + '_ {
     entry.slots.iter().flatten().flat_map(|slot| slot.storages.iter().copied())
 }
 

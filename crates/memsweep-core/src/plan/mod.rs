@@ -3,6 +3,7 @@
 
 mod entries;
 mod models;
+mod targets;
 
 use serde::{Deserialize, Serialize};
 

@@ -14,6 +14,10 @@ pub(super) fn decide(inventory: &Inventory, live: &LiveSet, kept: &mut Vec<Kept>
     let connected: BTreeSet<u32> = inventory.connected.models.iter().copied().collect();
     let mut steps = Vec::new();
     for (number, model) in (0u32..).zip(&inventory.models) {
+        let chosen = inventory.targets.is_empty() || inventory.targets.contains(&number);
+        if !chosen || !model.loaded {
+            continue;
+        }
         let because = if connected.contains(&number) {
             Keep::Connected
         } else if let Some(node) = live.models.get(&number) {

@@ -1,0 +1,99 @@
+"""Node classes, generated from the node table. Each run is one call into the service."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from . import comfy_host, service
+from .spec import SPECS, NodeSpec
+
+
+class SweepNode:
+    """What all nodes do: hand their inputs to the service once, and pass the data on."""
+
+    SPEC: NodeSpec
+    CATEGORY = "MemSweep"
+    FUNCTION = "run"
+
+    def __init__(self) -> None:
+        self._swept: weakref.ref[Any] | None = None
+        self._report = ""
+
+    def run(self, unique_id: Any = None, dynprompt: Any = None, **inputs: Any) -> dict[str, Any]:
+        """One item. A list input calls this once per item: only the first call sweeps."""
+        spec = type(self).SPEC
+        values = {name: inputs.get(name) for name in spec.data}
+        passed = tuple(values[name] for name in spec.passes)
+        ui: dict[str, Any] = {"text": (), "memsweep": ()}
+        if not self._seen(dynprompt):
+            widgets = {name: inputs[name] for name in inputs if name not in spec.data}
+            answer = service.run(spec, values, widgets, unique_id, dynprompt)
+            self._report = answer["text"]
+            ui = {"text": (answer["text"],), "memsweep": (answer,)}
+        return {"ui": ui, "result": (*passed, self._report) if spec.passes else ()}
+
+    def _seen(self, dynprompt: Any) -> bool:
+        """Whether this prompt was swept by this node already; remembers it."""
+        if dynprompt is None:
+            return False
+        if self._swept is not None and self._swept() is dynprompt:
+            return True
+        try:
+            self._swept = weakref.ref(dynprompt)
+        except TypeError:
+            self._swept = None
+        return False
+
+
+def _input_types(spec: NodeSpec) -> dict[str, Any]:
+    data = [
+        (name, (kind, {"forceInput": True}) if kind == "STRING" else (kind,))
+        for name, kind in spec.data.items()
+    ]
+    return {
+        "required": {**dict(data[: spec.required]), **spec.widgets},
+        "optional": {**dict(data[spec.required :]), **spec.optional_widgets},
+        "hidden": {"unique_id": "UNIQUE_ID", "dynprompt": "DYNPROMPT"},
+    }
+
+
+def _always_changed(cls: type, **_: Any) -> float:
+    # A new NaN each time: the one in `math` is a single object and would compare as unchanged.
+    return float("nan")
+
+
+def _build(spec: NodeSpec) -> type:
+    outputs = [spec.data[name] for name in spec.passes]
+    names = list(spec.passes)
+    if spec.passes:
+        outputs.append("STRING")
+        names.append("report")
+    members: dict[str, Any] = {
+        "SPEC": spec,
+        "__doc__": spec.description,
+        "DESCRIPTION": spec.description,
+        "INPUT_TYPES": classmethod(lambda cls: _input_types(spec)),
+        "RETURN_TYPES": tuple(outputs),
+        "RETURN_NAMES": tuple(names),
+        "OUTPUT_NODE": spec.output_node,
+    }
+    if spec.terminal:
+        members["IS_CHANGED"] = classmethod(_always_changed)
+    return type(spec.key, (SweepNode,), members)
+
+
+def _register() -> tuple[dict[str, type], dict[str, str]]:
+    classes, titles = {}, {}
+    for spec in SPECS:
+        owner = comfy_host.owner_of(spec.key)
+        if owner is not None:
+            service.LOG.warning("%s stays with %s: MemSweep's node is not registered",
+                                spec.key, owner)
+            continue
+        classes[spec.key] = _build(spec)
+        titles[spec.key] = spec.title
+    return classes, titles
+
+
+NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS = _register()

@@ -1,0 +1,93 @@
+"""One sweep for one node: widgets to settings, facts from the host, report out.
+
+Nothing raises into a workflow except a cancel. Without the native module the data passes and the
+report says what to install.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from . import comfy_host
+from .spec import NodeSpec
+
+LOG = logging.getLogger("memsweep")
+
+INSTALL = (
+    "MemSweep freed nothing: its native module is not installed in this Python. "
+    "Run `python -m pip install -r requirements.txt` in the MemSweep folder, then restart "
+    "ComfyUI. The data was passed on."
+)
+
+
+def run(
+    spec: NodeSpec,
+    values: Mapping[str, Any],
+    widgets: Mapping[str, Any],
+    unique_id: Any,
+    dynprompt: Any,
+) -> dict[str, Any]:
+    """Sweeps for one node and answers with `summary`, `text` and `report`."""
+    try:
+        from memsweep import hosting
+    except ImportError as error:
+        LOG.warning("%s (%s)", INSTALL, error)
+        return _answer(f"{INSTALL}\n({error})", None)
+    passing: tuple[type[BaseException], ...] = ()
+    try:
+        host = comfy_host.ComfyHost(hosting, unique_id, dynprompt)
+        passing = host.passing
+        if spec.task == "read":
+            return _read(hosting, host)
+        return _sweep(hosting, host, spec, values, widgets)
+    except passing:
+        raise
+    except Exception as error:
+        LOG.exception("the sweep of node %s failed", unique_id)
+        return _answer(f"MemSweep stopped before it changed anything: {error!r}", None)
+
+
+def _sweep(
+    hosting: Any,
+    host: comfy_host.ComfyHost,
+    spec: NodeSpec,
+    values: Mapping[str, Any],
+    widgets: Mapping[str, Any],
+) -> dict[str, Any]:
+    settings = {
+        "level": spec.level_for(widgets),
+        "system_wide": bool(widgets.get("system_wide", False)),
+    }
+    inventory: dict[str, Any] = {}
+    if hosting.level_of(json.dumps(settings)) not in ("trim", "collect"):
+        target = values.get("model") if spec.task == "release_model" else None
+        protected = {n: v for n, v in values.items() if target is None or n != "model"}
+        inventory = host.inventory(protected, target)
+        del protected, target
+    inventory.setdefault("notes", []).extend(_none_notes(values))
+    report = hosting.sweep_with(host, settings, inventory)
+    if spec.task == "release_model":
+        host.after_node(lambda: LOG.info("after Release Model: %s", hosting.sweep().summary))
+    LOG.info("node %s: %s", host.node, report.summary)
+    return _answer(str(report), json.loads(report.to_json()))
+
+
+def _read(hosting: Any, host: comfy_host.ComfyHost) -> dict[str, Any]:
+    reading = hosting.read(host)
+    lines = [str(reading), *(f"model {name}" for name in host.loaded_models())]
+    return _answer("\n".join(lines), {"schema": 1, "reading": json.loads(reading.to_json())})
+
+
+def _none_notes(values: Mapping[str, Any]) -> list[str]:
+    return [
+        f"input `{name}` is None, so it protects nothing"
+        for name, value in values.items()
+        if value is None
+    ]
+
+
+def _answer(text: str, report: dict[str, Any] | None) -> dict[str, Any]:
+    return {"summary": text.split("\n", 1)[0], "text": text, "report": report}

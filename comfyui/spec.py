@@ -1,0 +1,210 @@
+"""The node table: every node, its inputs and outputs, and what it asks for. Data only.
+
+Eleven keys, their input names and the order of their outputs are those of the two packs MemSweep
+replaces, so that saved workflows load unchanged. New inputs are optional, new outputs come last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+LEVELS = ("trim", "collect", "unload", "evict", "park")
+BROOM = "\N{BROOM}"
+
+
+class AnyType(str):
+    """Matches every socket type; ComfyUI before 0.16 has no wildcard of its own."""
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+
+ANY = AnyType("*")
+MODEL_TYPES = "MODEL,CLIP,VAE,CONTROL_NET"
+
+SYSTEM_WIDE = (
+    "BOOLEAN",
+    {
+        "default": False,
+        "tooltip": "Linux: also drop the page cache of the whole machine (needs root). "
+        "Windows: also page out this process. Never counted as freed.",
+    },
+)
+AGGRESSIVE = (
+    "BOOLEAN",
+    {
+        "default": False,
+        "tooltip": "Off: reference cycles and allocator slack. On: also unload idle models and "
+        "drop cached outputs that no later node needs.",
+    },
+)
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """One node."""
+
+    key: str
+    title: str
+    description: str
+    # Data inputs, in order; the first `required` of them must be connected.
+    data: Mapping[str, Any]
+    required: int = 1
+    widgets: Mapping[str, Any] = field(default_factory=dict)
+    optional_widgets: Mapping[str, Any] = field(default_factory=dict)
+    # Names of the data inputs that come out again, in order; empty for a terminal node.
+    passes: tuple[str, ...] = ()
+    # A fixed level, or `None` when a widget decides (see `level_for`).
+    level: str | None = None
+    output_node: bool = False
+    # `sweep`, `release_model` or `read`.
+    task: str = "sweep"
+
+    @property
+    def terminal(self) -> bool:
+        """Runs on every queue, because nothing depends on what it returns."""
+        return not self.passes
+
+    def level_for(self, widgets: Mapping[str, Any]) -> str:
+        """The level these widget values ask for."""
+        if self.level is not None:
+            return self.level
+        if "aggressive" in self.default_widgets:
+            return "evict" if widgets.get("aggressive") else "collect"
+        if "mode" in self.default_widgets:
+            return "unload" if widgets.get("mode") == "VRAM" else "park"
+        if "leftovers" in self.default_widgets:
+            return str(widgets.get("leftovers", "park"))
+        return str(widgets["level"])
+
+    @property
+    def default_widgets(self) -> Mapping[str, Any]:
+        """All widgets, required and optional."""
+        return {**self.widgets, **self.optional_widgets}
+
+
+def _free_memory(kind: str) -> NodeSpec:
+    name = kind.lower()
+    return NodeSpec(
+        key=f"FreeMemory{kind}",
+        title=f"Free Memory ({kind})",
+        description="Frees memory at this point of the workflow and passes its input on.",
+        data={name: "STRING" if kind == "String" else kind.upper()},
+        widgets={"aggressive": AGGRESSIVE},
+        optional_widgets={"system_wide": SYSTEM_WIDE},
+        passes=(name,),
+    )
+
+
+def _purge(key: str, title: str, description: str, **more: Any) -> NodeSpec:
+    more.setdefault("data", {"anything": ANY})
+    title = f"{BROOM}{title}"
+    return NodeSpec(key=f"CleanMemory_{key}", title=title, description=description, **more)
+
+
+MODE = (
+    ["VRAM", "RAM"],
+    {"default": "RAM", "tooltip": "VRAM: idle models leave the device. RAM: also free RAM."},
+)
+FOUR = {f"data{index}": ANY for index in range(4)}
+
+SPECS: tuple[NodeSpec, ...] = (
+    *(_free_memory(kind) for kind in ("Image", "Latent", "Model", "CLIP", "String")),
+    _purge(
+        "PurgeVRAM",
+        "Purge VRAM",
+        "Every model that is not connected and not needed any more leaves its device.",
+        level="unload",
+        output_node=True,
+    ),
+    _purge(
+        "PurgeRAM",
+        "Purge RAM (Protected)",
+        "Frees RAM and VRAM. What is connected, and what later nodes need, is not touched.",
+        level="park",
+        output_node=True,
+    ),
+    _purge(
+        "PurgeAll",
+        "Purge ALL",
+        "Frees all that can be freed without breaking anything.",
+        optional_widgets={
+            "leftovers": (
+                ["park", "destroy"],
+                {
+                    "default": "park",
+                    "tooltip": "What to do with tensors that other packs still hold. Neither is "
+                    "part of this version: both stop after the cached outputs.",
+                },
+            )
+        },
+        output_node=True,
+    ),
+    _purge(
+        "PurgePass",
+        "Purge & Pass",
+        "Frees memory at this point of the workflow and passes its input on.",
+        data={"data": ANY},
+        widgets={"mode": MODE},
+        passes=("data",),
+    ),
+    _purge(
+        "PurgeRAMProtectedMulti",
+        "Purge RAM Multi",
+        "Purge RAM with up to four protected inputs.",
+        data=FOUR,
+        level="park",
+        output_node=True,
+    ),
+    _purge(
+        "PurgePassMultiInput",
+        "Purge & Pass Multi",
+        "Purge & Pass with up to four protected inputs.",
+        data=FOUR,
+        # Optional there, so prompts saved without it exist.
+        optional_widgets={"mode": MODE},
+        passes=tuple(FOUR),
+    ),
+    NodeSpec(
+        key="MemSweepFree",
+        title="Free Memory (Any)",
+        description="Frees memory as far as the chosen level goes and passes its input on.",
+        data={"anything": ANY},
+        widgets={
+            "level": (
+                list(LEVELS),
+                {
+                    "default": "evict",
+                    "tooltip": "trim: allocator slack. collect: also reference cycles. unload: "
+                    "also idle models. evict: also cached outputs nobody needs.",
+                },
+            )
+        },
+        optional_widgets={"system_wide": SYSTEM_WIDE},
+        passes=("anything",),
+    ),
+    NodeSpec(
+        key="MemSweepReleaseModel",
+        title="Release Model",
+        description="This one model leaves VRAM and RAM. The next prompt that needs it loads it "
+        "again.",
+        data={"anything": ANY, "model": MODEL_TYPES},
+        required=2,
+        passes=("anything",),
+        level="evict",
+        task="release_model",
+    ),
+    NodeSpec(
+        key="MemSweepReport",
+        title="Memory Report",
+        description="Reads who holds the memory. Frees nothing.",
+        data={"anything": ANY},
+        required=0,
+        passes=("anything",),
+        level="trim",
+        output_node=True,
+        task="read",
+    ),
+)

@@ -1,0 +1,10 @@
+"""Frees RAM and VRAM in any PyTorch program, without breaking anything.
+
+`reading()` says who holds the memory now. `sweep()` gives memory back and says what was really
+freed. Nothing happens on import: no thread, no device context, no file.
+"""
+
+from memsweep._memsweep import Reading, Report, __version__
+from memsweep.library import reading, sweep, sweep_with
+
+__all__ = ["Reading", "Report", "__version__", "reading", "sweep", "sweep_with"]

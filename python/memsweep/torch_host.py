@@ -1,0 +1,226 @@
+"""The only file that knows torch: readings and releases of its devices.
+
+Torch is never imported here: a program that has not loaded it has no tensors. A device is read or
+synchronised only where torch already has a context on it, because the first call of that kind
+costs hundreds of megabytes of VRAM for the rest of the process.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+
+def _torch() -> ModuleType | None:
+    torch = sys.modules.get("torch")
+    # A module that is still being imported has no tensors yet either.
+    return torch if hasattr(torch, "Tensor") and hasattr(torch, "_C") else None
+
+
+def _numpy() -> ModuleType | None:
+    numpy = sys.modules.get("numpy")
+    return numpy if hasattr(numpy, "ndarray") else None
+
+
+def memory_types() -> tuple[type, ...]:
+    """Classes whose instances own large memory: tensors and arrays."""
+    torch, numpy = _torch(), _numpy()
+    types: list[type] = []
+    if torch is not None:
+        types.append(torch.Tensor)
+    if numpy is not None:
+        types.append(numpy.ndarray)
+    return tuple(types)
+
+
+def block_of(value: object) -> tuple[str, int, int] | None:
+    """Device, address and size in bytes of the memory behind a tensor or array.
+
+    `None` for what owns no memory of its own: meta and fake tensors, sparse and wrapped ones
+    (the heap walk reaches their inner tensors), empty ones.
+    """
+    torch, numpy = _torch(), _numpy()
+    if numpy is not None and isinstance(value, numpy.ndarray):
+        owner = value
+        while isinstance(owner.base, numpy.ndarray):
+            owner = owner.base
+        return ("cpu", owner.ctypes.data, owner.nbytes) if owner.nbytes else None
+    if torch is None or not isinstance(value, torch.Tensor):
+        return None
+    try:
+        # Subclasses may override anything; these getters bypass them.
+        with torch._C.DisableTorchFunctionSubclass():
+            storage = torch._C.TensorBase.untyped_storage(value)
+            address, size = storage.data_ptr(), storage.nbytes()
+            device = str(torch._C.TensorBase.device.__get__(value))
+    except (RuntimeError, NotImplementedError, AttributeError):
+        return None
+    return (device, address, size) if address and size else None
+
+
+def _cuda_devices(torch: ModuleType) -> Iterator[int]:
+    """Indices of CUDA or ROCm devices that have a context in this process."""
+    if not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return
+    has_context = getattr(torch._C, "_cuda_hasPrimaryContext", None)
+    for index in range(torch.cuda.device_count()):
+        if has_context is None or has_context(index):
+            yield index
+
+
+def _cuda_row(torch: ModuleType, index: int) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": f"cuda:{index}", "source": "torch"}
+    properties = torch.cuda.get_device_properties(index)
+    row["name"] = properties.name
+    row["total"] = properties.total_memory
+    if hasattr(properties, "pci_bus_id"):
+        domain = getattr(properties, "pci_domain_id", 0)
+        row["pci"] = f"{domain:04x}:{properties.pci_bus_id:02x}:{properties.pci_device_id:02x}.0"
+    try:
+        free, total = torch.cuda.mem_get_info(index)
+        row["used"] = total - free
+    except RuntimeError:
+        pass
+    try:
+        row["torch_allocated"] = torch.cuda.memory_allocated(index)
+        row["torch_reserved"] = torch.cuda.memory_reserved(index)
+    except RuntimeError:
+        # A pluggable allocator keeps no statistics.
+        pass
+    return row
+
+
+def _other_row(torch: ModuleType, kind: str) -> dict[str, Any] | None:
+    """XPU and MPS, where their modules offer the numbers."""
+    module = getattr(torch, kind, None)
+    try:
+        if kind == "xpu" and module.is_available() and module.is_initialized():
+            return {
+                "id": "xpu:0",
+                "source": "torch",
+                "torch_allocated": module.memory_allocated(),
+                "torch_reserved": module.memory_reserved(),
+            }
+        if kind == "mps" and torch.backends.mps.is_available():
+            # Asking creates no context: the numbers are 0 until a tensor exists.
+            return {
+                "id": "mps:0",
+                "source": "torch",
+                "torch_allocated": module.current_allocated_memory(),
+                "torch_reserved": module.driver_allocated_memory(),
+            }
+    except (AttributeError, RuntimeError):
+        pass
+    return None
+
+
+def device_rows() -> list[dict[str, Any]]:
+    """One row per device with a context in this process; fields as in a reading."""
+    torch = _torch()
+    if torch is None:
+        return []
+    rows = []
+    for index in _cuda_devices(torch):
+        try:
+            rows.append(_cuda_row(torch, index))
+        except RuntimeError:
+            rows.append({"id": f"cuda:{index}"})
+    rows.extend(row for kind in ("xpu", "mps") if (row := _other_row(torch, kind)))
+    return rows
+
+
+def synchronize() -> int:
+    """Waits for every device with a context. Answers how many there were."""
+    torch = _torch()
+    if torch is None:
+        return 0
+    count = 0
+    for index in _cuda_devices(torch):
+        torch.cuda.synchronize(index)
+        count += 1
+    for row in (_other_row(torch, "xpu"), _other_row(torch, "mps")):
+        if row is not None:
+            getattr(torch, row["id"].split(":")[0]).synchronize()
+            count += 1
+    return count
+
+
+def empty_device_cache() -> int:
+    """Returns the free blocks of torch's device allocators. Answers how many devices there were."""
+    torch = _torch()
+    if torch is None:
+        return 0
+    count = sum(1 for _ in _cuda_devices(torch))
+    if count:
+        torch.cuda.empty_cache()
+        torch.cuda.ipc_collect()
+    for row in (_other_row(torch, "xpu"), _other_row(torch, "mps")):
+        if row is not None:
+            getattr(torch, row["id"].split(":")[0]).empty_cache()
+            count += 1
+    return count
+
+
+def empty_host_cache() -> bool | None:
+    """Returns free page-locked blocks. `None` when no device is in use, False when torch cannot."""
+    torch = _torch()
+    if torch is None or not any(True for _ in _cuda_devices(torch)):
+        return None
+    accelerator = getattr(torch, "accelerator", None)
+    empty = getattr(accelerator, "empty_host_cache", None) or getattr(
+        torch._C, "_host_emptyCache", None
+    )
+    if empty is None:
+        return False
+    empty()
+    return True
+
+
+def done(detail: str | None = None) -> dict[str, Any]:
+    """The outcome of a step that succeeded and claims no bytes."""
+    return {"kind": "done", "claimed": None, "detail": detail}
+
+
+def nothing(reason: str) -> dict[str, Any]:
+    """The outcome of a step that had nothing to do."""
+    return {"kind": "nothing_to_do", "reason": reason}
+
+
+def unsupported(reason: str) -> dict[str, Any]:
+    """The outcome of a step this program cannot do."""
+    return {"kind": "unsupported", "reason": reason}
+
+
+class TorchHost:
+    """The host of a sweep in a plain program."""
+
+    def devices(self) -> str:
+        return json.dumps(device_rows())
+
+    def check_cancelled(self) -> None:
+        """A plain program has no cancel button; Ctrl-C passes through by itself."""
+
+    def release(self, action: str) -> str:
+        return json.dumps(self.carry_out(json.loads(action)))
+
+    def carry_out(self, action: dict[str, Any]) -> dict[str, Any]:
+        """Carries out one action. What is raised becomes a failed row of the report."""
+        kind = action["kind"]
+        if kind == "collect":
+            return done(f"{gc.collect()} objects")
+        if kind == "synchronize":
+            count = synchronize()
+            return done() if count else nothing("no device is in use")
+        if kind == "empty_device_cache":
+            count = empty_device_cache()
+            return done() if count else nothing("no device is in use")
+        if kind == "empty_host_cache":
+            emptied = empty_host_cache()
+            if emptied is None:
+                return nothing("no device is in use")
+            return done() if emptied else unsupported("this torch cannot; 2.12 or newer can")
+        return unsupported("nothing of this kind in this program")

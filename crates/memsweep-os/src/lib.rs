@@ -1,1 +1,137 @@
-//! OS layer.
+//! Reads and releases memory of this process, the operating system and the GPU driver.
+//!
+//! Design constraints:
+//! - it never decides: what to release, and whether it was worth it, is judged elsewhere;
+//! - it touches no other process, asks for no elevation and starts no thread;
+//! - a reading never creates a device context, and what cannot be read is `None`, never 0;
+//! - nothing here fails or panics: a refused call is an [`Outcome`] that says why;
+//! - an [`Outcome`] says what the call did; what was freed is for the caller to measure.
+//!
+//! The kernel's files are found beneath [`Roots`], so that tests read fixture trees.
+#![deny(missing_docs)]
+
+mod devices;
+mod platform;
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(any(test, not(any(target_os = "linux", target_os = "macos", windows))))]
+mod unsupported;
+#[cfg(windows)]
+mod windows;
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use memsweep_core::action::Outcome;
+use memsweep_core::reading::{Reading, SCHEMA};
+
+use crate::platform::Platform;
+
+#[cfg(target_os = "linux")]
+use crate::linux::Host;
+#[cfg(target_os = "macos")]
+use crate::macos::Host;
+#[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
+use crate::unsupported::Host;
+#[cfg(windows)]
+use crate::windows::Host;
+
+/// Where the kernel's file systems are mounted. Only Linux has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roots {
+    /// The process file system, `/proc`.
+    pub proc: PathBuf,
+    /// The device file system, `/sys`; the cgroup file system is looked for beneath it.
+    pub sys: PathBuf,
+}
+
+impl Default for Roots {
+    fn default() -> Self {
+        Self { proc: PathBuf::from("/proc"), sys: PathBuf::from("/sys") }
+    }
+}
+
+/// The memory of this process and of the machine it runs on.
+#[derive(Debug)]
+pub struct Os {
+    host: Host,
+}
+
+impl Os {
+    /// The machine we run on. Costs nothing and opens nothing; the first reading does.
+    #[must_use]
+    pub fn current() -> Self {
+        Self { host: Host::current() }
+    }
+
+    /// A machine described by the files beneath `roots`. Its readings contain nothing that does
+    /// not come from those files: no GPU driver is opened and the C heap is not asked.
+    #[must_use]
+    pub fn at(roots: Roots) -> Self {
+        Self { host: Host::at(roots) }
+    }
+
+    /// The numbers now. No file is written, no device context created.
+    ///
+    /// The first call on a machine with NVIDIA's driver library initialises that library, which
+    /// can take a tenth of a second; later calls reuse it.
+    #[must_use]
+    pub fn read(&self) -> Reading {
+        Reading {
+            schema: SCHEMA,
+            seconds: Some(seconds()),
+            process: self.host.process(),
+            machine: self.host.machine(),
+            devices: self.host.devices(),
+        }
+    }
+
+    /// Gives the C heap's free pages back to the operating system.
+    ///
+    /// Takes the heap's locks for about 70 ms per GB released, so call it without the GIL.
+    /// `detail` names the allocators that were asked.
+    #[must_use]
+    pub fn trim_heap(&self) -> Outcome {
+        self.host.trim_heap()
+    }
+
+    /// Drops the clean page cache of `files`, one by one, except those this process has mapped.
+    ///
+    /// Other programs that read these files lose the cache too. Pages that were written and not
+    /// yet stored stay, and so do pages another process has mapped. `claimed` is the fall in
+    /// resident pages as the kernel counts them, or `None` where it does not tell this user.
+    #[must_use]
+    pub fn drop_file_cache(&self, files: &[String]) -> Outcome {
+        self.host.drop_file_cache(files)
+    }
+
+    /// The distinct regular files mapped into this process, as absolute paths, sorted.
+    /// Deleted files and names that are not UTF-8 are left out. Empty where it is unknown.
+    #[must_use]
+    pub fn mapped_files(&self) -> Vec<String> {
+        self.host.mapped_files()
+    }
+
+    /// Drops the page cache of the whole machine: a host-wide side effect that only the
+    /// `system_wide` switch may ask for. The right is checked before anything is paid.
+    #[must_use]
+    pub fn drop_system_caches(&self) -> Outcome {
+        self.host.drop_system_caches()
+    }
+
+    /// Pages our own working set out. Windows only, cosmetic, and only for `system_wide`.
+    #[must_use]
+    pub fn empty_working_set(&self) -> Outcome {
+        self.host.empty_working_set()
+    }
+}
+
+/// Seconds since the first reading of this process.
+fn seconds() -> f64 {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    FIRST.get_or_init(Instant::now).elapsed().as_secs_f64()
+}

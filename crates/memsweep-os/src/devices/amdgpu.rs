@@ -1,0 +1,186 @@
+//! AMD devices, from the files the kernel driver keeps beneath `/sys/class/drm`, and our own
+//! share from the descriptors this process has open.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use memsweep_core::bytes::Bytes;
+use memsweep_core::reading::DeviceMemory;
+
+use super::pci;
+use crate::Roots;
+use crate::linux::text::{keyed_lines, parse_number, parse_single_number, read_small, words};
+
+/// One row per card of this driver, `amdgpu:card<n>`, in the order of the numbers.
+pub(crate) fn read(roots: &Roots) -> Vec<DeviceMemory> {
+    let mut cards: Vec<u32> = fs::read_dir(roots.sys.join("class/drm"))
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| card_number(entry.ok()?.file_name().to_str()?))
+        .collect();
+    cards.sort_unstable();
+    let mut devices: Vec<DeviceMemory> =
+        cards.into_iter().filter_map(|card| read_card(roots, card)).collect();
+    // Going through all descriptors is only worth it when there is a card to fill in.
+    if !devices.is_empty() {
+        let own = own_usage(&roots.proc.join("self"));
+        for device in &mut devices {
+            device.process = device.pci.as_ref().and_then(|address| own.get(address).copied());
+        }
+    }
+    devices
+}
+
+/// `card0`, but not its connectors such as `card0-HDMI-A-1`.
+fn card_number(name: &str) -> Option<u32> {
+    let digits = name.strip_prefix("card")?;
+    parse_number(digits.as_bytes())?.try_into().ok()
+}
+
+fn read_card(roots: &Roots, card: u32) -> Option<DeviceMemory> {
+    let folder = roots.sys.join(format!("class/drm/card{card}/device"));
+    // Only this driver has the file; a card without it belongs to another one.
+    let total_file = folder.join("mem_info_vram_total");
+    if !total_file.exists() {
+        return None;
+    }
+    let size = |path: &Path| Some(Bytes(parse_single_number(&read_small(path)?)?));
+    Some(DeviceMemory {
+        id: format!("amdgpu:card{card}"),
+        name: read_small(&folder.join("product_name")).and_then(|content| parse_name(&content)),
+        pci: pci_address(&folder),
+        total: size(&total_file),
+        used: size(&folder.join("mem_info_vram_used")),
+        source: Some("sysfs".to_owned()),
+        ..DeviceMemory::default()
+    })
+}
+
+/// Few boards carry one; an empty file is no name.
+fn parse_name(content: &[u8]) -> Option<String> {
+    let name = std::str::from_utf8(content.trim_ascii()).ok()?;
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// `device` is a link whose last part is the address.
+fn pci_address(device: &Path) -> Option<String> {
+    pci::normalize(fs::read_link(device).ok()?.file_name()?.to_str()?)
+}
+
+/// Video memory of this process per PCI address. Descriptors that share one client of the driver
+/// show the same bytes and count once.
+fn own_usage(process: &Path) -> BTreeMap<String, Bytes> {
+    let mut clients = BTreeMap::new();
+    for entry in fs::read_dir(process.join("fdinfo")).into_iter().flatten().flatten() {
+        // The link is cheaper to read than the information, and most descriptors are others.
+        let target = fs::read_link(process.join("fd").join(entry.file_name()));
+        if target.is_ok_and(|target| !target.starts_with("/dev/dri")) {
+            continue;
+        }
+        if let Some(usage) = read_small(&entry.path()).and_then(|content| parse_fdinfo(&content)) {
+            clients.insert((usage.address, usage.client), usage.video_memory);
+        }
+    }
+    let mut own = BTreeMap::<String, Bytes>::new();
+    for ((address, _), bytes) in clients {
+        let sum = own.entry(address).or_default();
+        *sum = sum.plus(bytes);
+    }
+    own
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct ClientUsage {
+    address: String,
+    client: u64,
+    video_memory: Bytes,
+}
+
+fn parse_fdinfo(content: &[u8]) -> Option<ClientUsage> {
+    let value = |wanted: &[u8]| {
+        keyed_lines(content).find(|(key, _)| *key == wanted).map(|(_, value)| value.trim_ascii())
+    };
+    if value(b"drm-driver")? != b"amdgpu" {
+        return None;
+    }
+    // `drm-memory-vram` is the name of older kernels for the same number.
+    let memory = value(b"drm-resident-vram").or_else(|| value(b"drm-memory-vram"))?;
+    Some(ClientUsage {
+        address: pci::normalize(std::str::from_utf8(value(b"drm-pdev")?).ok()?)?,
+        client: parse_number(value(b"drm-client-id")?)?,
+        video_memory: parse_size(memory)?,
+    })
+}
+
+/// The kernel's rule for these keys: bytes, unless `KiB` or `MiB` follows.
+fn parse_size(text: &[u8]) -> Option<Bytes> {
+    let mut words = words(text);
+    let number = parse_number(words.next()?)?;
+    let unit = match words.next() {
+        None => 1,
+        Some(b"KiB") => Bytes::KIB,
+        Some(b"MiB") => Bytes::MIB,
+        Some(_) => return None,
+    };
+    if words.next().is_some() {
+        return None;
+    }
+    number.checked_mul(unit).map(Bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FDINFO: &str = "pos:\t0\nflags:\t02100002\ndrm-driver:\tamdgpu\n\
+        drm-client-id:\t42\ndrm-pdev:\t0000:03:00.0\ndrm-memory-vram:\t2048 KiB\n\
+        drm-memory-gtt: \t4 KiB\n";
+
+    #[test]
+    fn our_descriptors_tell_our_video_memory() {
+        let usage = ClientUsage {
+            address: "0000:03:00.0".to_owned(),
+            client: 42,
+            video_memory: Bytes::from_mib(2),
+        };
+        assert_eq!(parse_fdinfo(FDINFO.as_bytes()), Some(usage));
+        for (was, becomes) in [
+            ("amdgpu", "i915"),
+            ("2048 KiB", "2048 GB"),
+            ("2048 KiB", "-1 KiB"),
+            ("2048 KiB", "18446744073709551615 KiB"),
+            ("drm-client-id:\t42\n", ""),
+            ("0000:03:00.0", "nowhere"),
+        ] {
+            let content = FDINFO.replace(was, becomes);
+            assert_eq!(parse_fdinfo(content.as_bytes()), None, "{becomes}");
+        }
+    }
+
+    #[test]
+    fn cards_are_told_from_connectors() {
+        for (name, number) in [
+            ("card0", Some(0)),
+            ("card12", Some(12)),
+            ("card0-HDMI-A-1", None),
+            ("renderD128", None),
+            ("card", None),
+            ("card4294967296", None),
+        ] {
+            assert_eq!(card_number(name), number, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_parse(content: Vec<u8>) {
+            let _ = parse_fdinfo(&content);
+            let _ = parse_size(&content);
+            let _ = parse_name(&content);
+            let _ = parse_fdinfo(&[FDINFO.as_bytes(), &content[..]].concat());
+        }
+    }
+}

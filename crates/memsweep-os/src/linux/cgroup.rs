@@ -1,0 +1,344 @@
+//! The memory limit that applies to us: the smallest over our control group and its ancestors,
+//! in version 1, version 2, or both at once (hybrid).
+//!
+//! Our group comes from `/proc/self/cgroup`, the place of its files from `/proc/self/mountinfo`.
+//! In a container the two may be told from different roots. Names with `..` are never followed
+//! upwards: a path either lies beneath the mount or it is unknown.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use memsweep_core::bytes::Bytes;
+
+use super::text::{parse_single_number, read_small, read_up_to, unescape, words};
+use crate::Roots;
+
+/// The limit that binds first, with the usage of the group that has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tightest {
+    pub(crate) limit: Bytes,
+    pub(crate) used: Option<Bytes>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    One,
+    Two,
+}
+
+impl Version {
+    const fn limit_file(self) -> &'static str {
+        match self {
+            Self::One => "memory.limit_in_bytes",
+            Self::Two => "memory.max",
+        }
+    }
+
+    const fn usage_file(self) -> &'static str {
+        match self {
+            Self::One => "memory.usage_in_bytes",
+            Self::Two => "memory.current",
+        }
+    }
+}
+
+/// A mount of a hierarchy that may control memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mount {
+    version: Version,
+    /// The group that is seen at `point`, as a path in the hierarchy.
+    root: Vec<u8>,
+    point: PathBuf,
+}
+
+/// Mount tables of container hosts hold thousands of lines.
+const MOUNTINFO_LIMIT: u64 = 16 * 1024 * 1024;
+
+/// Version 1 says "no limit" as the largest multiple of the page size, at most 64 KiB, in `i64`.
+const NO_LIMIT_V1: u64 = i64::MAX as u64 - 0xFFFF;
+
+/// The tightest limit, or `None` when there is none or it cannot be known.
+/// `live` allows mount points outside the roots, which fixture trees cannot have.
+pub(crate) fn tightest(roots: &Roots, live: bool) -> Option<Tightest> {
+    let groups = parse_membership(&read_small(&roots.proc.join("self/cgroup"))?);
+    let mounts = read_up_to(&roots.proc.join("self/mountinfo"), MOUNTINFO_LIMIT)
+        .map(|content| parse_mounts(&content))
+        .filter(|mounts| !mounts.is_empty())
+        .unwrap_or_else(usual_mounts);
+    let mut tightest: Option<Tightest> = None;
+    for mount in &mounts {
+        for (version, group) in &groups {
+            if *version != mount.version {
+                continue;
+            }
+            let Some(point) = beneath_roots(&mount.point, roots, live) else { continue };
+            let Some(below) = path_below_mount(&mount.root, group) else { continue };
+            for found in limits(*version, &point, &below) {
+                tightest = Some(tightest.map_or(found, |best| tighter(best, found)));
+            }
+        }
+    }
+    tightest
+}
+
+/// The smaller limit; of equal limits the group that uses more, which has less left.
+fn tighter(best: Tightest, found: Tightest) -> Tightest {
+    let less_left = found.limit == best.limit && found.used > best.used;
+    if found.limit < best.limit || less_left { found } else { best }
+}
+
+/// Limits from our own group up to the mount point.
+fn limits(version: Version, point: &Path, below: &Path) -> Vec<Tightest> {
+    let mut found = Vec::new();
+    for part in below.ancestors() {
+        let folder = point.join(part);
+        let own_group = part == below;
+        let Some(limit) = read_small(&folder.join(version.limit_file()))
+            .and_then(|content| parse_limit(version, &content))
+        else {
+            continue;
+        };
+        if version == Version::One && !own_group && !covers_children(&folder) {
+            continue;
+        }
+        let used = read_small(&folder.join(version.usage_file()))
+            .and_then(|content| parse_single_number(&content))
+            .map(Bytes);
+        found.push(Tightest { limit, used });
+    }
+    found
+}
+
+/// In version 1 a group with `use_hierarchy` 0 does not charge its children's memory.
+fn covers_children(folder: &Path) -> bool {
+    let flag = read_small(&folder.join("memory.use_hierarchy"));
+    flag.and_then(|content| parse_single_number(&content)) != Some(0)
+}
+
+fn parse_limit(version: Version, content: &[u8]) -> Option<Bytes> {
+    // "max" is not a number, so it is no limit here.
+    let limit = parse_single_number(content)?;
+    let unlimited = version == Version::One && limit >= NO_LIMIT_V1;
+    (!unlimited).then_some(Bytes(limit))
+}
+
+/// Our group in each hierarchy that may control memory. Lines read `4:memory:/path`, and
+/// `0::/path` for version 2.
+fn parse_membership(content: &[u8]) -> Vec<(Version, Vec<u8>)> {
+    let mut groups = Vec::new();
+    for line in content.split(|&byte| byte == b'\n') {
+        let mut parts = line.splitn(3, |&byte| byte == b':');
+        let (Some(number), Some(controllers), Some(path)) =
+            (parts.next(), parts.next(), parts.next())
+        else {
+            continue;
+        };
+        if number == b"0" && controllers.is_empty() {
+            groups.push((Version::Two, path.to_vec()));
+        } else if controllers.split(|&byte| byte == b',').any(|name| name == b"memory") {
+            groups.push((Version::One, path.to_vec()));
+        }
+    }
+    groups
+}
+
+/// Lines read `31 23 0:28 /root /point options [optional fields] - type source super-options`.
+fn parse_mounts(content: &[u8]) -> Vec<Mount> {
+    content.split(|&byte| byte == b'\n').filter_map(parse_mount).collect()
+}
+
+fn parse_mount(line: &[u8]) -> Option<Mount> {
+    let mut words = words(line);
+    let root = words.nth(3)?;
+    let point = words.next()?;
+    let mut words = words.skip_while(|word| *word != b"-").skip(1);
+    let version = match words.next()? {
+        b"cgroup2" => Version::Two,
+        b"cgroup" => Version::One,
+        _ => return None,
+    };
+    let options = words.nth(1)?;
+    if version == Version::One && !options.split(|&byte| byte == b',').any(|o| o == b"memory") {
+        return None;
+    }
+    let escaped = b" \t\n\\#";
+    let point = PathBuf::from(OsStr::from_bytes(&unescape(point, escaped)));
+    Some(Mount { version, root: unescape(root, escaped), point })
+}
+
+/// Where the hierarchies usually are, for a reader that has no mount table.
+fn usual_mounts() -> Vec<Mount> {
+    let mount =
+        |version, point| Mount { version, root: b"/".to_vec(), point: Path::new(point).into() };
+    vec![mount(Version::Two, "/sys/fs/cgroup"), mount(Version::One, "/sys/fs/cgroup/memory")]
+}
+
+/// The mount point as a path we may open.
+fn beneath_roots(point: &Path, roots: &Roots, live: bool) -> Option<PathBuf> {
+    if let Ok(rest) = point.strip_prefix("/sys") {
+        let plain = rest.components().all(|part| matches!(part, Component::Normal(_)));
+        return plain.then(|| roots.sys.join(rest));
+    }
+    live.then(|| point.to_path_buf())
+}
+
+/// A group's path: how many levels it lies above the reader's own root, then names.
+#[derive(Debug, PartialEq, Eq)]
+struct GroupPath<'a> {
+    levels_up: usize,
+    names: Vec<&'a [u8]>,
+}
+
+fn parse_group_path(path: &[u8]) -> Option<GroupPath<'_>> {
+    let mut parsed = GroupPath { levels_up: 0, names: Vec::new() };
+    for name in path.strip_prefix(b"/")?.split(|&byte| byte == b'/') {
+        match name {
+            b"" => {}
+            b".." if parsed.names.is_empty() => parsed.levels_up += 1,
+            // The kernel only writes leading dots; anything else did not come from it.
+            b"." | b".." => return None,
+            _ if name.contains(&0) => return None,
+            _ => parsed.names.push(name),
+        }
+    }
+    Some(parsed)
+}
+
+/// Our group's path below the mount point; empty when only the mount point itself is known to
+/// apply; `None` when the mount shows a part of the tree that we are not in.
+fn path_below_mount(root: &[u8], group: &[u8]) -> Option<PathBuf> {
+    let (root, group) = (parse_group_path(root)?, parse_group_path(group)?);
+    if root.levels_up > group.levels_up {
+        // Mounted from further up than our namespace sees: an ancestor if no name follows.
+        return root.names.is_empty().then(PathBuf::new);
+    }
+    if root.levels_up < group.levels_up {
+        return None;
+    }
+    match group.names.strip_prefix(root.names.as_slice()) {
+        Some(names) => Some(names.iter().map(|name| OsStr::from_bytes(name)).collect()),
+        // A container that mounts its own group but reads the host's name of it. What is
+        // mounted there is the container's, as the JDK assumes too.
+        None if group.levels_up == 0 => Some(PathBuf::new()),
+        None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn membership_names_the_memory_hierarchies() {
+        let content = b"9:name=systemd:/\n4:cpu,memory:/a:b\n3:cpuset:/x\n0::/c\nbroken\n";
+        assert_eq!(
+            parse_membership(content),
+            [(Version::One, b"/a:b".to_vec()), (Version::Two, b"/c".to_vec())]
+        );
+    }
+
+    #[test]
+    fn mounts_of_memory_hierarchies_are_found() {
+        let content = b"22 27 0:21 / /proc rw,relatime - proc proc rw\n\
+            35 31 0:32 /a\\040b /sys/fs/cgroup/memory rw master:1 shared:2 - cgroup cgroup rw,memory\n\
+            36 31 0:33 / /sys/fs/cgroup/devices rw - cgroup cgroup rw,devices\n\
+            41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n\
+            42 31 0:38 /";
+        assert_eq!(
+            parse_mounts(content),
+            [
+                Mount {
+                    version: Version::One,
+                    root: b"/a b".to_vec(),
+                    point: "/sys/fs/cgroup/memory".into()
+                },
+                Mount {
+                    version: Version::Two,
+                    root: b"/".to_vec(),
+                    point: "/sys/fs/cgroup/unified".into()
+                },
+            ]
+        );
+    }
+
+    #[test]
+    fn paths_stay_below_the_mount() {
+        for (root, group, below) in [
+            ("/", "/", Some("")),
+            ("/", "/a/b", Some("a/b")),
+            ("/a", "/a/b", Some("b")),
+            ("/a", "/a", Some("")),
+            ("/docker/x", "/other", Some("")),
+            ("/ab", "/abc", Some("")),
+            ("/", "/../..", None),
+            ("/", "/../other", None),
+            ("/..", "/", Some("")),
+            ("/../..", "/../x", Some("")),
+            ("/../sibling", "/", None),
+            ("/../a", "/../a/b", Some("b")),
+            ("/../a", "/../b", None),
+            ("/", "/a/../../../etc", None),
+            ("/", "/a/./b", None),
+            ("/", "relative", None),
+            ("/", "//a//b", Some("a/b")),
+        ] {
+            let expected = below.map(PathBuf::from);
+            assert_eq!(
+                path_below_mount(root.as_bytes(), group.as_bytes()),
+                expected,
+                "{root} {group}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_limit_is_none() {
+        for (version, content, limit) in [
+            (Version::Two, "max\n", None),
+            (Version::Two, "1048576\n", Some(1_048_576)),
+            (Version::Two, "0\n", Some(0)),
+            (Version::Two, "-1\n", None),
+            (Version::Two, "", None),
+            (Version::One, "9223372036854771712\n", None),
+            (Version::One, "9223372036854710272\n", None),
+            (Version::One, "18446744073709551615\n", None),
+            (Version::One, "99999999999999999999\n", None),
+            (Version::One, "1048576", Some(1_048_576)),
+        ] {
+            assert_eq!(parse_limit(version, content.as_bytes()), limit.map(Bytes), "{content}");
+        }
+    }
+
+    #[test]
+    fn the_smaller_limit_wins_then_the_fuller_group() {
+        let group =
+            |limit, used: Option<u64>| Tightest { limit: Bytes(limit), used: used.map(Bytes) };
+        assert_eq!(tighter(group(9, Some(1)), group(8, None)), group(8, None));
+        assert_eq!(tighter(group(8, None), group(9, Some(1))), group(8, None));
+        assert_eq!(tighter(group(8, Some(1)), group(8, Some(7))), group(8, Some(7)));
+        assert_eq!(tighter(group(8, Some(7)), group(8, None)), group(8, Some(7)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_parse(content: Vec<u8>) {
+            let _ = parse_membership(&content);
+            let _ = parse_mounts(&content);
+            let _ = parse_limit(Version::One, &content);
+            let _ = parse_limit(Version::Two, &content);
+        }
+
+        #[test]
+        fn no_group_name_leaves_the_mount(
+            root in "(/|(/(a|b|\\.\\.|\\.)){1,4})",
+            group in "(/|(/(a|b|c|\\.\\.|\\.)){1,6})",
+        ) {
+            if let Some(below) = path_below_mount(root.as_bytes(), group.as_bytes()) {
+                prop_assert!(below.components().all(|part| matches!(part, Component::Normal(_))));
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The C heap: what it keeps for itself, and giving it back.
+//!
+//! Everything is found by name at run time. So a musl build links, and an allocator that was
+//! preloaded (people run ComfyUI under jemalloc, mimalloc and tcmalloc) is asked in its own way.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::{mem, ptr};
+
+use memsweep_core::action::Outcome;
+use memsweep_core::bytes::Bytes;
+
+use crate::platform::{nothing_to_do, unsupported};
+
+/// The C library's `struct mallinfo2`, written out because musl's headers have none.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Mallinfo2 {
+    arena: usize,
+    ordblks: usize,
+    smblks: usize,
+    hblks: usize,
+    hblkhd: usize,
+    usmblks: usize,
+    fsmblks: usize,
+    uordblks: usize,
+    fordblks: usize,
+    keepcost: usize,
+}
+
+/// Free bytes the heap keeps. An upper bound of what a trim returns: pages that were given back
+/// and not touched since still count.
+///
+/// `None` when the allocator in use is not the one that answers: under a preloaded jemalloc,
+/// glibc would truthfully say 0 about a heap that nobody uses.
+pub(crate) fn slack() -> Option<Bytes> {
+    let mallinfo2 = symbol(c"mallinfo2")?;
+    if object_of(mallinfo2)? != object_of(symbol(c"malloc")?)? {
+        return None;
+    }
+    // SAFETY: the C library documents `mallinfo2` with exactly this signature, and the layout
+    // above is its public structure.
+    let mallinfo2: extern "C" fn() -> Mallinfo2 = unsafe { mem::transmute(mallinfo2) };
+    Some(Bytes(mallinfo2().fordblks as u64))
+}
+
+/// Asks every allocator that can be found. Each call is harmless when its allocator serves nothing.
+pub(crate) fn trim() -> Outcome {
+    let asked: Vec<Answer> =
+        [trim_glibc(), purge_jemalloc(), collect_mimalloc(), release_tcmalloc()]
+            .into_iter()
+            .flatten()
+            .collect();
+    if asked.is_empty() {
+        return unsupported(
+            "this C library (musl?) has no call that returns free heap pages, and no other \
+             allocator was found; start the program with jemalloc or mimalloc preloaded",
+        );
+    }
+    let names = |wanted: fn(&Answer) -> bool| {
+        let chosen: Vec<&str> = asked.iter().filter(|a| wanted(a)).map(|a| a.name).collect();
+        (!chosen.is_empty()).then(|| chosen.join(", "))
+    };
+    let refused = names(|answer| matches!(answer.result, Asked::Refused));
+    match (names(|answer| matches!(answer.result, Asked::Trimmed)), refused) {
+        (Some(trimmed), None) => done(format!("trimmed {trimmed}")),
+        (Some(trimmed), Some(refused)) => done(format!("trimmed {trimmed}; refused by {refused}")),
+        (None, Some(refused)) => Outcome::Failed { error: format!("trim refused by {refused}") },
+        (None, None) => nothing_to_do("the C heap had no free page to give back"),
+    }
+}
+
+fn done(detail: String) -> Outcome {
+    Outcome::Done { claimed: None, detail: Some(detail) }
+}
+
+struct Answer {
+    name: &'static str,
+    result: Asked,
+}
+
+enum Asked {
+    Trimmed,
+    NothingFree,
+    Refused,
+}
+
+/// All arenas since glibc 2.8; about 70 ms per GB released, nearly nothing otherwise.
+fn trim_glibc() -> Option<Answer> {
+    let malloc_trim = symbol(c"malloc_trim")?;
+    // SAFETY: `int malloc_trim(size_t)` in every C library that has it.
+    let malloc_trim: extern "C" fn(usize) -> c_int = unsafe { mem::transmute(malloc_trim) };
+    let result = if malloc_trim(0) == 0 { Asked::NothingFree } else { Asked::Trimmed };
+    Some(Answer { name: "glibc", result })
+}
+
+type Mallctl =
+    unsafe extern "C" fn(*const c_char, *mut c_void, *mut usize, *mut c_void, usize) -> c_int;
+
+fn purge_jemalloc() -> Option<Answer> {
+    let mallctl = symbol(c"mallctl").or_else(|| symbol(c"je_mallctl"))?;
+    // SAFETY: jemalloc documents `mallctl` with exactly this signature.
+    let mallctl: Mallctl = unsafe { mem::transmute(mallctl) };
+    let command = |name: &CStr| {
+        // SAFETY: the name is a C string; a command without input or output takes null pointers.
+        unsafe { mallctl(name.as_ptr(), ptr::null_mut(), ptr::null_mut(), ptr::null_mut(), 0) }
+    };
+    // Only the calling thread's cache; refused when thread caches are off, which is as good.
+    let _ = command(c"thread.tcache.flush");
+    // 4096 stands for all arenas since jemalloc 5.
+    let result = if command(c"arena.4096.purge") == 0 { Asked::Trimmed } else { Asked::Refused };
+    Some(Answer { name: "jemalloc", result })
+}
+
+/// The calling thread's heap and abandoned pages.
+fn collect_mimalloc() -> Option<Answer> {
+    let mi_collect = symbol(c"mi_collect")?;
+    // SAFETY: `void mi_collect(bool)` in every version of mimalloc.
+    let mi_collect: extern "C" fn(bool) = unsafe { mem::transmute(mi_collect) };
+    mi_collect(true);
+    Some(Answer { name: "mimalloc", result: Asked::Trimmed })
+}
+
+fn release_tcmalloc() -> Option<Answer> {
+    let release = symbol(c"MallocExtension_ReleaseFreeMemory")?;
+    // SAFETY: `void MallocExtension_ReleaseFreeMemory(void)` in gperftools' C interface.
+    let release: extern "C" fn() = unsafe { mem::transmute(release) };
+    release();
+    Some(Answer { name: "tcmalloc", result: Asked::Trimmed })
+}
+
+/// The address of a function that some loaded library exports to everybody.
+fn symbol(name: &CStr) -> Option<*mut c_void> {
+    // SAFETY: the name is a C string and the default handle is always valid.
+    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    (!address.is_null()).then_some(address)
+}
+
+/// The base address of the library that contains `address`.
+fn object_of(address: *mut c_void) -> Option<*mut c_void> {
+    let mut info = mem::MaybeUninit::<libc::Dl_info>::zeroed();
+    // SAFETY: `dladdr` reads no memory behind `address` and fills `info` when it returns non-zero.
+    let found = unsafe { libc::dladdr(address, info.as_mut_ptr()) } != 0;
+    // SAFETY: all-zero bytes are a valid `Dl_info`, and a success has filled it.
+    let info = unsafe { info.assume_init() };
+    (found && !info.dli_fbase.is_null()).then_some(info.dli_fbase)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_nobody_exports_is_not_found() {
+        assert!(symbol(c"memsweep_no_such_function").is_none());
+    }
+
+    #[test]
+    #[cfg(target_env = "gnu")]
+    fn freed_small_blocks_show_up_as_slack() {
+        let blocks: Vec<Vec<u8>> = (0..4096).map(|_| vec![1; 4096]).collect();
+        // Every second block is kept, so that the heap cannot shrink from its end.
+        let kept: Vec<Vec<u8>> = blocks.into_iter().step_by(2).collect();
+        let slack = slack().unwrap();
+        assert!(slack >= Bytes(2047 * 4096), "{slack}");
+        assert!(slack < Bytes(1 << 32), "{slack}");
+        drop(kept);
+    }
+}

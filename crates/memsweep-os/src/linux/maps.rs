@@ -1,0 +1,119 @@
+//! Which files this process has mapped, from `/proc/self/maps`.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::text::{parse_number, read_up_to, unescape};
+
+/// 65530 mappings, the kernel's default limit, with long names.
+const MAPS_LIMIT: u64 = 64 * 1024 * 1024;
+
+/// A mapped file. The same file can be mapped under several names, and a name can have been
+/// given to another file since, so both identities are kept.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct MappedFile {
+    pub(crate) path: Vec<u8>,
+    pub(crate) device: (u32, u32),
+    pub(crate) inode: u64,
+}
+
+/// `None` when the table cannot be read: then it is unknown what is mapped.
+pub(crate) fn read(proc: &Path) -> Option<BTreeSet<MappedFile>> {
+    read_up_to(&proc.join("self/maps"), MAPS_LIMIT).map(|content| parse(&content))
+}
+
+pub(crate) fn regular_files(proc: &Path) -> Vec<String> {
+    let mut files: Vec<String> = read(proc)
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|file| String::from_utf8(file.path).ok())
+        // Devices are mapped too, and other mount namespaces' files have names but no file here.
+        .filter(|path| Path::new(path).metadata().is_ok_and(|data| data.is_file()))
+        .collect();
+    files.dedup();
+    files
+}
+
+pub(crate) fn parse(content: &[u8]) -> BTreeSet<MappedFile> {
+    content.split(|&byte| byte == b'\n').filter_map(parse_line).collect()
+}
+
+/// `7f12a000-7f12b000 r--p 00000000 fe:00 1234     /name with blanks`.
+fn parse_line(line: &[u8]) -> Option<MappedFile> {
+    let mut parts = line.splitn(6, |&byte| byte == b' ');
+    let device = parse_device(parts.nth(3)?)?;
+    let inode = parse_number(parts.next()?)?;
+    let name = parts.next()?.trim_ascii_start();
+    if inode == 0 || !name.starts_with(b"/") || name.ends_with(b" (deleted)") {
+        return None;
+    }
+    // In this file the kernel escapes line ends only; a backslash is part of the name.
+    Some(MappedFile { path: unescape(name, b"\n"), device, inode })
+}
+
+fn parse_device(text: &[u8]) -> Option<(u32, u32)> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (major, minor) = text.split_once(':')?;
+    Some((u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?))
+}
+
+impl MappedFile {
+    pub(crate) fn is(&self, path: &Path, device: (u32, u32), inode: u64) -> bool {
+        // btrfs and overlayfs show another device number here than `stat` does, so an equal
+        // name counts as well.
+        OsStr::from_bytes(&self.path) == path.as_os_str()
+            || (self.device == device && self.inode == inode)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn files_are_told_from_everything_else() {
+        let content = b"\
+            55d0-55d1 r--p 00000000 fe:00 11                         /usr/bin/a b\n\
+            55d1-55d2 r-xp 00001000 fe:00 11                         /usr/bin/a b\n\
+            55d2-55d3 rw-p 00000000 00:00 0                          [heap]\n\
+            55d3-55d4 rw-p 00000000 00:00 0 \n\
+            55d4-55d5 r--s 00000000 103:0a 18446744073709551615      /models/x\\012y\\040z\n\
+            55d5-55d6 rw-s 00000000 00:01 12                         /memfd:x (deleted)\n\
+            55d6-55d7 r--p 00000000 fe:00 13                         /tmp/gone (deleted)\n\
+            55d7-55d8 r--p 00000000 fe:00 -1                         /negative\n\
+            55d8-55d9 r--p 00000000 zz:00 14                         /device\n\
+            55d9-55da r--p 00000000 fe:00 15                         anon_inode:[x]\n\
+            55da-55db r--p 00000000 fe:00 16                         /cut";
+        let names: Vec<_> =
+            parse(content).into_iter().map(|file| String::from_utf8(file.path).unwrap()).collect();
+        assert_eq!(names, ["/cut", "/models/x\ny\\040z", "/usr/bin/a b"]);
+    }
+
+    #[test]
+    fn a_file_is_known_by_name_or_by_number() {
+        let file = MappedFile { path: b"/a".to_vec(), device: (254, 0), inode: 7 };
+        assert!(file.is(Path::new("/a"), (0, 1), 8));
+        assert!(file.is(Path::new("/b"), (254, 0), 7));
+        assert!(!file.is(Path::new("/b"), (254, 0), 8));
+        assert!(!file.is(Path::new("/b"), (254, 1), 7));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_parse(content: Vec<u8>) {
+            for file in parse(&content) {
+                prop_assert!(file.path.starts_with(b"/"));
+            }
+        }
+
+        #[test]
+        fn any_name_parses(name: Vec<u8>) {
+            let line = [b"1-2 r--p 0 fe:00 1 /", &name[..]].concat();
+            let _ = parse(&line);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Linux: everything comes from small kernel files beneath two roots, and from the C library.
+
+mod cgroup;
+mod heap;
+mod machine;
+mod maps;
+mod page_cache;
+mod process;
+mod system;
+pub(crate) mod text;
+
+use memsweep_core::action::Outcome;
+use memsweep_core::reading::{DeviceMemory, MachineMemory, ProcessMemory};
+
+use crate::Roots;
+use crate::devices::{amdgpu, nvml};
+use crate::platform::Platform;
+
+#[derive(Debug)]
+pub(crate) struct Host {
+    roots: Roots,
+    /// Whether `roots` describe this very machine. Only then may a reading contain what does
+    /// not come from files: the C heap's slack and the driver library's devices.
+    live: bool,
+}
+
+impl Host {
+    pub(crate) fn current() -> Self {
+        Self { roots: Roots::default(), live: true }
+    }
+
+    pub(crate) fn at(roots: Roots) -> Self {
+        Self { roots, live: false }
+    }
+}
+
+impl Platform for Host {
+    fn process(&self) -> ProcessMemory {
+        let mut memory = process::read(&self.roots.proc);
+        if self.live {
+            memory.heap_slack = heap::slack();
+        }
+        memory
+    }
+
+    fn machine(&self) -> MachineMemory {
+        let mut memory = machine::read(&self.roots.proc);
+        if let Some(tightest) = cgroup::tightest(&self.roots, self.live) {
+            memory.cgroup_limit = Some(tightest.limit);
+            memory.cgroup_used = tightest.used;
+        }
+        memory
+    }
+
+    fn devices(&self) -> Vec<DeviceMemory> {
+        let mut devices = if self.live { nvml::read() } else { Vec::new() };
+        devices.extend(amdgpu::read(&self.roots));
+        devices
+    }
+
+    fn trim_heap(&self) -> Outcome {
+        heap::trim()
+    }
+
+    fn drop_file_cache(&self, files: &[String]) -> Outcome {
+        page_cache::drop_files(&self.roots.proc, files)
+    }
+
+    fn mapped_files(&self) -> Vec<String> {
+        maps::regular_files(&self.roots.proc)
+    }
+
+    fn drop_system_caches(&self) -> Outcome {
+        system::drop_caches(&self.roots.proc, rustix::fs::sync)
+    }
+}

@@ -1,0 +1,219 @@
+//! Dropping the clean cached pages of single files, and counting them before and after.
+//!
+//! Deliberately no `madvise` on anybody's mapping: on a private mapping it would throw away what
+//! was written there. `posix_fadvise` only ever drops clean pages that nobody has mapped.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::{fs, ptr};
+
+use memsweep_core::action::Outcome;
+use memsweep_core::bytes::Bytes;
+use rustix::fs::{Access, Advice, AtFlags};
+use rustix::mm::{MapFlags, ProtFlags};
+
+use super::maps::{self, MappedFile};
+use crate::platform::nothing_to_do;
+
+pub(crate) fn drop_files(proc: &Path, files: &[String]) -> Outcome {
+    if files.is_empty() {
+        return nothing_to_do("no file was named");
+    }
+    let mapped: Vec<MappedFile> = maps::read(proc).unwrap_or_default().into_iter().collect();
+    let mut tally = Tally::default();
+    for name in files {
+        match drop_file(Path::new(name), &mapped) {
+            Ok(fate) => tally.add(name, fate),
+            Err(error) => tally.failed.push(format!("{name}: {error}")),
+        }
+    }
+    tally.outcome()
+}
+
+/// What became of one file.
+#[derive(Debug)]
+enum Fate {
+    /// This process has it mapped: dropping would do nothing, so it was not tried.
+    StillMapped,
+    /// Not one page was cached.
+    NotCached,
+    /// The kernel was told; how many bytes stayed is known where it shows them to us.
+    Dropped { fell: Bytes, stayed: Bytes },
+    /// The kernel was told, but does not show this user which pages of the file are cached.
+    DroppedUnseen,
+}
+
+fn drop_file(path: &Path, mapped: &[MappedFile]) -> io::Result<Fate> {
+    // Non-blocking, so that opening a named pipe by mistake cannot hang.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let data = file.metadata()?;
+    if !data.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let device = (rustix::fs::major(data.dev()), rustix::fs::minor(data.dev()));
+    let real_path = fs::canonicalize(path)?;
+    if mapped.iter().any(|known| known.is(&real_path, device, data.ino())) {
+        return Ok(Fate::StillMapped);
+    }
+    let before = cached_bytes(&file, &data);
+    if before == Some(Bytes::ZERO) {
+        return Ok(Fate::NotCached);
+    }
+    rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
+    Ok(match (before, cached_bytes(&file, &data)) {
+        (Some(before), Some(stayed)) => {
+            Fate::Dropped { fell: Bytes(before.0.saturating_sub(stayed.0)), stayed }
+        }
+        _ => Fate::DroppedUnseen,
+    })
+}
+
+/// Bytes of the file in the page cache. `None` when the kernel does not tell: to who neither owns
+/// the file nor may write it, `mincore` says that every page is there.
+fn cached_bytes(file: &File, data: &fs::Metadata) -> Option<Bytes> {
+    let owner = rustix::process::geteuid().as_raw() == data.uid();
+    if !owner && rustix::fs::accessat(file, "", Access::WRITE_OK, seen_as_opened()).is_err() {
+        return None;
+    }
+    let page = rustix::param::page_size() as u64;
+    let mut pages = 0u64;
+    let mut offset = 0u64;
+    while offset < data.len() {
+        let length = (data.len() - offset).min(WINDOW);
+        pages += cached_pages(file, offset, length, page)?;
+        offset += length;
+    }
+    Some(Bytes(pages.saturating_mul(page).min(data.len())))
+}
+
+/// Ask about the open file itself, with the rights that file access uses.
+fn seen_as_opened() -> AtFlags {
+    AtFlags::EMPTY_PATH | AtFlags::EACCESS
+}
+
+/// How much of a file is mapped at a time: a table of 64 Ki page flags.
+const WINDOW: u64 = 256 * 1024 * 1024;
+
+fn cached_pages(file: &File, offset: u64, length: u64, page: u64) -> Option<u64> {
+    let length = usize::try_from(length).ok()?;
+    let window = Window::map(file, offset, length)?;
+    let mut flags = vec![0u8; length.div_ceil(usize::try_from(page).ok()?)];
+    // SAFETY: the window is ours and mapped for `length` bytes, and `flags` has a byte for each
+    // of its pages. `mincore` touches none of them.
+    let answer = unsafe { libc::mincore(window.start, length, flags.as_mut_ptr()) };
+    (answer == 0).then(|| flags.iter().filter(|flag| **flag & 1 == 1).count() as u64)
+}
+
+/// A throw-away mapping that nobody reads through.
+struct Window {
+    start: *mut libc::c_void,
+    length: usize,
+}
+
+impl Window {
+    fn map(file: &File, offset: u64, length: usize) -> Option<Self> {
+        // SAFETY: a new mapping at an address the kernel chooses; no memory of ours is replaced.
+        let start = unsafe {
+            rustix::mm::mmap(
+                ptr::null_mut(),
+                length,
+                ProtFlags::READ,
+                MapFlags::SHARED,
+                file,
+                offset,
+            )
+        };
+        Some(Self { start: start.ok()?, length })
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        // SAFETY: made by `map` with this length, and nobody kept a pointer into it.
+        let _ = unsafe { rustix::mm::munmap(self.start, self.length) };
+    }
+}
+
+/// What became of all files, in words.
+#[derive(Debug, Default)]
+struct Tally {
+    dropped: usize,
+    fell: Bytes,
+    stayed: Bytes,
+    unseen: usize,
+    not_cached: usize,
+    mapped: Vec<String>,
+    failed: Vec<String>,
+}
+
+impl Tally {
+    fn add(&mut self, name: &str, fate: Fate) {
+        match fate {
+            Fate::StillMapped => self.mapped.push(name.to_owned()),
+            Fate::NotCached => self.not_cached += 1,
+            Fate::Dropped { fell, stayed } => {
+                self.dropped += 1;
+                self.fell = self.fell.plus(fell);
+                self.stayed = self.stayed.plus(stayed);
+            }
+            Fate::DroppedUnseen => {
+                self.dropped += 1;
+                self.unseen += 1;
+            }
+        }
+    }
+
+    fn outcome(self) -> Outcome {
+        let words = self.words();
+        if self.dropped > 0 {
+            // One file that cannot be counted makes the sum unknown, not smaller.
+            let claimed = (self.unseen == 0).then_some(self.fell);
+            Outcome::Done { claimed, detail: Some(words) }
+        } else if self.mapped.is_empty() && self.not_cached == 0 {
+            Outcome::Failed { error: words }
+        } else {
+            Outcome::NothingToDo { reason: words }
+        }
+    }
+
+    fn words(&self) -> String {
+        let mut parts = Vec::new();
+        if self.dropped > 0 {
+            parts.push(format!("page cache of {} dropped", count(self.dropped, "file")));
+        }
+        if self.stayed > Bytes::ZERO {
+            parts.push(format!(
+                "{} stayed cached: not written to disk yet, or mapped by another program",
+                self.stayed
+            ));
+        }
+        if self.unseen > 0 {
+            parts.push(format!("{} not countable for this user", count(self.unseen, "file")));
+        }
+        if self.not_cached > 0 {
+            parts.push(format!("{} not cached", count(self.not_cached, "file")));
+        }
+        if !self.mapped.is_empty() {
+            parts.push(format!("still mapped by this process: {}", some_of(&self.mapped)));
+        }
+        if !self.failed.is_empty() {
+            parts.push(format!("failed: {}", some_of(&self.failed)));
+        }
+        parts.join("; ")
+    }
+}
+
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// The first few; a report row is not a file list.
+fn some_of(names: &[String]) -> String {
+    let shown = names.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(3) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}

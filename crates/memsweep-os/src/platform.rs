@@ -1,0 +1,47 @@
+//! What an operating system can be asked for. Each platform overrides what it can do; the
+//! defaults say honestly that it cannot.
+
+use memsweep_core::action::Outcome;
+use memsweep_core::reading::{DeviceMemory, MachineMemory, ProcessMemory};
+
+pub(crate) trait Platform {
+    fn process(&self) -> ProcessMemory {
+        ProcessMemory::default()
+    }
+
+    fn machine(&self) -> MachineMemory {
+        MachineMemory::default()
+    }
+
+    fn devices(&self) -> Vec<DeviceMemory> {
+        Vec::new()
+    }
+
+    fn trim_heap(&self) -> Outcome {
+        unsupported("the C heap of this platform cannot be told to give free pages back")
+    }
+
+    fn drop_file_cache(&self, _files: &[String]) -> Outcome {
+        unsupported("this platform has no call that drops the cached pages of one file")
+    }
+
+    fn mapped_files(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn drop_system_caches(&self) -> Outcome {
+        unsupported("only Linux can drop the page cache of the machine")
+    }
+
+    fn empty_working_set(&self) -> Outcome {
+        unsupported("only Windows has a working set that can be emptied")
+    }
+}
+
+pub(crate) fn unsupported(reason: &str) -> Outcome {
+    Outcome::Unsupported { reason: reason.to_owned() }
+}
+
+pub(crate) fn nothing_to_do(reason: &str) -> Outcome {
+    Outcome::NothingToDo { reason: reason.to_owned() }
+}

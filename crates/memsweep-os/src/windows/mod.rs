@@ -1,0 +1,78 @@
+//! Windows: three numbers that are never one (commit, working set, available), and the heaps.
+//!
+//! Compiled for Windows; the effect of the releases on a real system is not proven by our tests.
+//! Deliberately absent: everything that needs elevation (standby list, system file cache), and
+//! dropping one file's cached pages, for which Windows has no call.
+
+mod heap;
+mod memory;
+
+use memsweep_core::action::Outcome;
+use memsweep_core::reading::{DeviceMemory, MachineMemory, ProcessMemory};
+use windows_sys::Win32::System::ProcessStatus::K32EmptyWorkingSet;
+use windows_sys::Win32::System::Threading::GetCurrentProcess;
+
+use crate::Roots;
+use crate::devices::nvml;
+use crate::platform::Platform;
+
+#[derive(Debug)]
+pub(crate) struct Host {
+    /// Whether readings may ask the driver library.
+    live: bool,
+}
+
+impl Host {
+    pub(crate) fn current() -> Self {
+        Self { live: true }
+    }
+
+    /// There are no files to read beneath the roots: the system answers either way.
+    pub(crate) fn at(_roots: Roots) -> Self {
+        Self { live: false }
+    }
+}
+
+impl Platform for Host {
+    fn process(&self) -> ProcessMemory {
+        memory::process()
+    }
+
+    fn machine(&self) -> MachineMemory {
+        memory::machine()
+    }
+
+    fn devices(&self) -> Vec<DeviceMemory> {
+        if self.live { nvml::read() } else { Vec::new() }
+    }
+
+    fn trim_heap(&self) -> Outcome {
+        heap::trim()
+    }
+
+    fn empty_working_set(&self) -> Outcome {
+        // SAFETY: the pseudo handle of our own process needs no closing and is always valid.
+        if unsafe { K32EmptyWorkingSet(GetCurrentProcess()) } == 0 {
+            let error = std::io::Error::last_os_error();
+            return Outcome::Failed { error: format!("EmptyWorkingSet: {error}") };
+        }
+        Outcome::Done { claimed: None, detail: Some("paged out, not freed".to_owned()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readings_are_plausible_and_releases_claim_nothing() {
+        let host = Host::at(Roots::default());
+        assert!(host.process().resident.is_some_and(|bytes| bytes.0 > 0));
+        let machine = host.machine();
+        assert!(machine.total.is_some_and(|total| Some(total) >= machine.available));
+        for outcome in [host.trim_heap(), host.empty_working_set()] {
+            assert!(matches!(outcome, Outcome::Done { claimed: None, .. }), "{outcome:?}");
+        }
+        assert!(matches!(host.drop_system_caches(), Outcome::Unsupported { .. }));
+    }
+}

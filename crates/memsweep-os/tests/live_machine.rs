@@ -1,0 +1,54 @@
+//! The machine the tests run on: only what is true of every machine is asserted.
+#![cfg(target_os = "linux")]
+// Helpers of tests may fail loudly; the lints only know functions marked as tests.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use memsweep_core::action::Outcome;
+use memsweep_core::bytes::Bytes;
+use memsweep_os::{Os, Roots};
+
+#[test]
+fn a_reading_is_full_where_linux_always_answers() {
+    let os = Os::current();
+    let reading = os.read();
+    let process = &reading.process;
+    assert!(process.resident > Some(Bytes::ZERO));
+    assert!(process.anonymous > Some(Bytes::ZERO));
+    assert!(process.resident >= process.anonymous);
+    assert!(reading.machine.total >= process.resident);
+    assert_eq!(process.commit, None);
+    assert_eq!(process.footprint, None);
+    assert!(os.read().seconds >= reading.seconds);
+}
+
+#[test]
+fn what_was_allocated_shows_up() {
+    const SIZE: usize = 64 * 1024 * 1024;
+    let os = Os::current();
+    let before = os.read().process.anonymous.unwrap();
+    let block = vec![1u8; SIZE];
+    let after = os.read().process.anonymous.unwrap();
+    assert!(after.0 >= before.0 + SIZE as u64 / 2, "{before} {after}");
+    drop(block);
+}
+
+#[test]
+#[cfg(target_env = "gnu")]
+fn the_heaps_slack_belongs_to_the_live_process_only() {
+    assert!(Os::current().read().process.heap_slack.is_some());
+    assert_eq!(Os::at(Roots::default()).read().process.heap_slack, None);
+}
+
+#[test]
+fn what_only_windows_can_do_is_unsupported() {
+    assert!(matches!(Os::current().empty_working_set(), Outcome::Unsupported { .. }));
+}
+
+#[test]
+fn the_system_caches_of_a_fixture_without_the_file_are_out_of_reach() {
+    let folder = tempfile::tempdir().unwrap();
+    let roots = Roots { proc: folder.path().to_owned(), sys: folder.path().to_owned() };
+    let outcome = Os::at(roots).drop_system_caches();
+    let Outcome::Unsupported { reason } = outcome else { panic!("{outcome:?}") };
+    assert!(reason.contains("root"), "{reason}");
+}

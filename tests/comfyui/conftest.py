@@ -12,14 +12,10 @@ from harness.comfy_server import ComfyServer  # noqa: E402
 from harness.paths import checkpoints, comfyui_tree  # noqa: E402
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "full: needs the full SD1.5 checkpoint and some 6 GB of RAM")
-
-
 def pytest_sessionstart(session):
-    for path, command in ((comfyui_tree() / "main.py", "setup"), (checkpoints() / "small.safetensors", "setup")):
+    for path in (comfyui_tree() / "main.py", checkpoints() / "small.safetensors"):
         if not path.exists():
-            raise pytest.UsageError(f"{path} is missing: run `cargo xtask {command}` first")
+            raise pytest.UsageError(f"{path} is missing: run `cargo xtask setup` first")
 
 
 class Oracle:
@@ -55,3 +51,34 @@ def oracle():
     found = Oracle()
     yield found
     found.close()
+
+
+@pytest.fixture(scope="session")
+def comfy():
+    """ComfyUI's executor in this process, with MemSweep loaded as a node pack."""
+    from harness import executor
+
+    executor.boot()
+    assert executor.load_pack(), "ComfyUI could not load the pack"
+    return executor
+
+
+@pytest.fixture
+def toys(comfy):
+    """The toy nodes, with nothing remembered of earlier tests."""
+    import gc
+
+    import comfy.model_management
+    from harness import toys as module
+
+    comfy.model_management.unload_all_models()
+    gc.collect()
+    module.forget()
+    yield module
+    module.forget()
+
+
+@pytest.fixture(params=("RAM_PRESSURE", "CLASSIC", "LRU", "NONE"))
+def runner(request, comfy, toys):
+    """An executor with each cache class in turn."""
+    return comfy.Runner(request.param)

@@ -146,12 +146,17 @@ class ComfyServer:
     def free(self) -> None:
         """ComfyUI's own POST /free, waited for: it is served between prompts."""
         before = self.get("/probe/resets")["resets"]
-        self.post("/free", {"unload_models": True, "free_memory": True})
         deadline = time.monotonic() + 60
+        asked = 0.0
         while time.monotonic() < deadline:
+            # Asked again each second: ComfyUI's worker misses the wake-up when it is
+            # between reading the flags and waiting for the next prompt.
+            if time.monotonic() - asked > 1.0:
+                asked = time.monotonic()
+                self.post("/free", {"unload_models": True, "free_memory": True})
+            time.sleep(0.02)
             if self.get("/probe/resets")["resets"] > before:
                 return
-            time.sleep(0.02)
         raise ServerFailed("POST /free was not served in 60 s")
 
     def resident_bytes(self) -> int:

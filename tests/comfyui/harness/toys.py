@@ -303,14 +303,29 @@ def hold(kind: str, value):
     raise ValueError(kind)
 
 
-HOLDERS = (
-    "plain", "closure", "default argument", "partial", "slots", "set", "deque", "dict key", "bound method", "nested",
-)
+TAKE = {
+    "plain": lambda held: held,
+    "closure": lambda held: held(),
+    "default argument": lambda held: held(),
+    "partial": lambda held: held.args[0],
+    "slots": lambda held: held.value,
+    "set": lambda held: next(iter(held)).value,
+    "deque": lambda held: held[0],
+    "dict key": lambda held: next(iter(held)).value,
+    "bound method": lambda held: held(),
+    "nested": lambda held: held[0][0]["a"][0],
+}
 
 
 @toy()
 def ToyHold(kind, value):
     return (hold(kind, value),)
+
+
+@toy()
+def ToyTake(kind, value):
+    """What ToyHold had put away."""
+    return (TAKE[kind](value),)
 
 
 class ToyNetwork(torch.nn.Module):
@@ -333,6 +348,12 @@ def ToyModel(label):
     patcher = comfy.model_patcher.ModelPatcher(network, load_device=device, offload_device=device)
     comfy.model_management.load_models_gpu([patcher])
     return (patcher,)
+
+
+@toy(outputs=(ANY, ANY))
+def ToyTwoModels(first, second):
+    """Two models in one cache entry, as a checkpoint loader gives."""
+    return (ToyModel.run(first)[0], ToyModel.run(second)[0])
 
 
 @toy(output=True, optional=("also",))

@@ -6,7 +6,7 @@ import { app } from "../../scripts/app.js";
 
 // src/view.ts
 var STYLE_ID = "memsweep-style";
-var MOST_HEIGHT = 340;
+var MOST_HEIGHT = 380;
 var STYLE = `
 .memsweep { box-sizing: border-box; height: 100%; overflow: auto; padding: 8px 10px;
   border-radius: 8px; font: 12px/1.45 Inter, system-ui, sans-serif; font-variant-numeric: tabular-nums;
@@ -17,17 +17,20 @@ var STYLE = `
 .memsweep-badge { flex: none; padding: 0 7px; border-radius: 999px; font-size: 11px; white-space: nowrap;
   color: var(--descrip-text, #999); border: 1px solid var(--border-color, #4e4e4e); }
 .memsweep-stale { color: var(--descrip-text, #999); }
-.memsweep-lines { display: grid; grid-template-columns: minmax(0, 1fr) auto; column-gap: 12px; margin-top: 4px; }
-.memsweep-line { display: grid; grid-template-columns: subgrid; grid-column: 1 / -1; }
+.memsweep-lines { margin-top: 4px; }
+.memsweep-line { display: flex; flex-wrap: wrap; column-gap: 10px; }
 .memsweep-first { margin-top: 5px; padding-top: 5px; border-top: 1px solid var(--border-color, #4e4e4e); }
-.memsweep-what { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.memsweep-value { text-align: right; white-space: nowrap; }
+.memsweep-what { flex: 1 1 0; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .memsweep-detail { color: var(--descrip-text, #999); }
+.memsweep-value { flex: none; min-width: 84px; text-align: right; }
+.memsweep-total { flex-wrap: nowrap; }
+.memsweep-total .memsweep-detail { white-space: nowrap; }
 .memsweep-total .memsweep-value, .memsweep-step .memsweep-value { font-weight: 600; }
-.memsweep-kept .memsweep-value, .memsweep-note { color: var(--descrip-text, #999); }
+.memsweep-problem .memsweep-detail, .memsweep-kept .memsweep-detail { flex-basis: 100%; padding-left: 10px; overflow-wrap: anywhere; }
 .memsweep-problem .memsweep-value { color: var(--error-text, #ff6b6b); }
-.memsweep-problem .memsweep-what, .memsweep-note .memsweep-what { white-space: normal; overflow-wrap: anywhere; }
-.memsweep-note .memsweep-what { grid-column: 1 / -1; }
+.memsweep-kept .memsweep-value { color: var(--descrip-text, #999); }
+.memsweep-note { color: var(--descrip-text, #999); }
+.memsweep-note .memsweep-what { white-space: normal; overflow-wrap: anywhere; }
 `;
 var ReportView = class {
   element = document.createElement("div");
@@ -76,14 +79,13 @@ function starts(line2) {
 }
 function lineElement(line2) {
   const row = part("div", `memsweep-line memsweep-${line2.kind}`);
-  const what = part("div", "memsweep-what", line2.kind === "kept" ? `kept: ${line2.label}` : line2.label);
-  if (line2.detail !== "") {
-    const detail = part("span", "memsweep-detail", `  ${line2.detail}`);
-    what.append(detail);
-    row.title = `${line2.label}: ${line2.detail}`;
-  }
-  row.append(what);
-  if (line2.kind !== "note") row.append(part("div", "memsweep-value", line2.value));
+  row.title = line2.detail === "" ? line2.label : `${line2.label}: ${line2.detail}`;
+  row.append(part("div", "memsweep-what", line2.kind === "kept" ? `Kept: ${line2.label}` : line2.label));
+  const value = part("div", "memsweep-value", line2.value);
+  const detail = part("div", "memsweep-detail", line2.detail);
+  if (line2.kind === "total") row.append(detail, value);
+  else if (line2.kind !== "note") row.append(value);
+  if (line2.detail !== "" && (line2.kind === "problem" || line2.kind === "kept")) row.append(detail);
   return row;
 }
 function part(tag, className, text = "") {
@@ -103,7 +105,7 @@ function ensureStyle() {
 // src/comfy.ts
 var WIDGET = "memsweep_report";
 var LEAST_HEIGHT = 44;
-var LEAST_WIDTH = 300;
+var LEAST_WIDTH = 340;
 var MARGIN = 20;
 function connect({ name, keys, read }) {
   const shown = /* @__PURE__ */ new WeakMap();
@@ -171,7 +173,11 @@ function makeRoom(node, entry) {
   const bare = node.computeSize()[1] - LEAST_HEIGHT;
   const wantedHeight = bare + entry.view.heightAt(wantedWidth - MARGIN) + MARGIN;
   node.setSize([wantedWidth, Math.max(entry.plain[1], wantedHeight)]);
-  entry.grown = [node.size[0], node.size[1]];
+  const settle = () => {
+    entry.grown = [node.size[0], node.size[1]];
+  };
+  settle();
+  requestAnimationFrame(() => requestAnimationFrame(settle));
 }
 function savePlainSize(saved, entry) {
   if (sameSize(saved.size, entry.grown)) saved.size = [...entry.plain];
@@ -209,7 +215,7 @@ var NODE_KEYS = /* @__PURE__ */ new Set([
   "MemSweepReleaseModel",
   "MemSweepReport"
 ]);
-var MOST_KEPT = 4;
+var MOST_KEPT = 3;
 var UNITS = ["KiB", "MiB", "GiB", "TiB", "PiB"];
 var ARROW = "\u2192";
 function formatBytes(bytes) {
@@ -227,14 +233,13 @@ function formatBytes(bytes) {
 function nodeReport(output) {
   const message = record(list(record(output)["memsweep"])[0]);
   const text = string(message["text"]);
-  const headline = string(message["summary"]) || text.split("\n", 1)[0] || "";
   const report = record(message["report"]);
   if (report["schema"] !== SCHEMA) {
-    if (headline === "") return null;
-    return { headline, badge: "", lines: plainLines(text, headline), text };
+    const summary = string(message["summary"]) || text.split("\n", 1)[0] || "";
+    return summary === "" ? null : { headline: summary, badge: "", lines: plainLines(text, summary), text };
   }
   return {
-    headline: headline || "Report",
+    headline: headline(report),
     badge: badge(report),
     lines: [
       ...totals(report),
@@ -245,10 +250,42 @@ function nodeReport(output) {
     text
   };
 }
-function plainLines(text, headline) {
-  return text.split("\n").filter((each) => each.trim() !== "" && each !== headline).map((each) => line("note", each));
+function plainLines(text, headline2) {
+  return text.split("\n").filter((each) => each.trim() !== "" && each !== headline2).map((each) => line("note", each));
+}
+function headline(report) {
+  if (report["dry_run"] === true) return "Dry run: nothing was released";
+  const acted = list(report["rows"]).length > 0;
+  const parts = acted ? changes(report) : levels(report);
+  if (report["cancelled"] === true) parts.unshift("Cancelled");
+  const failed = list(report["rows"]).filter((row) => record(record(row)["outcome"])["kind"] === "failed");
+  if (failed.length > 0) parts.push(failed.length === 1 ? "1 step failed" : `${failed.length} steps failed`);
+  return parts.join(", ");
+}
+function changes(report) {
+  const freed = record(report["freed"]);
+  const ram = number(freed["process_anonymous"]) ?? number(freed["process_resident"]);
+  const parts = [ram === null ? "RAM not measured" : `RAM ${change(ram)}`];
+  for (const each of list(freed["devices"])) {
+    const device = record(each);
+    const bytes = number(device["used"]) ?? number(device["torch_reserved"]);
+    if (bytes !== null) parts.push(`${string(device["id"])} ${change(bytes)}`);
+  }
+  return parts;
+}
+function levels(report) {
+  const after = record(report["after"]);
+  const ram = number(record(after["process"])["anonymous"]) ?? number(record(after["process"])["resident"]);
+  const parts = [ram === null ? "RAM unknown" : `RAM ${formatBytes(ram)}`];
+  for (const each of list(after["devices"])) {
+    const device = record(each);
+    const bytes = number(device["used"]) ?? number(device["torch_reserved"]);
+    if (bytes !== null) parts.push(`${string(device["id"])} ${formatBytes(bytes)}`);
+  }
+  return parts;
 }
 function badge(report) {
+  if (list(report["rows"]).length === 0) return "reading";
   const level = string(report["level"]);
   const requested = string(report["requested_level"]);
   const shown = requested !== "" && requested !== level ? `${requested} ${ARROW} ${level}` : level;
@@ -262,8 +299,8 @@ function totals(report) {
   const isProcess = record(after["process"]);
   const acted = list(report["rows"]).length > 0;
   const lines = [
-    total("RAM, private", wasProcess["anonymous"], isProcess["anonymous"], freed["process_anonymous"], acted),
-    total("RAM, resident", wasProcess["resident"], isProcess["resident"], freed["process_resident"], acted)
+    total("Private RAM", wasProcess["anonymous"], isProcess["anonymous"], freed["process_anonymous"], acted),
+    total("Resident RAM", wasProcess["resident"], isProcess["resident"], freed["process_resident"], acted)
   ];
   for (const each of list(after["devices"])) {
     const device = record(each);
@@ -277,7 +314,7 @@ function totals(report) {
   }
   if (!acted) {
     const machine = record(after["machine"]);
-    lines.push(total("RAM, machine free", null, machine["available"], null, false, machine["total"]));
+    lines.push(total("Free in machine", null, machine["available"], null, false, machine["total"]));
   }
   return lines.filter((each) => each !== null);
 }
@@ -302,6 +339,7 @@ function steps(report) {
     switch (outcome["kind"]) {
       case "done":
         lines.push(line("step", what, measured(row), string(outcome["detail"]) || string(row["reason"])));
+        if (row["verdict"] === "claim_not_seen") lines.push(notSeen(outcome));
         break;
       case "failed":
         lines.push(line("problem", what, "failed", why));
@@ -321,7 +359,7 @@ function steps(report) {
   return lines;
 }
 function kept(report) {
-  const rows = list(report["kept"]).map(record);
+  const rows = list(report["kept"]).map(record).filter((row) => row["bytes"] !== 0).sort((one, other) => (number(other["bytes"]) ?? -1) - (number(one["bytes"]) ?? -1));
   const lines = rows.slice(0, MOST_KEPT).map((row) => {
     const bytes = number(row["bytes"]);
     return line("kept", string(row["what"]), bytes === null ? "" : formatBytes(bytes), string(row["reason"]));
@@ -332,16 +370,28 @@ function kept(report) {
   }
   return lines;
 }
+function notSeen(outcome) {
+  const claimed = number(outcome["claimed"]);
+  return line("problem", "its claim was not seen", claimed === null ? "" : `${formatBytes(claimed)} claimed`);
+}
 function measured(row) {
+  if (row["verdict"] === "outside_process") {
+    const claimed = number(record(row["outcome"])["claimed"]);
+    return claimed === null ? "done" : `${formatBytes(claimed)} claimed`;
+  }
   const freed = record(row["measured"]);
   const ram = number(freed["process_anonymous"]) ?? number(freed["process_resident"]);
-  const parts = ram === null ? [] : [change(ram)];
-  for (const each of list(freed["devices"])) {
-    const device = record(each);
-    const bytes = number(device["used"]) ?? number(device["torch_reserved"]);
-    if (bytes !== null && bytes !== 0) parts.push(`${string(device["id"])} ${change(bytes)}`);
+  const parts = list(freed["devices"]).map(record).map(deviceChange).filter((part2) => part2 !== "");
+  if (parts.length === 0 || ram !== null && ram !== 0) parts.unshift(change(ram));
+  return parts.join(", ");
+}
+function deviceChange(device) {
+  const id = string(device["id"]);
+  for (const [field, name] of [["used", id], ["torch_reserved", `${id} torch`], ["torch_allocated", `${id} tensors`]]) {
+    const bytes = number(device[field]) ?? 0;
+    if (bytes !== 0) return `${name} ${change(bytes)}`;
   }
-  return parts.length === 0 ? "not measured" : parts.join(", ");
+  return "";
 }
 function estimated(row) {
   const bytes = number(row["estimated"]);

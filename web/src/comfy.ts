@@ -10,7 +10,7 @@ import { ReportView } from "./view.ts";
 
 const WIDGET = "memsweep_report";
 const LEAST_HEIGHT = 44;
-const LEAST_WIDTH = 300;
+const LEAST_WIDTH = 340;
 /** What the widget's frame takes from the node's width. */
 const MARGIN = 20;
 
@@ -107,7 +107,12 @@ function makeRoom(node: ComfyNode, entry: Shown): void {
   const bare = node.computeSize()[1] - LEAST_HEIGHT;
   const wantedHeight = bare + entry.view.heightAt(wantedWidth - MARGIN) + MARGIN;
   node.setSize([wantedWidth, Math.max(entry.plain[1], wantedHeight)]);
-  entry.grown = [node.size[0], node.size[1]];
+  const settle = (): void => {
+    entry.grown = [node.size[0], node.size[1]];
+  };
+  settle();
+  // The page's newer node design lays the node out itself and then corrects its size.
+  requestAnimationFrame(() => requestAnimationFrame(settle));
 }
 
 function savePlainSize(saved: { size?: unknown }, entry: Shown): void {

@@ -46,7 +46,7 @@ export interface NodeReport {
   text: string;
 }
 
-const MOST_KEPT = 4;
+const MOST_KEPT = 3;
 const UNITS = ["KiB", "MiB", "GiB", "TiB", "PiB"];
 const ARROW = "\u2192";
 
@@ -69,14 +69,13 @@ export function formatBytes(bytes: number): string {
 export function nodeReport(output: unknown): NodeReport | null {
   const message = record(list(record(output)["memsweep"])[0]);
   const text = string(message["text"]);
-  const headline = string(message["summary"]) || text.split("\n", 1)[0] || "";
   const report = record(message["report"]);
   if (report["schema"] !== SCHEMA) {
-    if (headline === "") return null;
-    return { headline, badge: "", lines: plainLines(text, headline), text };
+    const summary = string(message["summary"]) || text.split("\n", 1)[0] || "";
+    return summary === "" ? null : { headline: summary, badge: "", lines: plainLines(text, summary), text };
   }
   return {
-    headline: headline || "Report",
+    headline: headline(report),
     badge: badge(report),
     lines: [
       ...totals(report),
@@ -95,7 +94,43 @@ function plainLines(text: string, headline: string): Line[] {
     .map((each) => line("note", each));
 }
 
+/** The answer in one line. The log's summary says the same in more words. */
+function headline(report: Fields): string {
+  if (report["dry_run"] === true) return "Dry run: nothing was released";
+  const acted = list(report["rows"]).length > 0;
+  const parts = acted ? changes(report) : levels(report);
+  if (report["cancelled"] === true) parts.unshift("Cancelled");
+  const failed = list(report["rows"]).filter((row) => record(record(row)["outcome"])["kind"] === "failed");
+  if (failed.length > 0) parts.push(failed.length === 1 ? "1 step failed" : `${failed.length} steps failed`);
+  return parts.join(", ");
+}
+
+function changes(report: Fields): string[] {
+  const freed = record(report["freed"]);
+  const ram = number(freed["process_anonymous"]) ?? number(freed["process_resident"]);
+  const parts = [ram === null ? "RAM not measured" : `RAM ${change(ram)}`];
+  for (const each of list(freed["devices"])) {
+    const device = record(each);
+    const bytes = number(device["used"]) ?? number(device["torch_reserved"]);
+    if (bytes !== null) parts.push(`${string(device["id"])} ${change(bytes)}`);
+  }
+  return parts;
+}
+
+function levels(report: Fields): string[] {
+  const after = record(report["after"]);
+  const ram = number(record(after["process"])["anonymous"]) ?? number(record(after["process"])["resident"]);
+  const parts = [ram === null ? "RAM unknown" : `RAM ${formatBytes(ram)}`];
+  for (const each of list(after["devices"])) {
+    const device = record(each);
+    const bytes = number(device["used"]) ?? number(device["torch_reserved"]);
+    if (bytes !== null) parts.push(`${string(device["id"])} ${formatBytes(bytes)}`);
+  }
+  return parts;
+}
+
 function badge(report: Fields): string {
+  if (list(report["rows"]).length === 0) return "reading";
   const level = string(report["level"]);
   const requested = string(report["requested_level"]);
   const shown = requested !== "" && requested !== level ? `${requested} ${ARROW} ${level}` : level;
@@ -111,8 +146,8 @@ function totals(report: Fields): Line[] {
   const isProcess = record(after["process"]);
   const acted = list(report["rows"]).length > 0;
   const lines = [
-    total("RAM, private", wasProcess["anonymous"], isProcess["anonymous"], freed["process_anonymous"], acted),
-    total("RAM, resident", wasProcess["resident"], isProcess["resident"], freed["process_resident"], acted),
+    total("Private RAM", wasProcess["anonymous"], isProcess["anonymous"], freed["process_anonymous"], acted),
+    total("Resident RAM", wasProcess["resident"], isProcess["resident"], freed["process_resident"], acted),
   ];
   for (const each of list(after["devices"])) {
     const device = record(each);
@@ -126,7 +161,7 @@ function totals(report: Fields): Line[] {
   }
   if (!acted) {
     const machine = record(after["machine"]);
-    lines.push(total("RAM, machine free", null, machine["available"], null, false, machine["total"]));
+    lines.push(total("Free in machine", null, machine["available"], null, false, machine["total"]));
   }
   return lines.filter((each) => each !== null);
 }
@@ -161,6 +196,7 @@ function steps(report: Fields): Line[] {
     switch (outcome["kind"]) {
       case "done":
         lines.push(line("step", what, measured(row), string(outcome["detail"]) || string(row["reason"])));
+        if (row["verdict"] === "claim_not_seen") lines.push(notSeen(outcome));
         break;
       case "failed":
         lines.push(line("problem", what, "failed", why));
@@ -180,8 +216,12 @@ function steps(report: Fields): Line[] {
   return lines;
 }
 
+/** The largest first; what holds nothing is left out. */
 function kept(report: Fields): Line[] {
-  const rows = list(report["kept"]).map(record);
+  const rows = list(report["kept"])
+    .map(record)
+    .filter((row) => row["bytes"] !== 0)
+    .sort((one, other) => (number(other["bytes"]) ?? -1) - (number(one["bytes"]) ?? -1));
   const lines = rows.slice(0, MOST_KEPT).map((row) => {
     const bytes = number(row["bytes"]);
     return line("kept", string(row["what"]), bytes === null ? "" : formatBytes(bytes), string(row["reason"]));
@@ -193,17 +233,34 @@ function kept(report: Fields): Line[] {
   return lines;
 }
 
+/** A step that says it released bytes which no reading shows: the claim must not pass for a result. */
+function notSeen(outcome: Fields): Line {
+  const claimed = number(outcome["claimed"]);
+  return line("problem", "its claim was not seen", claimed === null ? "" : `${formatBytes(claimed)} claimed`);
+}
+
 /** What the step gave back as measured: RAM and every device, or that nobody could measure it. */
 function measured(row: Fields): string {
+  if (row["verdict"] === "outside_process") {
+    const claimed = number(record(row["outcome"])["claimed"]);
+    return claimed === null ? "done" : `${formatBytes(claimed)} claimed`;
+  }
   const freed = record(row["measured"]);
   const ram = number(freed["process_anonymous"]) ?? number(freed["process_resident"]);
-  const parts = ram === null ? [] : [change(ram)];
-  for (const each of list(freed["devices"])) {
-    const device = record(each);
-    const bytes = number(device["used"]) ?? number(device["torch_reserved"]);
-    if (bytes !== null && bytes !== 0) parts.push(`${string(device["id"])} ${change(bytes)}`);
+  const parts = list(freed["devices"]).map(record).map(deviceChange).filter((part) => part !== "");
+  // The device's change alone says it all while RAM stands still.
+  if (parts.length === 0 || (ram !== null && ram !== 0)) parts.unshift(change(ram));
+  return parts.join(", ");
+}
+
+/** The outermost number that moved: the driver's, else torch's cache, else tensors inside it. */
+function deviceChange(device: Fields): string {
+  const id = string(device["id"]);
+  for (const [field, name] of [["used", id], ["torch_reserved", `${id} torch`], ["torch_allocated", `${id} tensors`]] as const) {
+    const bytes = number(device[field]) ?? 0;
+    if (bytes !== 0) return `${name} ${change(bytes)}`;
   }
-  return parts.length === 0 ? "not measured" : parts.join(", ");
+  return "";
 }
 
 function estimated(row: Fields): string {

@@ -4,7 +4,7 @@ import type { Line, NodeReport } from "./model.ts";
 
 const STYLE_ID = "memsweep-style";
 /** A report taller than this scrolls, so that a long one does not push the workflow apart. */
-const MOST_HEIGHT = 340;
+const MOST_HEIGHT = 380;
 
 // The page's own colours where it has them, so that light and dark themes both work.
 const STYLE = `
@@ -17,17 +17,20 @@ const STYLE = `
 .memsweep-badge { flex: none; padding: 0 7px; border-radius: 999px; font-size: 11px; white-space: nowrap;
   color: var(--descrip-text, #999); border: 1px solid var(--border-color, #4e4e4e); }
 .memsweep-stale { color: var(--descrip-text, #999); }
-.memsweep-lines { display: grid; grid-template-columns: minmax(0, 1fr) auto; column-gap: 12px; margin-top: 4px; }
-.memsweep-line { display: grid; grid-template-columns: subgrid; grid-column: 1 / -1; }
+.memsweep-lines { margin-top: 4px; }
+.memsweep-line { display: flex; flex-wrap: wrap; column-gap: 10px; }
 .memsweep-first { margin-top: 5px; padding-top: 5px; border-top: 1px solid var(--border-color, #4e4e4e); }
-.memsweep-what { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.memsweep-value { text-align: right; white-space: nowrap; }
+.memsweep-what { flex: 1 1 0; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .memsweep-detail { color: var(--descrip-text, #999); }
+.memsweep-value { flex: none; min-width: 84px; text-align: right; }
+.memsweep-total { flex-wrap: nowrap; }
+.memsweep-total .memsweep-detail { white-space: nowrap; }
 .memsweep-total .memsweep-value, .memsweep-step .memsweep-value { font-weight: 600; }
-.memsweep-kept .memsweep-value, .memsweep-note { color: var(--descrip-text, #999); }
+.memsweep-problem .memsweep-detail, .memsweep-kept .memsweep-detail { flex-basis: 100%; padding-left: 10px; overflow-wrap: anywhere; }
 .memsweep-problem .memsweep-value { color: var(--error-text, #ff6b6b); }
-.memsweep-problem .memsweep-what, .memsweep-note .memsweep-what { white-space: normal; overflow-wrap: anywhere; }
-.memsweep-note .memsweep-what { grid-column: 1 / -1; }
+.memsweep-kept .memsweep-value { color: var(--descrip-text, #999); }
+.memsweep-note { color: var(--descrip-text, #999); }
+.memsweep-note .memsweep-what { white-space: normal; overflow-wrap: anywhere; }
 `;
 
 /** The report area of one node. */
@@ -84,16 +87,16 @@ function starts(line: Line): boolean {
   return line.kind === "step" || line.kind === "kept" || line.kind === "note";
 }
 
+/** Why a step ran, and what a note folds up, is for whoever points at the line. */
 function lineElement(line: Line): HTMLElement {
   const row = part("div", `memsweep-line memsweep-${line.kind}`);
-  const what = part("div", "memsweep-what", line.kind === "kept" ? `kept: ${line.label}` : line.label);
-  if (line.detail !== "") {
-    const detail = part("span", "memsweep-detail", `  ${line.detail}`);
-    what.append(detail);
-    row.title = `${line.label}: ${line.detail}`;
-  }
-  row.append(what);
-  if (line.kind !== "note") row.append(part("div", "memsweep-value", line.value));
+  row.title = line.detail === "" ? line.label : `${line.label}: ${line.detail}`;
+  row.append(part("div", "memsweep-what", line.kind === "kept" ? `Kept: ${line.label}` : line.label));
+  const value = part("div", "memsweep-value", line.value);
+  const detail = part("div", "memsweep-detail", line.detail);
+  if (line.kind === "total") row.append(detail, value);
+  else if (line.kind !== "note") row.append(value);
+  if (line.detail !== "" && (line.kind === "problem" || line.kind === "kept")) row.append(detail);
   return row;
 }
 

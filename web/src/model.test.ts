@@ -1,0 +1,164 @@
+import assert from "node:assert/strict";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { test } from "node:test";
+
+import { formatBytes, NODE_KEYS, nodeReport, type NodeReport } from "./model.ts";
+
+// The test runner's working folder is `web`.
+const FOLDERS = ["../fixtures", "src/testdata"].filter((folder) => existsSync(folder));
+
+function samples(): { name: string; report: Record<string, unknown> }[] {
+  return FOLDERS.flatMap((folder) =>
+    readdirSync(folder)
+      .filter((name) => /^report-.*\.json$/.test(name))
+      .map((name) => ({ name, report: JSON.parse(readFileSync(`${folder}/${name}`, "utf8")) })),
+  );
+}
+
+function read(report: unknown): NodeReport {
+  const result = nodeReport({ memsweep: [{ summary: "summary", text: "summary\nmore", report }] });
+  assert.ok(result);
+  return result;
+}
+
+function sample(name: string): NodeReport {
+  const found = samples().find((each) => each.name === `report-${name}.json`);
+  assert.ok(found, `no sample ${name}`);
+  return read(found.report);
+}
+
+function shown(report: NodeReport): string[] {
+  return report.lines.map(({ kind, label, value }) => `${kind}: ${label} | ${value}`);
+}
+
+test("bytes read in binary units, as in the library", () => {
+  const rows: [number, string][] = [
+    [0, "0 B"],
+    [1023, "1023 B"],
+    [1024, "1.0 KiB"],
+    [1_048_524, "1023.9 KiB"],
+    [1_048_575, "1.0 MiB"],
+    [3_714_056_192, "3.5 GiB"],
+    [-1536, "-1.5 KiB"],
+    [2 ** 64, "16384.0 PiB"],
+  ];
+  for (const [bytes, text] of rows) assert.equal(formatBytes(bytes), text);
+});
+
+test("every sample report becomes lines without an undefined or a NaN", () => {
+  const all = samples();
+  assert.ok(all.length >= 5);
+  for (const { name, report } of all) {
+    const result = read(report);
+    assert.ok(result.headline.length > 0, name);
+    assert.ok(result.lines.length > 0, name);
+    assert.doesNotMatch(JSON.stringify(result), /undefined|NaN|\[object/, name);
+  }
+});
+
+test("a sweep shows totals, its steps with measured bytes, and what it kept", () => {
+  const report = sample("evict");
+  assert.equal(report.headline, "RAM 3.6 GiB freed");
+  assert.equal(report.badge, "park \u2192 evict");
+  assert.deepEqual(shown(report).slice(0, 5), [
+    "total: Private RAM | 3.6 GiB freed",
+    "total: Resident RAM | 3.8 GiB freed",
+    "step: Drop 4 cached outputs | unchanged",
+    "step: Collect unreachable objects | 2.9 GiB freed",
+    "step: Trim the C heap | 727.0 MiB freed",
+  ]);
+  assert.ok(shown(report).includes("kept: IMAGE of node 8 (VAEDecode) | 768.0 KiB"));
+  assert.ok(shown(report).includes("note: 2 steps not needed | "));
+});
+
+test("memory that grew is never told as freed", () => {
+  const report = sample("cuda");
+  assert.equal(report.headline, "RAM 12.0 MiB more, cuda:0 6.6 GiB freed");
+  assert.ok(shown(report).includes("total: Private RAM | 12.0 MiB more"));
+  assert.ok(shown(report).includes("total: cuda:0 in use | 6.6 GiB freed"));
+  assert.ok(shown(report).includes("step: Empty the device cache | cuda:0 6.6 GiB freed"));
+});
+
+test("tensors that went into torch's cache are told as tensors, not as device memory", () => {
+  const steps = shown(sample("cuda"));
+  assert.ok(steps.includes("step: Unload SDXL | cuda:0 tensors 3.3 GiB freed"));
+});
+
+test("a reading shows levels, and no change that nobody made", () => {
+  const report = sample("reading");
+  assert.equal(report.badge, "reading");
+  assert.doesNotMatch(JSON.stringify(report), /freed|unchanged/);
+  assert.ok(report.lines.some(({ value, detail }) => value === "8.9 GiB" && detail === "of 24.0 GiB"));
+});
+
+test("an unknown number gives no total, and no zero", () => {
+  const report = sample("trouble");
+  assert.ok(!report.lines.some(({ label }) => label === "Private RAM"));
+  assert.ok(!report.lines.some(({ value }) => value === "0 B"));
+  assert.ok(shown(report).includes("step: Collect unreachable objects | not measured"));
+});
+
+test("a failed step and a cancel stand out with their reason", () => {
+  const report = sample("trouble");
+  const failed = report.lines.find(({ value }) => value === "failed");
+  assert.equal(failed?.kind, "problem");
+  assert.match(failed?.detail ?? "", /not permitted/);
+  assert.ok(report.lines.some(({ kind, value }) => kind === "problem" && value === "cancelled"));
+  assert.match(report.headline, /^Cancelled, .*1 step failed$/);
+});
+
+test("the largest things kept come first, and the rest is counted", () => {
+  const kept = sample("trouble").lines.filter(({ kind }) => kind === "kept");
+  assert.deepEqual(kept.map(({ label }) => label), [
+    "output of node 7",
+    "output of node 6",
+    "output of node 5",
+    "and 4 more",
+  ]);
+});
+
+test("a dry run says so and shows estimates as estimates", () => {
+  const report = sample("dry-run");
+  assert.equal(report.headline, "Dry run: nothing was released");
+  assert.match(report.badge, /dry run/);
+  assert.ok(shown(report).includes("step: Drop 4 cached outputs | about 3.5 GiB"));
+});
+
+test("a claim that no reading shows is a problem, not a result", () => {
+  const row = {
+    what: "Unload",
+    outcome: { kind: "done", claimed: 1024 },
+    measured: { process_anonymous: 0, devices: [] },
+    verdict: "claim_not_seen",
+  };
+  assert.deepEqual(shown(read({ schema: 1, rows: [row] })), [
+    "step: Unload | unchanged",
+    "problem: its claim was not seen | 1.0 KiB claimed",
+  ]);
+});
+
+test("a report of an unknown schema is shown as its text", () => {
+  const report = nodeReport({ memsweep: [{ summary: "short", text: "short\nlong", report: { schema: 2 } }] });
+  assert.equal(report?.headline, "short");
+  assert.deepEqual(report?.lines.map(({ label }) => label), ["long"]);
+});
+
+test("output without a report gives nothing", () => {
+  for (const output of [null, undefined, 3, [], {}, { memsweep: [] }, { memsweep: [null] }, { memsweep: "x" }]) {
+    assert.equal(nodeReport(output), null);
+  }
+});
+
+test("a report whose fields have any other type still gives lines", () => {
+  const odd = [null, 7, "x", [], {}, [null], [7], Number.NaN];
+  for (const value of odd) {
+    for (const field of ["level", "before", "after", "freed", "rows", "kept", "notes", "dry_run"]) {
+      assert.doesNotMatch(JSON.stringify(read({ schema: 1, [field]: value })), /undefined|NaN/);
+    }
+  }
+});
+
+test("every node that shows a report has a help page, and every page a node", () => {
+  const pages = readdirSync("../comfyui/web/docs").map((name) => name.replace(/\.md$/, ""));
+  assert.deepEqual(pages.sort(), [...NODE_KEYS].sort());
+});

@@ -36,8 +36,8 @@ pub fn summary(report: &Report) -> String {
 pub fn text(report: &Report) -> String {
     let mut out = summary(report);
     out.push('\n');
-    for row in &report.rows {
-        let _ = writeln!(out, "- {}: {}", row.what, row_text(row));
+    for (what, came_of_it) in grouped(&report.rows) {
+        let _ = writeln!(out, "- {}: {came_of_it}", what.join(", "));
     }
     let shown = report.kept.iter().filter(|kept| kept.bytes != Some(Bytes::ZERO));
     for (index, kept) in shown.enumerate() {
@@ -76,6 +76,23 @@ pub fn reading_text(reading: &Reading) -> String {
         }
     }
     out
+}
+
+/// Neighbouring steps that came to the same thing share a line.
+fn grouped(rows: &[Row]) -> Vec<(Vec<&str>, String)> {
+    let mut groups: Vec<(Vec<&str>, String)> = Vec::new();
+    for row in rows {
+        let text = row_text(row);
+        match groups.last_mut() {
+            Some((what, same)) if *same == text && row.verdict == Verdict::NotRun => {
+                if !what.contains(&row.what.as_str()) {
+                    what.push(&row.what);
+                }
+            }
+            _ => groups.push((vec![&row.what], text)),
+        }
+    }
+    groups
 }
 
 fn process_part(report: &Report) -> String {

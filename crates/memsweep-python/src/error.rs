@@ -11,7 +11,7 @@ pub(crate) fn policy(error: PolicyError) -> PyErr {
 
 /// JSON from our own Python layer that does not fit: a `ValueError` that names the part.
 pub(crate) fn json(part: &str, error: serde_json::Error) -> PyErr {
-    PyValueError::new_err(format!("{part} does not have the expected shape: {error}"))
+    PyValueError::new_err(format!("cannot read {part}: {error}"))
 }
 
 /// JSON that could not be written.

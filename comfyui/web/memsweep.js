@@ -23,10 +23,12 @@ var STYLE = `
 .memsweep-what { flex: 1 1 0; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .memsweep-detail { color: var(--descrip-text, #999); }
 .memsweep-value { flex: none; min-width: 84px; text-align: right; }
-.memsweep-total { flex-wrap: nowrap; }
+.memsweep-total { flex-wrap: nowrap; column-gap: 8px; }
+.memsweep-total .memsweep-value { min-width: 0; }
 .memsweep-total .memsweep-detail { white-space: nowrap; }
 .memsweep-total .memsweep-value, .memsweep-step .memsweep-value { font-weight: 600; }
 .memsweep-problem .memsweep-detail, .memsweep-kept .memsweep-detail { flex-basis: 100%; padding-left: 10px; overflow-wrap: anywhere; }
+.memsweep-part { padding-left: 10px; color: var(--descrip-text, #999); }
 .memsweep-problem .memsweep-value { color: var(--error-text, #ff6b6b); }
 .memsweep-kept .memsweep-value { color: var(--descrip-text, #999); }
 .memsweep-note { color: var(--descrip-text, #999); }
@@ -105,16 +107,18 @@ function ensureStyle() {
 // src/comfy.ts
 var WIDGET = "memsweep_report";
 var LEAST_HEIGHT = 44;
-var LEAST_WIDTH = 340;
+var LEAST_WIDTH = 360;
 var MARGIN = 20;
 function connect({ name, keys, read }) {
   const shown = /* @__PURE__ */ new WeakMap();
+  let cached = /* @__PURE__ */ new WeakSet();
   const show = (node, output) => {
     const report = read(output);
     if (report === null) return;
     const entry = shown.get(node) ?? addView(node);
     shown.set(node, entry);
     entry.view.show(report);
+    if (cached.has(node)) entry.view.markStale();
     makeRoom(node, entry);
   };
   app.registerExtension({
@@ -141,11 +145,19 @@ function connect({ name, keys, read }) {
       }
     }
   });
+  api.addEventListener("execution_start", () => {
+    cached = /* @__PURE__ */ new WeakSet();
+  });
   api.addEventListener("execution_cached", (event) => {
     const nodes = event.detail?.nodes;
     for (const id of Array.isArray(nodes) ? nodes : []) {
       const node = findNode(String(id));
-      if (node) shown.get(node)?.view.markStale();
+      if (node === null) continue;
+      cached.add(node);
+      const entry = shown.get(node);
+      if (entry === void 0) continue;
+      entry.view.markStale();
+      makeRoom(node, entry);
     }
   });
 }
@@ -191,8 +203,8 @@ function findNode(id) {
   const last = path.pop() ?? "";
   const root = app.rootGraph ?? app.graph;
   let graph = root;
-  for (const step of path) {
-    graph = root?.subgraphs?.get(step) ?? graph?.getNodeById(step)?.subgraph;
+  for (const step2 of path) {
+    graph = root?.subgraphs?.get(step2) ?? graph?.getNodeById(step2)?.subgraph;
   }
   return graph?.getNodeById(last) ?? null;
 }
@@ -234,6 +246,9 @@ function nodeReport(output) {
   const message = record(list(record(output)["memsweep"])[0]);
   const text = string(message["text"]);
   const report = record(message["report"]);
+  if (report["schema"] === SCHEMA && "reading" in report) {
+    return { headline: levels(record(report["reading"])), badge: "reading", lines: sheet(text), text };
+  }
   if (report["schema"] !== SCHEMA) {
     const summary = string(message["summary"]) || text.split("\n", 1)[0] || "";
     return summary === "" ? null : { headline: summary, badge: "", lines: plainLines(text, summary), text };
@@ -255,8 +270,7 @@ function plainLines(text, headline2) {
 }
 function headline(report) {
   if (report["dry_run"] === true) return "Dry run: nothing was released";
-  const acted = list(report["rows"]).length > 0;
-  const parts = acted ? changes(report) : levels(report);
+  const parts = changes(report);
   if (report["cancelled"] === true) parts.unshift("Cancelled");
   const failed = list(report["rows"]).filter((row) => record(record(row)["outcome"])["kind"] === "failed");
   if (failed.length > 0) parts.push(failed.length === 1 ? "1 step failed" : `${failed.length} steps failed`);
@@ -273,19 +287,26 @@ function changes(report) {
   }
   return parts;
 }
-function levels(report) {
-  const after = record(report["after"]);
-  const ram = number(record(after["process"])["anonymous"]) ?? number(record(after["process"])["resident"]);
+function levels(reading) {
+  const process = record(reading["process"]);
+  const ram = number(process["resident"]) ?? number(process["anonymous"]);
   const parts = [ram === null ? "RAM unknown" : `RAM ${formatBytes(ram)}`];
-  for (const each of list(after["devices"])) {
+  for (const each of list(reading["devices"])) {
     const device = record(each);
     const bytes = number(device["used"]) ?? number(device["torch_reserved"]);
     if (bytes !== null) parts.push(`${string(device["id"])} ${formatBytes(bytes)}`);
   }
-  return parts;
+  return parts.join(", ");
+}
+function sheet(text) {
+  return text.split("\n").filter((each) => each.trim() !== "").map((each) => {
+    const cut = each.lastIndexOf(": ");
+    if (cut < 0) return line("note", each.trim());
+    const kind = each.startsWith(" ") ? "part" : "total";
+    return line(kind, each.slice(0, cut).trim(), each.slice(cut + 2));
+  });
 }
 function badge(report) {
-  if (list(report["rows"]).length === 0) return "reading";
   const level = string(report["level"]);
   const requested = string(report["requested_level"]);
   const shown = requested !== "" && requested !== level ? `${requested} ${ARROW} ${level}` : level;
@@ -295,37 +316,28 @@ function totals(report) {
   const freed = record(report["freed"]);
   const before = record(report["before"]);
   const after = record(report["after"]);
-  const wasProcess = record(before["process"]);
-  const isProcess = record(after["process"]);
-  const acted = list(report["rows"]).length > 0;
+  const was = record(before["process"]);
+  const now = record(after["process"]);
   const lines = [
-    total("Private RAM", wasProcess["anonymous"], isProcess["anonymous"], freed["process_anonymous"], acted),
-    total("Resident RAM", wasProcess["resident"], isProcess["resident"], freed["process_resident"], acted)
+    total("Private RAM", was["anonymous"], now["anonymous"], freed["process_anonymous"]),
+    total("Resident RAM", was["resident"], now["resident"], freed["process_resident"])
   ];
   for (const each of list(after["devices"])) {
     const device = record(each);
     const id = string(device["id"]);
-    const was = byId(before["devices"], id);
+    const then = byId(before["devices"], id);
     const gave = byId(freed["devices"], id);
     lines.push(
-      total(`${id} in use`, was["used"], device["used"], gave["used"], acted, device["total"]),
-      total(`${id} torch`, was["torch_reserved"], device["torch_reserved"], gave["torch_reserved"], acted)
+      total(`${id} in use`, then["used"], device["used"], gave["used"]),
+      total(`${id} torch`, then["torch_reserved"], device["torch_reserved"], gave["torch_reserved"])
     );
-  }
-  if (!acted) {
-    const machine = record(after["machine"]);
-    lines.push(total("Free in machine", null, machine["available"], null, false, machine["total"]));
   }
   return lines.filter((each) => each !== null);
 }
-function total(label, before, after, freed, acted, capacity) {
-  const now = number(after);
-  if (now === null) return null;
+function total(label, before, after, freed) {
   const was = number(before);
-  const of = number(capacity);
-  if (!acted || was === null) {
-    return line("total", label, formatBytes(now), of === null ? "" : `of ${formatBytes(of)}`);
-  }
+  const now = number(after);
+  if (was === null || now === null) return null;
   return line("total", label, change(number(freed)), `${formatBytes(was)} ${ARROW} ${formatBytes(now)}`);
 }
 function steps(report) {
@@ -334,7 +346,7 @@ function steps(report) {
   for (const each of list(report["rows"])) {
     const row = record(each);
     const outcome = record(row["outcome"]);
-    const what = string(row["what"]);
+    const what = step(row);
     const why = string(outcome["reason"]) || string(outcome["error"]);
     switch (outcome["kind"]) {
       case "done":
@@ -357,6 +369,22 @@ function steps(report) {
     lines.push(line("note", label, "", idle.join("; ")));
   }
   return lines;
+}
+var VERBS = {
+  evict: "Drop",
+  collect: "Collect",
+  synchronize: "Wait for",
+  unload: "Unload",
+  empty_device_cache: "Empty",
+  empty_host_cache: "Empty",
+  drop_file_cache: "Drop",
+  trim_heap: "Trim",
+  system_wide: "Release"
+};
+function step(row) {
+  const verb = VERBS[string(record(row["action"])["kind"])];
+  const what = string(row["what"]);
+  return verb === void 0 ? what : `${verb} ${what}`;
 }
 function kept(report) {
   const rows = list(report["kept"]).map(record).filter((row) => row["bytes"] !== 0).sort((one, other) => (number(other["bytes"]) ?? -1) - (number(one["bytes"]) ?? -1));

@@ -10,7 +10,7 @@ import { ReportView } from "./view.ts";
 
 const WIDGET = "memsweep_report";
 const LEAST_HEIGHT = 44;
-const LEAST_WIDTH = 340;
+const LEAST_WIDTH = 360;
 /** What the widget's frame takes from the node's width. */
 const MARGIN = 20;
 
@@ -36,6 +36,8 @@ interface Shown {
 /** Registers the extension. Nothing is drawn until a node has a report. */
 export function connect({ name, keys, read }: Wiring): void {
   const shown = new WeakMap<ComfyNode, Shown>();
+  /** The nodes that the running prompt takes from the cache. */
+  let cached = new WeakSet<ComfyNode>();
 
   const show = (node: ComfyNode, output: unknown): void => {
     const report = read(output);
@@ -43,6 +45,7 @@ export function connect({ name, keys, read }: Wiring): void {
     const entry = shown.get(node) ?? addView(node);
     shown.set(node, entry);
     entry.view.show(report);
+    if (cached.has(node)) entry.view.markStale();
     makeRoom(node, entry);
   };
 
@@ -71,11 +74,20 @@ export function connect({ name, keys, read }: Wiring): void {
     },
   });
 
+  api.addEventListener("execution_start", () => {
+    cached = new WeakSet();
+  });
+  // The old report of a cached node may come again as if it were new, so the node is remembered.
   api.addEventListener("execution_cached", (event) => {
     const nodes: unknown = (event as CustomEvent<{ nodes?: unknown }>).detail?.nodes;
     for (const id of Array.isArray(nodes) ? nodes : []) {
       const node = findNode(String(id));
-      if (node) shown.get(node)?.view.markStale();
+      if (node === null) continue;
+      cached.add(node);
+      const entry = shown.get(node);
+      if (entry === undefined) continue;
+      entry.view.markStale();
+      makeRoom(node, entry);
     }
   });
 }

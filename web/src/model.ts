@@ -25,7 +25,7 @@ export const NODE_KEYS: ReadonlySet<string> = new Set([
 ]);
 
 /** What a line speaks of; the page gives each kind its own look. */
-export type LineKind = "total" | "step" | "problem" | "kept" | "note";
+export type LineKind = "total" | "part" | "step" | "problem" | "kept" | "note";
 
 /** One line: what, how much, and why. */
 export interface Line {
@@ -70,6 +70,9 @@ export function nodeReport(output: unknown): NodeReport | null {
   const message = record(list(record(output)["memsweep"])[0]);
   const text = string(message["text"]);
   const report = record(message["report"]);
+  if (report["schema"] === SCHEMA && "reading" in report) {
+    return { headline: levels(record(report["reading"])), badge: "reading", lines: sheet(text), text };
+  }
   if (report["schema"] !== SCHEMA) {
     const summary = string(message["summary"]) || text.split("\n", 1)[0] || "";
     return summary === "" ? null : { headline: summary, badge: "", lines: plainLines(text, summary), text };
@@ -97,8 +100,7 @@ function plainLines(text: string, headline: string): Line[] {
 /** The answer in one line. The log's summary says the same in more words. */
 function headline(report: Fields): string {
   if (report["dry_run"] === true) return "Dry run: nothing was released";
-  const acted = list(report["rows"]).length > 0;
-  const parts = acted ? changes(report) : levels(report);
+  const parts = changes(report);
   if (report["cancelled"] === true) parts.unshift("Cancelled");
   const failed = list(report["rows"]).filter((row) => record(record(row)["outcome"])["kind"] === "failed");
   if (failed.length > 0) parts.push(failed.length === 1 ? "1 step failed" : `${failed.length} steps failed`);
@@ -117,70 +119,66 @@ function changes(report: Fields): string[] {
   return parts;
 }
 
-function levels(report: Fields): string[] {
-  const after = record(report["after"]);
-  const ram = number(record(after["process"])["anonymous"]) ?? number(record(after["process"])["resident"]);
+function levels(reading: Fields): string {
+  const process = record(reading["process"]);
+  const ram = number(process["resident"]) ?? number(process["anonymous"]);
   const parts = [ram === null ? "RAM unknown" : `RAM ${formatBytes(ram)}`];
-  for (const each of list(after["devices"])) {
+  for (const each of list(reading["devices"])) {
     const device = record(each);
     const bytes = number(device["used"]) ?? number(device["torch_reserved"]);
     if (bytes !== null) parts.push(`${string(device["id"])} ${formatBytes(bytes)}`);
   }
-  return parts;
+  return parts.join(", ");
+}
+
+/** A balance sheet's text, line by line: `name: amount`, the parts of a total indented. */
+function sheet(text: string): Line[] {
+  return text
+    .split("\n")
+    .filter((each) => each.trim() !== "")
+    .map((each) => {
+      const cut = each.lastIndexOf(": ");
+      if (cut < 0) return line("note", each.trim());
+      const kind = each.startsWith(" ") ? "part" : "total";
+      return line(kind, each.slice(0, cut).trim(), each.slice(cut + 2));
+    });
 }
 
 function badge(report: Fields): string {
-  if (list(report["rows"]).length === 0) return "reading";
   const level = string(report["level"]);
   const requested = string(report["requested_level"]);
   const shown = requested !== "" && requested !== level ? `${requested} ${ARROW} ${level}` : level;
   return report["dry_run"] === true ? `${shown} (dry run)` : shown;
 }
 
-/** The process and each device, before and after. Without steps it is a reading: the levels only. */
+/** The process and each device, before and after. */
 function totals(report: Fields): Line[] {
   const freed = record(report["freed"]);
   const before = record(report["before"]);
   const after = record(report["after"]);
-  const wasProcess = record(before["process"]);
-  const isProcess = record(after["process"]);
-  const acted = list(report["rows"]).length > 0;
+  const was = record(before["process"]);
+  const now = record(after["process"]);
   const lines = [
-    total("Private RAM", wasProcess["anonymous"], isProcess["anonymous"], freed["process_anonymous"], acted),
-    total("Resident RAM", wasProcess["resident"], isProcess["resident"], freed["process_resident"], acted),
+    total("Private RAM", was["anonymous"], now["anonymous"], freed["process_anonymous"]),
+    total("Resident RAM", was["resident"], now["resident"], freed["process_resident"]),
   ];
   for (const each of list(after["devices"])) {
     const device = record(each);
     const id = string(device["id"]);
-    const was = byId(before["devices"], id);
+    const then = byId(before["devices"], id);
     const gave = byId(freed["devices"], id);
     lines.push(
-      total(`${id} in use`, was["used"], device["used"], gave["used"], acted, device["total"]),
-      total(`${id} torch`, was["torch_reserved"], device["torch_reserved"], gave["torch_reserved"], acted),
+      total(`${id} in use`, then["used"], device["used"], gave["used"]),
+      total(`${id} torch`, then["torch_reserved"], device["torch_reserved"], gave["torch_reserved"]),
     );
-  }
-  if (!acted) {
-    const machine = record(after["machine"]);
-    lines.push(total("Free in machine", null, machine["available"], null, false, machine["total"]));
   }
   return lines.filter((each) => each !== null);
 }
 
-function total(
-  label: string,
-  before: unknown,
-  after: unknown,
-  freed: unknown,
-  acted: boolean,
-  capacity?: unknown,
-): Line | null {
-  const now = number(after);
-  if (now === null) return null;
+function total(label: string, before: unknown, after: unknown, freed: unknown): Line | null {
   const was = number(before);
-  const of = number(capacity);
-  if (!acted || was === null) {
-    return line("total", label, formatBytes(now), of === null ? "" : `of ${formatBytes(of)}`);
-  }
+  const now = number(after);
+  if (was === null || now === null) return null;
   return line("total", label, change(number(freed)), `${formatBytes(was)} ${ARROW} ${formatBytes(now)}`);
 }
 
@@ -191,7 +189,7 @@ function steps(report: Fields): Line[] {
   for (const each of list(report["rows"])) {
     const row = record(each);
     const outcome = record(row["outcome"]);
-    const what = string(row["what"]);
+    const what = step(row);
     const why = string(outcome["reason"]) || string(outcome["error"]);
     switch (outcome["kind"]) {
       case "done":
@@ -214,6 +212,25 @@ function steps(report: Fields): Line[] {
     lines.push(line("note", label, "", idle.join("; ")));
   }
   return lines;
+}
+
+const VERBS: Readonly<Record<string, string>> = {
+  evict: "Drop",
+  collect: "Collect",
+  synchronize: "Wait for",
+  unload: "Unload",
+  empty_device_cache: "Empty",
+  empty_host_cache: "Empty",
+  drop_file_cache: "Drop",
+  trim_heap: "Trim",
+  system_wide: "Release",
+};
+
+/** The report names what a step concerns; the action says what is done to it. */
+function step(row: Fields): string {
+  const verb = VERBS[string(record(row["action"])["kind"])];
+  const what = string(row["what"]);
+  return verb === undefined ? what : `${verb} ${what}`;
 }
 
 /** The largest first; what holds nothing is left out. */

@@ -23,10 +23,12 @@ const STYLE = `
 .memsweep-what { flex: 1 1 0; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .memsweep-detail { color: var(--descrip-text, #999); }
 .memsweep-value { flex: none; min-width: 84px; text-align: right; }
-.memsweep-total { flex-wrap: nowrap; }
+.memsweep-total { flex-wrap: nowrap; column-gap: 8px; }
+.memsweep-total .memsweep-value { min-width: 0; }
 .memsweep-total .memsweep-detail { white-space: nowrap; }
 .memsweep-total .memsweep-value, .memsweep-step .memsweep-value { font-weight: 600; }
 .memsweep-problem .memsweep-detail, .memsweep-kept .memsweep-detail { flex-basis: 100%; padding-left: 10px; overflow-wrap: anywhere; }
+.memsweep-part { padding-left: 10px; color: var(--descrip-text, #999); }
 .memsweep-problem .memsweep-value { color: var(--error-text, #ff6b6b); }
 .memsweep-kept .memsweep-value { color: var(--descrip-text, #999); }
 .memsweep-note { color: var(--descrip-text, #999); }

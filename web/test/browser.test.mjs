@@ -1,0 +1,238 @@
+// The nodes in ComfyUI's real front-end, on a real server. `npm run test:browser`.
+//
+// Screenshots go to $MEMSWEEP_SCREENSHOTS, or to a folder under the system's temporary one.
+
+import assert from "node:assert/strict";
+import { mkdir, readFile, readdir } from "node:fs/promises";
+import { get } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, beforeEach, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
+
+import { startComfyUI } from "./server.mjs";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const EXAMPLES = join(ROOT, "example_workflows");
+const PAGES = join(ROOT, "comfyui", "web", "docs");
+const SCREENSHOTS = process.env.MEMSWEEP_SCREENSHOTS ?? join(tmpdir(), "memsweep-screenshots");
+const CHROMIUM_FLAGS = [
+  "--headless",
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+/** The two ways the front-end draws nodes: on its canvas, and as elements of the page. */
+const DESIGNS = [
+  ["classic", false],
+  ["modern", true],
+];
+const LONG = { timeout: 120_000 };
+
+let server;
+let browser;
+let page;
+/** What the browser's console and the page's errors say about our extension. */
+let complaints;
+
+before(async () => {
+  await mkdir(SCREENSHOTS, { recursive: true });
+  server = await startComfyUI();
+  browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: CHROMIUM_FLAGS,
+  });
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+});
+
+beforeEach(async () => {
+  await page?.close();
+  complaints = [];
+  page = await browser.newPage({ viewport: { width: 1500, height: 900 } });
+  page.on("console", (message) => {
+    const ours = message.location().url.includes("/extensions/memsweep/");
+    if (message.type() === "error" && (ours || /memsweep/i.test(message.text()))) {
+      complaints.push(message.text());
+    }
+  });
+  page.on("pageerror", (error) => {
+    if (/memsweep/i.test(`${error.message}${error.stack}`)) complaints.push(`${error.stack}`);
+  });
+  await page.goto(server.address);
+  await page.waitForFunction(
+    () => globalThis.app?.graph && app.extensions?.some(({ name }) => name === "MemSweep.Reports"),
+    null,
+    LONG,
+  );
+});
+
+async function example(name) {
+  return JSON.parse(await readFile(join(EXAMPLES, `${name}.json`), "utf8"));
+}
+
+async function open(workflow, modern = false) {
+  await page.evaluate(
+    async ([graph, vue]) => {
+      await app.extensionManager.setting.set("Comfy.VueNodes.Enabled", vue);
+      await app.loadGraphData(graph);
+      await app.extensionManager.command.execute("Comfy.Canvas.FitView");
+    },
+    [workflow, modern],
+  );
+  // The newer design measures the nodes it draws and writes their sizes back.
+  await page.waitForTimeout(1500);
+}
+
+function saved() {
+  return page.evaluate(() => JSON.parse(JSON.stringify(app.graph.serialize())));
+}
+
+async function queue() {
+  await page.evaluate(() => app.queuePrompt(0));
+}
+
+async function screenshot(name) {
+  await page.waitForTimeout(500);
+  await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`) });
+}
+
+for (const [design, modern] of DESIGNS) {
+  test(`a queued workflow shows the report on the node (${design} design)`, async () => {
+    // Another upscale for each design, or the second prompt would be served from the cache.
+    const workflow = await example("batch");
+    const scale = workflow.nodes.find(({ type }) => type === "ImageScale");
+    scale.widgets_values[1] = modern ? 960 : 1024;
+    await open(workflow, modern);
+    const atFirst = await saved();
+    await queue();
+    await page.waitForSelector(".memsweep-headline", LONG);
+    await screenshot(`batch-${design}`);
+
+    assert.match(await page.textContent(".memsweep-headline"), /^RAM .*(freed|more|unchanged)/);
+    assert.match(await page.textContent(".memsweep-badge"), /evict/);
+    const report = await page.textContent(".memsweep-lines");
+    assert.match(report, /Resident RAM.*\u2192/);
+    assert.match(report, /Trim C heap/);
+    const box = await page.locator(".memsweep").boundingBox();
+    assert.ok(box.width > 100 && box.height > 100, JSON.stringify(box));
+    assert.ok(
+      await page.locator(".memsweep").evaluate((at) => at.scrollHeight <= at.clientHeight + 1),
+      "the whole report is in sight",
+    );
+    assert.deepEqual(await saved(), atFirst, "the saved workflow has not changed");
+    assert.deepEqual(complaints, []);
+  });
+}
+
+test("a node that is served from the cache says that its report is an earlier one", async () => {
+  const workflow = await example("batch");
+  workflow.nodes.find(({ type }) => type === "ImageScale").widgets_values[1] = 832;
+  await open(workflow);
+  await queue();
+  await page.waitForSelector(".memsweep-headline", LONG);
+  assert.equal(await page.locator(".memsweep-stale").count(), 0);
+  await queue();
+  await page.waitForSelector(".memsweep-stale", LONG);
+  await screenshot("batch-earlier-run");
+  assert.deepEqual(complaints, []);
+});
+
+test("the report is back when its workflow is opened again", async () => {
+  const workflow = await example("batch");
+  workflow.nodes.find(({ type }) => type === "ImageScale").widgets_values[1] = 896;
+  await open(workflow);
+  const tab = page.locator(".workflow-tab, [data-testid='workflow-tab']");
+  await queue();
+  await page.waitForSelector(".memsweep-headline", LONG);
+  const before = await page.textContent(".memsweep-headline");
+  const tabs = await tab.count();
+  assert.ok(tabs > 0, "the workflow has a tab");
+  await open(await example("end-of-workflow"));
+  await page.waitForSelector(".memsweep-headline", { state: "detached", timeout: 20_000 });
+  await tab.nth(tabs - 1).click();
+  await page.waitForSelector(".memsweep-headline", { timeout: 20_000 });
+  assert.equal(await page.textContent(".memsweep-headline"), before);
+  assert.deepEqual(complaints, []);
+});
+
+test("a terminal node and Memory Report show theirs, with no output wired", async () => {
+  const node = (id, type, inputs, outputs, widgets, x) => ({
+    id,
+    type,
+    pos: [x, 80],
+    size: [340, 120],
+    flags: {},
+    order: id,
+    mode: 0,
+    inputs,
+    outputs,
+    properties: {},
+    widgets_values: widgets,
+  });
+  await open({
+    last_node_id: 3,
+    last_link_id: 2,
+    nodes: [
+      node(1, "EmptyImage", [], [{ name: "IMAGE", type: "IMAGE", links: [1, 2] }], [512, 512, 1, 0], 40),
+      node(2, "CleanMemory_PurgeAll", [{ name: "anything", type: "*", link: 1 }], [], ["park"], 440),
+      node(3, "MemSweepReport", [{ name: "anything", type: "*", link: 2 }], [], [], 840),
+    ],
+    links: [
+      [1, 1, 0, 2, 0, "IMAGE"],
+      [2, 1, 0, 3, 0, "IMAGE"],
+    ],
+    groups: [],
+    config: {},
+    extra: {},
+    version: 0.4,
+  });
+  await queue();
+  await page.waitForFunction(() => document.querySelectorAll(".memsweep-headline").length === 2, null, LONG);
+  await screenshot("terminal-and-report");
+  const badges = await page.locator(".memsweep-badge").allTextContents();
+  assert.ok(badges.includes("reading"), badges.join());
+  assert.ok(badges.some((badge) => badge.endsWith("evict")), badges.join());
+  assert.deepEqual(complaints, []);
+});
+
+test("every example opens, with every node known and its settings as written", async () => {
+  const names = (await readdir(EXAMPLES)).filter((name) => name.endsWith(".json")).sort();
+  assert.ok(names.length >= 3);
+  for (const name of names) {
+    const workflow = await example(name.replace(/\.json$/, ""));
+    await open(workflow);
+    const opened = await saved();
+    const unknown = await page.evaluate(() =>
+      app.graph.nodes.filter((node) => node.has_errors || !LiteGraph.registered_node_types[node.type]).map((node) => node.type),
+    );
+    assert.deepEqual(unknown, [], name);
+    for (const node of workflow.nodes) {
+      const same = opened.nodes.find(({ id }) => id === node.id);
+      assert.deepEqual(same?.widgets_values ?? [], node.widgets_values, `${name}: ${node.type}`);
+    }
+    assert.equal(opened.links.length, workflow.links.length, `${name}: links`);
+    await screenshot(`example-${name.replace(/\.json$/, "")}`);
+  }
+  assert.deepEqual(complaints, []);
+});
+
+test("every help page is served where the front-end looks for it", async () => {
+  for (const name of await readdir(PAGES)) {
+    const status = await new Promise((resolve, reject) => {
+      get(`${server.address}/extensions/memsweep/docs/${name}`, (answer) => {
+        answer.resume();
+        resolve(answer.statusCode);
+      }).once("error", reject);
+    });
+    assert.equal(status, 200, name);
+  }
+});

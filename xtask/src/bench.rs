@@ -1,17 +1,127 @@
 //! `cargo xtask bench`: the budgets, as ratios within one run.
+//!
+//! The measuring is done by Python scripts that print one JSON object per row.
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use clap::Args;
+use comfy_table::{CellAlignment, LineStyle, Table, presets};
+use serde_json::Value;
 
 use crate::paths::Paths;
+use crate::run::{Program, Step};
+use crate::setup::{self, Checkpoint};
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// Print one JSON object per row
+    /// Print one JSON object per row: name, ratio, budget, ok
     #[arg(long)]
     json: bool,
+    /// Measure with the full-size checkpoint loaded (needs about 4 GB of RAM)
+    #[arg(long)]
+    full: bool,
 }
 
-pub(crate) fn run(_paths: &Paths, _options: &Options) -> Result<bool> {
-    Ok(true)
+/// One measured budget.
+#[derive(Clone, Debug, PartialEq)]
+struct Row {
+    name: String,
+    ratio: f64,
+    budget: f64,
+    ok: bool,
+}
+
+pub(crate) fn run(paths: &Paths, options: &Options) -> Result<bool> {
+    let checkpoint = if options.full { Checkpoint::Full } else { Checkpoint::Small };
+    setup::run(paths, &[checkpoint])?;
+    let mut rows = Vec::new();
+    let full = if options.full { &["--full"][..] } else { &[] };
+    let scripts: [(&str, &str, &[&str]); 2] = [
+        ("Measuring the heap walk", "tests/python/bench_walk.py", &[]),
+        ("Measuring in a real ComfyUI", "tests/comfyui/bench_nodes.py", full),
+    ];
+    for (heading, script, arguments) in scripts {
+        let step = Step::begin(heading);
+        let (status, lines) = Program::new(paths.python(), &paths.root)
+            .arg(paths.root.join(script))
+            .args(arguments)
+            .envs(paths.environment())
+            .run_captured()?;
+        step.finish("done");
+        let found: Vec<Row> = lines.iter().filter_map(|line| row(line)).collect();
+        // A script fails when a budget is broken, and then all its rows are there.
+        if found.is_empty() || !status.success() && found.iter().all(|row| row.ok) {
+            for line in &lines {
+                eprintln!("    | {line}");
+            }
+            bail!("{script} failed ({status})");
+        }
+        rows.extend(found);
+    }
+    if options.json {
+        for row in &rows {
+            println!("{}", json(row)?);
+        }
+    } else {
+        println!("{}", table(&rows));
+    }
+    Ok(rows.iter().all(|row| row.ok))
+}
+
+/// `None` for a line that is not a row. Whether it is ok is decided here, by its numbers.
+fn row(line: &str) -> Option<Row> {
+    let value: Value = serde_json::from_str(line).ok()?;
+    let ratio = value.get("ratio")?.as_f64()?;
+    let budget = value.get("budget")?.as_f64()?;
+    let name = value.get("name")?.as_str()?.to_owned();
+    Some(Row { name, ratio, budget, ok: ratio <= budget })
+}
+
+fn json(row: &Row) -> Result<String> {
+    let value = serde_json::json!({
+        "name": row.name, "ratio": row.ratio, "budget": row.budget, "ok": row.ok,
+    });
+    serde_json::to_string(&value).context("writing a row as JSON")
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut table = Table::new();
+    let line = LineStyle::none().fill('-').junction('-');
+    table.load_style(presets::NOTHING.header_separator(line));
+    table.set_header(["What", "Ratio", "Budget", ""]);
+    for row in rows {
+        let verdict = if row.ok { "ok" } else { "OVER" };
+        table.add_row([
+            row.name.clone(),
+            format!("{:.2}", row.ratio),
+            format!("{:.2}", row.budget),
+            verdict.to_owned(),
+        ]);
+    }
+    for index in 1..3 {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_judged_by_its_numbers() {
+        let line = r#"{"name": "walk", "ratio": 0.4, "budget": 0.35, "ok": true}"#;
+        let found = row(line).unwrap();
+        assert!(!found.ok, "the script's own verdict does not count");
+        assert!(table(std::slice::from_ref(&found)).contains("OVER"));
+        assert_eq!(row(&json(&found).unwrap()), Some(found));
+    }
+
+    #[test]
+    fn other_lines_are_no_rows() {
+        for line in ["", "warning: x", "{}", r#"{"name": "x", "ratio": null, "budget": 1}"#] {
+            assert_eq!(row(line), None, "{line}");
+        }
+    }
 }

@@ -272,6 +272,18 @@ impl Program {
 
     /// Runs it with its output on the screen, and returns that output too.
     pub(crate) fn run_shown(&self) -> Result<(ExitStatus, Vec<String>)> {
+        self.run_reading(|line| {
+            print!("{line}");
+            let _ = io::stdout().flush();
+        })
+    }
+
+    /// Runs it quietly, and returns both its output and its errors.
+    pub(crate) fn run_captured(&self) -> Result<(ExitStatus, Vec<String>)> {
+        self.run_reading(|_| {})
+    }
+
+    fn run_reading(&self, each: impl Fn(&str)) -> Result<(ExitStatus, Vec<String>)> {
         let (reader, writer) = io::pipe().context("creating a pipe")?;
         let same = writer.try_clone().context("sharing a pipe")?;
         let mut group = Group::start(self.command().stdout(writer).stderr(same))?;
@@ -279,8 +291,7 @@ impl Program {
         let mut lines = Vec::new();
         let mut show = |line: Vec<u8>| {
             let line = String::from_utf8_lossy(&line);
-            print!("{line}");
-            let _ = io::stdout().flush();
+            each(&line);
             lines.push(line.trim_end().to_owned());
         };
         let status = loop {
@@ -319,7 +330,8 @@ fn read_lines(reader: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
     receiver
 }
 
-/// One step on the screen: a heading, then how long it took.
+/// One step on the screen: a heading, then how long it took. On standard error, because it is
+/// not what was asked for.
 #[derive(Debug)]
 pub(crate) struct Step {
     heading: String,
@@ -330,7 +342,7 @@ pub(crate) struct Step {
 
 impl Step {
     pub(crate) fn begin(heading: &str) -> Self {
-        let terminal = io::stdout().is_terminal();
+        let terminal = io::stderr().is_terminal();
         let step = Self {
             heading: heading.to_owned(),
             start: Instant::now(),
@@ -338,11 +350,11 @@ impl Step {
             terminal,
         };
         if terminal {
-            print!("{heading} ...");
+            eprint!("{heading} ...");
         } else {
-            println!("{heading} ...");
+            eprintln!("{heading} ...");
         }
-        let _ = io::stdout().flush();
+        let _ = io::stderr().flush();
         step
     }
 
@@ -356,19 +368,19 @@ impl Step {
         let seconds = self.start.elapsed().as_secs();
         let detail: String = detail().chars().take(60).collect();
         if self.terminal {
-            print!("\r\x1b[K{} ... {seconds} s  {detail}", self.heading);
+            eprint!("\r\x1b[K{} ... {seconds} s  {detail}", self.heading);
         } else {
-            println!("      {seconds} s  {detail}");
+            eprintln!("      {seconds} s  {detail}");
         }
-        let _ = io::stdout().flush();
+        let _ = io::stderr().flush();
     }
 
     pub(crate) fn finish(self, word: &str) {
         let time = elapsed(self.start);
         if self.terminal {
-            println!("\r\x1b[K{} ... {word} ({time})", self.heading);
+            eprintln!("\r\x1b[K{} ... {word} ({time})", self.heading);
         } else {
-            println!("      {word} ({time})");
+            eprintln!("      {word} ({time})");
         }
     }
 }
@@ -398,7 +410,7 @@ fn last_line(log: &Path) -> String {
 /// Prints the end of a log, indented.
 pub(crate) fn show_tail(log: &Path) {
     for line in tail(log, TAIL) {
-        println!("    | {line}");
+        eprintln!("    | {line}");
     }
 }
 

@@ -240,7 +240,7 @@ fn lock(paths: &Paths) -> Result<fs::File> {
     let file = paths.cache.join("setup.lock");
     let file = fs::File::create(&file).with_context(|| format!("creating {}", file.display()))?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        println!("waiting for another set-up in {}", paths.cache.display());
+        eprintln!("waiting for another set-up in {}", paths.cache.display());
         flock(&file, FlockOperation::LockExclusive).context("locking the cache folder")?;
     }
     Ok(file)

@@ -1,5 +1,6 @@
 """Servers shared by the tests, and the oracle: the same prompt without MemSweep's nodes."""
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -60,14 +61,17 @@ def comfy():
 
     executor.boot()
     assert executor.load_pack(), "ComfyUI could not load the pack"
-    return executor
+    # ComfyUI brings half a million objects. Out of the collector's way they cost the
+    # hundreds of small sweeps below nothing; what a test makes is collected as ever.
+    gc.collect()
+    gc.freeze()
+    yield executor
+    gc.unfreeze()
 
 
 @pytest.fixture
 def toys(comfy):
     """The toy nodes, with nothing remembered of earlier tests."""
-    import gc
-
     import comfy.model_management
     from harness import toys as module
 

@@ -48,7 +48,11 @@ def check_prompt(server, oracle, step, prompt, result, passes_ran):
         if OUR_NODES[data["class_type"]].terminal or passes_ran:
             assert node_id in reports, f"{step}: {node_id} ({data['class_type']}) left no report"
         if node_id in reports:
-            check_report(f"{step}, {node_id}", reports[node_id], requested_level(data))
+            where = f"{step}, {node_id}"
+            if data["class_type"] == "MemSweepReport":
+                assert reports[node_id]["reading"]["process"]["resident"] > 0, where
+            else:
+                check_report(where, reports[node_id], requested_level(data))
 
 
 def check_report(where, report, level):

@@ -12,7 +12,7 @@ import weakref
 
 import numpy
 import torch
-from comfy_execution.graph_utils import GraphBuilder, is_link  # noqa: F401
+from comfy_execution.graph_utils import ExecutionBlocker, GraphBuilder, is_link
 
 
 class AnyType(str):
@@ -110,7 +110,7 @@ def ToyPair(label, value):
 @toy()
 def ToyView(label, value):
     RUNS[label] += 1
-    return (value[16:],)
+    return (value.view_as(value),)
 
 
 @toy(outputs=(ANY, ANY, ANY, ANY))
@@ -121,6 +121,12 @@ def ToyFour(a, b, c, d):
 @toy(many_out=(True,))
 def ToyList(label, value):
     return ([watched(f"{label}.{i}", value.numpy() + i) for i in range(3)],)
+
+
+@toy(many_out=(True,))
+def ToyBlockedList(label, value):
+    """Three items; ComfyUI lets nothing run on the middle one."""
+    return ([watched(f"{label}.0", value.numpy() + 1), ExecutionBlocker(None), watched(f"{label}.2", value.numpy() + 2)],)
 
 
 @toy(many_out=(True,))

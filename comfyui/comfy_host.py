@@ -28,6 +28,21 @@ def owner_of(key: str) -> str | None:
     return None if owner is None or hasattr(owner, "SPEC") else str(owner.__module__)
 
 
+def wants_lists(names: Iterable[str]) -> bool:
+    """Whether the executor, which is just asking, should hand over whole lists.
+
+    Item by item, an empty list cannot be passed at all, and a short one would come out as long as
+    the longest. As whole lists, one blocked item would block all the others. So: lists, unless an
+    item is blocked.
+    """
+    values = sys._getframe(2).f_locals.get("input_data_all")
+    if not isinstance(values, dict):
+        return False
+    data = [values[name] for name in names if isinstance(values.get(name), list)]
+    blocked = any(type(item).__name__ == "ExecutionBlocker" for items in data for item in items)
+    return not blocked and any(len(items) != 1 for items in data)
+
+
 class Unidentified(Exception):
     """The executor around us is not of a shape we know."""
 

@@ -9,28 +9,46 @@ from . import comfy_host, service
 from .spec import SPECS, NodeSpec
 
 
+class _TakesLists:
+    """The executor asks the instance before each run; the page asks the class."""
+
+    def __get__(self, instance: SweepNode | None, owner: type) -> bool:
+        if instance is None:
+            return False
+        instance.lists = comfy_host.wants_lists(instance.SPEC.data)
+        # On the instance only: the page reads the class, where nothing is a list.
+        instance.OUTPUT_IS_LIST = (*(instance.lists for _ in instance.SPEC.passes), False)
+        return instance.lists
+
+
 class SweepNode:
     """What all nodes do: hand their inputs to the service once, and pass the data on."""
 
     SPEC: NodeSpec
     CATEGORY = "MemSweep"
     FUNCTION = "run"
+    INPUT_IS_LIST = _TakesLists()
 
     def __init__(self) -> None:
+        self.lists = False
+        self.OUTPUT_IS_LIST: tuple[bool, ...] = (False,) * (len(self.SPEC.passes) + 1)
         self._swept: weakref.ref[Any] | None = None
         self._report = ""
 
-    def run(self, unique_id: Any = None, dynprompt: Any = None, **inputs: Any) -> dict[str, Any]:
-        """One item. A list input calls this once per item: only the first call sweeps."""
-        spec = type(self).SPEC
-        values = {name: inputs.get(name) for name in spec.data}
-        passed = tuple(values[name] for name in spec.passes)
+    def run(self, **inputs: Any) -> dict[str, Any]:
+        """One item, or whole lists. Sweeps once however many items there are."""
+        spec = self.SPEC
+        values = {name: inputs.pop(name) for name in spec.data if name in inputs}
+        if self.lists:
+            inputs = {name: items[0] for name, items in inputs.items()}
+        unique_id, dynprompt = inputs.pop("unique_id", None), inputs.pop("dynprompt", None)
         ui: dict[str, Any] = {"text": (), "memsweep": ()}
         if not self._seen(dynprompt):
-            widgets = {name: inputs[name] for name in inputs if name not in spec.data}
-            answer = service.run(spec, values, widgets, unique_id, dynprompt)
+            answer = service.run(spec, values, inputs, unique_id, dynprompt)
             self._report = answer["text"]
             ui = {"text": (answer["text"],), "memsweep": (answer,)}
+        absent = [] if self.lists else None
+        passed = (values.get(name, absent) for name in spec.passes)
         return {"ui": ui, "result": (*passed, self._report) if spec.passes else ()}
 
     def _seen(self, dynprompt: Any) -> bool:

@@ -42,6 +42,7 @@ pub(crate) fn unsupported(reason: &str) -> Outcome {
     Outcome::Unsupported { reason: reason.to_owned() }
 }
 
+#[cfg(any(target_os = "linux", target_os = "macos"))]
 pub(crate) fn nothing_to_do(reason: &str) -> Outcome {
     Outcome::NothingToDo { reason: reason.to_owned() }
 }

@@ -19,8 +19,10 @@ pub struct LiveSet {
     pub models: BTreeMap<u32, String>,
     /// Storages of live slots.
     pub storages: BTreeSet<u32>,
-    /// A pending node that could not be read: nothing of this prompt may go.
+    /// A node still to run that could not be read: nothing of this prompt may go.
     pub unreadable: Option<String>,
+    /// A node that needs an entry of a shape we do not know: any model may be in it.
+    pub any_model: Option<String>,
 }
 
 /// Computes the live set of a prompt.
@@ -37,7 +39,7 @@ pub fn live_set(execution: &Execution) -> LiveSet {
             live.unreadable.get_or_insert_with(|| node.id.clone());
         }
         // A pending node may already have a cached result: staging it again must find it.
-        if let Some(entry) = node.entry {
+        if let Some(entry) = cached(execution, node) {
             live.keep_whole(execution, entry, &node.id);
         }
         for link in &node.links {
@@ -45,18 +47,27 @@ pub fn live_set(execution: &Execution) -> LiveSet {
         }
     }
     for (entry, fact) in (0u32..).zip(&execution.entries) {
-        if let Some(consumer) = fact.held_for.iter().find(|id| **id != execution.running) {
+        for consumer in fact.held_for.iter().filter(|id| **id != execution.running) {
             live.entries.entry(entry).or_insert_with(|| consumer.clone());
+            // The links of a consumer say what it reads; one without a description may read all.
+            if !nodes.contains_key(consumer.as_str()) {
+                live.keep_whole(execution, entry, consumer);
+            }
         }
     }
     for node in &execution.nodes {
-        let Some(entry) = node.entry else { continue };
+        let Some(entry) = cached(execution, node) else { continue };
         if let Some(parent) = pending_ancestor(execution, &nodes, node) {
             // The expanding node reads its children's results after they all ran.
             live.keep_whole(execution, entry, &parent);
         }
     }
     live
+}
+
+/// The node's cached output. A number that points nowhere is no result.
+fn cached(execution: &Execution, node: &NodeFact) -> Option<u32> {
+    node.entry.filter(|entry| (*entry as usize) < execution.entries.len())
 }
 
 /// The nearest expansion parent that is still pending.
@@ -84,9 +95,11 @@ fn pending_ancestor(
 impl LiveSet {
     fn keep_whole(&mut self, execution: &Execution, entry: u32, consumer: &str) {
         self.entries.entry(entry).or_insert_with(|| consumer.to_owned());
-        let Some(fact) = execution.entries.get(entry as usize) else { return };
-        for slot in fact.slots.iter().flatten() {
-            self.keep_slot(slot, consumer);
+        match execution.entries.get(entry as usize).and_then(|fact| fact.slots.as_ref()) {
+            Some(slots) => slots.iter().for_each(|slot| self.keep_slot(slot, consumer)),
+            None => {
+                self.any_model.get_or_insert_with(|| consumer.to_owned());
+            }
         }
     }
 
@@ -112,7 +125,7 @@ impl LiveSet {
         let mut seen = BTreeSet::new();
         while let Some((id, slot)) = stack.pop() {
             let Some(node) = nodes.get(id.as_str()) else { continue };
-            if let Some(entry) = node.entry {
+            if let Some(entry) = cached(execution, node) {
                 self.entries.entry(entry).or_insert_with(|| consumer.to_owned());
                 let slots = execution.entries.get(entry as usize).and_then(|e| e.slots.as_ref());
                 match slots.map(|slots| slots.get(slot as usize)) {
@@ -121,6 +134,9 @@ impl LiveSet {
                     _ => self.keep_whole(execution, entry, consumer),
                 }
             } else if !node.pending && seen.insert(id) {
+                if node.opaque {
+                    self.unreadable.get_or_insert_with(|| node.id.clone());
+                }
                 stack.extend(node.links.iter().map(|link| (link.source.clone(), link.slot)));
             }
         }

@@ -91,6 +91,8 @@ struct Rules<'a> {
     of_output_nodes: BTreeSet<u32>,
     feeding: BTreeMap<u32, &'a str>,
     of_this_prompt: BTreeSet<u32>,
+    /// An output node whose inputs are unknown: any entry of its prompt may feed it.
+    unread_output: Option<&'a str>,
 }
 
 impl<'a> Rules<'a> {
@@ -109,7 +111,8 @@ impl<'a> Rules<'a> {
             live,
             of_output_nodes: outputs().filter_map(|node| node.entry).collect(),
             feeding,
-            of_this_prompt: entry_of.into_values().collect(),
+            of_this_prompt: execution.nodes.iter().filter_map(|node| node.entry).collect(),
+            unread_output: outputs().find(|node| node.opaque).map(|node| node.id.as_str()),
         }
     }
 
@@ -123,8 +126,9 @@ impl<'a> Rules<'a> {
         if entry.has_ui || self.of_output_nodes.contains(&number) {
             return Some(Keep::OutputNode);
         }
-        if let Some(node) = self.feeding.get(&number) {
-            return Some(Keep::FeedsOutputNode { node: (*node).to_owned() });
+        let unread = self.unread_output.filter(|_| self.of_this_prompt.contains(&number));
+        if let Some(node) = self.feeding.get(&number).copied().or(unread) {
+            return Some(Keep::FeedsOutputNode { node: node.to_owned() });
         }
         entry.slots.is_none().then_some(Keep::Unreadable)
     }

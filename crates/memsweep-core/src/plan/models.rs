@@ -22,7 +22,7 @@ pub(super) fn decide(inventory: &Inventory, live: &LiveSet, kept: &mut Vec<Kept>
             Keep::Connected
         } else if let Some(node) = live.models.get(&number) {
             Keep::NeededBy { node: node.clone() }
-        } else if let Some(node) = &live.unreadable {
+        } else if let Some(node) = live.unreadable.as_ref().or(live.any_model.as_ref()) {
             Keep::UnreadableNode { node: node.clone() }
         } else {
             // A model on the CPU gives nothing back by being unloaded; its memory goes when the

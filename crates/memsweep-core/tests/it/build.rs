@@ -1,0 +1,139 @@
+//! Inventories and policies from short text, so that a test row shows the whole situation.
+//!
+//! ```text
+//! storages 10 20 cuda:0=30       numbered s0, s1, ... in bytes, on the CPU unless said
+//! model UNET cuda:0 500          numbered m0, m1, ...; `?` for unknown bytes, `-` when not loaded
+//! entry loader (s0 m0) (plain)   numbered from 0; also `?` for an unknown shape, `ui`, `held=3,4`
+//! node 4 pending entry=0 <- 3.1  also `output`, `opaque`, `parent=2`; links are source.slot
+//! connected s0 m0                what the running node's inputs reach
+//! ```
+//! The running node is `me` unless a line `running ID` says otherwise.
+
+use memsweep_core::bytes::Bytes;
+use memsweep_core::inventory::{
+    EntryFact, Execution, Executor, Inventory, Link, ModelFact, NodeFact, SlotFact, StorageFact,
+};
+use memsweep_core::level::Level;
+use memsweep_core::policy::Policy;
+
+/// The policy of a plain sweep.
+pub(crate) fn policy(level: Level) -> Policy {
+    Policy {
+        requested: level,
+        level: level.min(Level::DEEPEST_BUILT),
+        goal: None,
+        system_wide: false,
+        dry_run: false,
+    }
+}
+
+/// Reads the text above. Panics on what it does not understand.
+pub(crate) fn inventory(text: &str) -> Inventory {
+    let mut all = Inventory::default();
+    let mut execution = Execution { running: "me".to_owned(), ..Execution::default() };
+    let mut executor = None;
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match word {
+            "storages" => all.storages.extend(rest.split(' ').map(storage)),
+            "model" => all.models.push(model(rest)),
+            "entry" => execution.entries.push(entry(rest)),
+            "node" => execution.nodes.push(node(rest)),
+            "running" => execution.running = rest.to_owned(),
+            "keeps-nothing" => execution.keeps_nothing = true,
+            "connected" => {
+                let slot = slot(rest);
+                all.connected.storages.extend(slot.storages);
+                all.connected.models.extend(slot.models);
+            }
+            "targets" => all.targets.extend(slot(rest).models),
+            "file" => all.mapped_files.push(rest.to_owned()),
+            "note" => all.notes.push(rest.to_owned()),
+            "absent" => executor = Some(Executor::Absent),
+            "unidentified" => executor = Some(Executor::Unidentified { reason: rest.to_owned() }),
+            _ => panic!("what is `{line}`?"),
+        }
+    }
+    all.executor = executor.unwrap_or(Executor::Identified(execution));
+    all
+}
+
+fn storage(text: &str) -> StorageFact {
+    let (device, bytes) = text.split_once('=').unwrap_or(("cpu", text));
+    StorageFact { bytes: Bytes(bytes.parse().unwrap()), device: device.to_owned() }
+}
+
+fn model(text: &str) -> ModelFact {
+    let words: Vec<&str> = text.split(' ').collect();
+    ModelFact {
+        name: words[0].to_owned(),
+        device: words[1].to_owned(),
+        bytes: words[2].parse().ok().map(Bytes),
+        loaded: words.get(3) != Some(&"-"),
+    }
+}
+
+fn entry(text: &str) -> EntryFact {
+    let (head, slots) = match text.find('(') {
+        Some(start) => text.split_at(start),
+        None => (text, ""),
+    };
+    let mut words = head.split_whitespace();
+    let mut fact = EntryFact {
+        name: words.next().unwrap().to_owned(),
+        slots: Some(
+            slots
+                .split(')')
+                .filter_map(|part| part.split_once('('))
+                .map(|(_, s)| slot(s))
+                .collect(),
+        ),
+        ..EntryFact::default()
+    };
+    for word in words {
+        match (word, word.split_once('=')) {
+            ("?", _) => fact.slots = None,
+            ("ui", _) => fact.has_ui = true,
+            (_, Some(("held", ids))) => fact.held_for = ids.split(',').map(str::to_owned).collect(),
+            _ => panic!("what is `{word}` in entry `{text}`?"),
+        }
+    }
+    fact
+}
+
+fn slot(text: &str) -> SlotFact {
+    let mut fact = SlotFact::default();
+    for word in text.split_whitespace() {
+        match (&word[..1], word[1..].parse::<u32>()) {
+            ("s", Ok(number)) => fact.storages.push(number),
+            ("m", Ok(number)) => fact.models.push(number),
+            _ if word == "plain" => fact.plain = true,
+            _ => panic!("what is `{word}` in `{text}`?"),
+        }
+    }
+    fact
+}
+
+fn node(text: &str) -> NodeFact {
+    let (head, links) = text.split_once(" <- ").unwrap_or((text, ""));
+    let mut words = head.split_whitespace();
+    let mut fact = NodeFact { id: words.next().unwrap().to_owned(), ..NodeFact::default() };
+    for word in words {
+        match (word, word.split_once('=')) {
+            ("pending", _) => fact.pending = true,
+            ("output", _) => fact.output = true,
+            ("opaque", _) => fact.opaque = true,
+            (_, Some(("parent", id))) => fact.parent = Some(id.to_owned()),
+            (_, Some(("entry", number))) => fact.entry = Some(number.parse().unwrap()),
+            _ => fact.class = word.to_owned(),
+        }
+    }
+    fact.links = links
+        .split_whitespace()
+        .map(|link| {
+            let (source, slot) = link.split_once('.').unwrap_or((link, "0"));
+            Link { source: source.to_owned(), slot: slot.parse().unwrap() }
+        })
+        .collect();
+    fact
+}

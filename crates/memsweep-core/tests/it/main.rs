@@ -1,0 +1,14 @@
+//! The core from outside: one binary, so that it links once.
+//!
+//! `plan` holds the rules as rows, `properties` holds them against an oracle on random workflows,
+//! `sweep` holds the loop against hosts that are honest, lying, failing or blind, and `golden`
+//! holds the JSON and the text that other languages read.
+
+mod build;
+// golden
+// hosts
+// oracle
+mod plan;
+// properties
+// strategies
+// sweep

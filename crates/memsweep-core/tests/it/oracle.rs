@@ -1,0 +1,224 @@
+//! The rules a second time, in the plainest words, to hold the planner against.
+//!
+//! Written from the contract, not from the planner: sets grown until they stop growing, no
+//! shortcuts, no order. It says only what goes; the reasons are the planner's own affair.
+
+use std::collections::BTreeSet;
+
+use memsweep_core::inventory::{EntryFact, Execution, Executor, Inventory, NodeFact};
+
+/// Entries and models that go at level `evict`, by number.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) evicted: BTreeSet<u32>,
+    pub(crate) unloaded: BTreeSet<u32>,
+    /// Storages that are connected or read by somebody.
+    pub(crate) protected: BTreeSet<u32>,
+}
+
+/// What may go.
+pub(crate) fn judge(inventory: &Inventory) -> Verdict {
+    let nothing = Execution::default();
+    let execution = match &inventory.executor {
+        Executor::Identified(execution) => execution,
+        _ => &nothing,
+    };
+    let needs = Needs::of(execution);
+    let chosen = |model: u32| inventory.targets.is_empty() || inventory.targets.contains(&model);
+    let unloaded = numbers(inventory.models.len())
+        .filter(|model| chosen(*model) && inventory.models[*model as usize].loaded)
+        .filter(|model| !inventory.connected.models.contains(model))
+        .filter(|model| !needs.models.contains(model) && !needs.anything)
+        .collect();
+    let mut protected: BTreeSet<u32> = inventory.connected.storages.iter().copied().collect();
+    protected.extend(&needs.storages);
+    let evicted = if execution.keeps_nothing {
+        BTreeSet::new()
+    } else if inventory.targets.is_empty() {
+        evicted(execution, &needs, &protected)
+    } else {
+        evicted_for_targets(inventory, execution, &needs)
+    };
+    Verdict { evicted, unloaded, protected }
+}
+
+#[derive(Default)]
+struct Needs {
+    entries: BTreeSet<u32>,
+    models: BTreeSet<u32>,
+    storages: BTreeSet<u32>,
+    /// Nodes of this prompt may read any entry of it.
+    whole_prompt: bool,
+    /// They may use any model.
+    anything: bool,
+}
+
+impl Needs {
+    fn of(execution: &Execution) -> Self {
+        let mut needs = Self::default();
+        let waiting: BTreeSet<&str> = execution
+            .nodes
+            .iter()
+            .filter(|node| node.pending && node.id != execution.running)
+            .map(|node| node.id.as_str())
+            .collect();
+
+        // Who will read its inputs: the waiting, and what they wait for without its being listed.
+        let mut readers: BTreeSet<&str> = waiting.clone();
+        loop {
+            let more: Vec<&str> = execution
+                .nodes
+                .iter()
+                .filter(|node| readers.contains(node.id.as_str()))
+                .flat_map(|node| &node.links)
+                .filter_map(|link| find(execution, &link.source))
+                .filter(|source| !source.pending && entry_of(execution, source).is_none())
+                .map(|source| source.id.as_str())
+                .filter(|id| !readers.contains(id))
+                .collect();
+            if more.is_empty() {
+                break;
+            }
+            readers.extend(more);
+        }
+        for reader in execution.nodes.iter().filter(|node| readers.contains(node.id.as_str())) {
+            if reader.opaque {
+                needs.whole_prompt = true;
+                needs.anything = true;
+            }
+            for link in &reader.links {
+                let Some(source) = find(execution, &link.source) else { continue };
+                if let Some(entry) = entry_of(execution, source) {
+                    needs.read(execution, entry, Some(link.slot));
+                }
+            }
+        }
+        for node in &execution.nodes {
+            let Some(entry) = entry_of(execution, node) else { continue };
+            if waiting.contains(node.id.as_str()) || inside_a_waiting(execution, node, &waiting) {
+                needs.read(execution, entry, None);
+            }
+        }
+        for entry in numbers(execution.entries.len()) {
+            for consumer in &execution.entries[entry as usize].held_for {
+                if *consumer == execution.running {
+                    continue;
+                }
+                needs.entries.insert(entry);
+                if find(execution, consumer).is_none() {
+                    needs.read(execution, entry, None);
+                }
+            }
+        }
+        needs
+    }
+
+    fn read(&mut self, execution: &Execution, entry: u32, slot: Option<u32>) {
+        self.entries.insert(entry);
+        let Some(slots) = &execution.entries[entry as usize].slots else {
+            self.anything = true;
+            return;
+        };
+        let one = slot.filter(|slot| (*slot as usize) < slots.len());
+        for (number, fact) in slots.iter().enumerate() {
+            if one.is_none_or(|one| one as usize == number) {
+                self.models.extend(&fact.models);
+                self.storages.extend(&fact.storages);
+            }
+        }
+    }
+}
+
+/// An expansion parent, however far up, is waiting or unknown.
+fn inside_a_waiting(execution: &Execution, node: &NodeFact, waiting: &BTreeSet<&str>) -> bool {
+    let mut at = node;
+    for _ in 0..=execution.nodes.len() {
+        let Some(parent) = &at.parent else { return false };
+        let Some(fact) = find(execution, parent) else { return true };
+        if waiting.contains(parent.as_str()) {
+            return true;
+        }
+        at = fact;
+    }
+    false
+}
+
+fn evicted(execution: &Execution, needs: &Needs, protected: &BTreeSet<u32>) -> BTreeSet<u32> {
+    let unknown_output = execution.nodes.iter().any(|node| node.output && node.opaque);
+    let stays = |number: u32| {
+        let entry = &execution.entries[number as usize];
+        let in_prompt = owners(execution, number).next().is_some();
+        needs.entries.contains(&number)
+            || (in_prompt && (needs.whole_prompt || unknown_output))
+            || entry.has_ui
+            || owners(execution, number).any(|node| node.output)
+            || owners(execution, number).any(|node| feeds_output(execution, &node.id))
+            || entry.slots.is_none()
+    };
+    let all = numbers(execution.entries.len());
+    let staying: BTreeSet<u32> = all.clone().filter(|number| stays(*number)).collect();
+    let mut held = protected.clone();
+    for number in &staying {
+        held.extend(storages(&execution.entries[*number as usize]));
+    }
+    all.filter(|number| !staying.contains(number))
+        .filter(|number| {
+            let entry = &execution.entries[*number as usize];
+            entry.slots.iter().flatten().any(|slot| {
+                let all_held = slot.storages.iter().all(|storage| held.contains(storage));
+                !slot.plain && (slot.storages.is_empty() || !all_held)
+            })
+        })
+        .collect()
+}
+
+fn evicted_for_targets(
+    inventory: &Inventory,
+    execution: &Execution,
+    needs: &Needs,
+) -> BTreeSet<u32> {
+    if needs.whole_prompt
+        || inventory.targets.iter().any(|model| inventory.connected.models.contains(model))
+    {
+        return BTreeSet::new();
+    }
+    numbers(execution.entries.len())
+        .filter(|number| {
+            let entry = &execution.entries[*number as usize];
+            let holds = entry
+                .slots
+                .iter()
+                .flatten()
+                .any(|slot| slot.models.iter().any(|model| inventory.targets.contains(model)));
+            holds
+                && !needs.entries.contains(number)
+                && !entry.has_ui
+                && !owners(execution, *number).any(|node| node.output)
+        })
+        .collect()
+}
+
+fn feeds_output(execution: &Execution, id: &str) -> bool {
+    let outputs = execution.nodes.iter().filter(|node| node.output);
+    outputs.flat_map(|node| &node.links).any(|link| link.source == id)
+}
+
+fn owners(execution: &Execution, entry: u32) -> impl Iterator<Item = &NodeFact> {
+    execution.nodes.iter().filter(move |node| node.entry == Some(entry))
+}
+
+fn storages(entry: &EntryFact) -> Vec<u32> {
+    entry.slots.iter().flatten().flat_map(|slot| slot.storages.clone()).collect()
+}
+
+fn find<'a>(execution: &'a Execution, id: &str) -> Option<&'a NodeFact> {
+    execution.nodes.iter().find(|node| node.id == id)
+}
+
+fn entry_of(execution: &Execution, node: &NodeFact) -> Option<u32> {
+    node.entry.filter(|entry| (*entry as usize) < execution.entries.len())
+}
+
+fn numbers(count: usize) -> impl Iterator<Item = u32> + Clone {
+    0..u32::try_from(count).unwrap()
+}

@@ -1,0 +1,548 @@
+//! What goes and what stays, one situation per row.
+
+use std::fmt::Write as _;
+
+use memsweep_core::action::Action;
+use memsweep_core::bytes::Bytes;
+use memsweep_core::inventory::Inventory;
+use memsweep_core::level::Level;
+use memsweep_core::plan::{Plan, plan};
+use memsweep_core::policy::Goal;
+use memsweep_core::reason::Release;
+
+use crate::build;
+
+/// The decisions of a plan, a line each: what goes, then what stays, then the notes.
+fn decisions(plan: &Plan) -> String {
+    let mut out = String::new();
+    for step in &plan.steps {
+        let estimated = step.estimated.map_or_else(|| "?".to_owned(), |bytes| bytes.to_string());
+        match (&step.action, &step.because) {
+            (Action::Evict { .. }, Release::NoReaderLeft { entries }) => {
+                let _ = writeln!(out, "evict {}, {estimated}", entries.join(" "));
+            }
+            (Action::Unload { name, .. }, _) => {
+                let _ = writeln!(out, "unload {name}, {estimated}");
+            }
+            _ => {}
+        }
+    }
+    for kept in &plan.kept {
+        let _ = writeln!(out, "keep {}: {}", kept.what, kept.because);
+    }
+    for note in &plan.notes {
+        let _ = writeln!(out, "note {note}");
+    }
+    out
+}
+
+fn check(inventory: &str, level: Level) -> String {
+    decisions(&plan(&build::inventory(inventory), &build::policy(level)))
+}
+
+/// The same at the level that decides most.
+fn evict(inventory: &str) -> String {
+    check(inventory, Level::Evict)
+}
+
+fn assert_lines(found: &str, expected: &[&str]) {
+    let found: Vec<&str> = found.lines().collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn what_a_pending_node_reads_stays_and_the_rest_goes() {
+    let text = "
+        storages 10 20
+        entry read (s0)
+        entry spent (s1)
+        node 1 entry=0
+        node 2 entry=1
+        node 3 pending <- 1.0
+        node me pending";
+    assert_lines(&evict(text), &["evict spent, 20 B", "keep read: node 3 still needs it"]);
+}
+
+#[test]
+fn the_running_node_needs_nothing_from_the_cache() {
+    let text = "
+        storages 10
+        entry input (s0)
+        node 1 entry=0
+        node me pending <- 1.0";
+    // It holds its inputs itself, but then nothing would be gained either.
+    assert_lines(&evict(text), &["evict input, 10 B"]);
+    let connected = format!("{text}\nconnected s0");
+    assert_lines(&evict(&connected), &["keep input: dropping it would free nothing"]);
+}
+
+#[test]
+fn a_result_of_a_pending_node_stays_because_it_is_staged_again() {
+    let text = "
+        storages 10
+        entry mine (s0)
+        node 1 pending entry=0
+        node me pending";
+    assert_lines(&evict(text), &["keep mine: node 1 still needs it"]);
+}
+
+#[test]
+fn an_unevaluated_source_keeps_its_nearest_cached_ancestors_only() {
+    let text = "
+        storages 10 20 30
+        entry far (s0)
+        entry near (s1)
+        entry aside (s2)
+        node 1 entry=0
+        node 2 entry=1 <- 1.0
+        node 3 <- 2.0
+        node 4 <- 3.0
+        node 5 entry=2
+        node 6 pending <- 4.0
+        node me pending";
+    assert_lines(&evict(text), &["evict far aside, 40 B", "keep near: node 6 still needs it"]);
+}
+
+#[test]
+fn an_unevaluated_source_that_could_not_be_read_keeps_the_prompt() {
+    let text = "
+        storages 10 20
+        model UNET cuda:0 500
+        entry maybe (s0)
+        entry earlier (s1)
+        node 1 entry=0
+        node 2 opaque
+        node 3 pending <- 2.0
+        node me pending";
+    assert_lines(
+        &evict(text),
+        &[
+            "evict earlier, 20 B",
+            "keep model UNET on cuda:0: node 2 is still to run and could not be read",
+            "keep maybe: node 2 is still to run and could not be read",
+        ],
+    );
+}
+
+#[test]
+fn a_pending_source_is_not_walked_past_twice() {
+    let text = "
+        storages 10
+        entry first (s0)
+        node 1 entry=0
+        node 2 pending <- 1.0
+        node 3 pending <- 2.0
+        node me pending";
+    assert_lines(&evict(text), &["keep first: node 2 still needs it"]);
+}
+
+#[test]
+fn an_entry_of_two_nodes_stays_when_either_is_needed() {
+    let text = "
+        storages 10
+        entry shared (s0)
+        node 1 entry=0
+        node 2 entry=0
+        node 3 pending <- 2.0
+        node me pending";
+    assert_lines(&evict(text), &["keep shared: node 3 still needs it"]);
+}
+
+#[test]
+fn results_inside_an_expansion_stay_while_an_ancestor_is_pending() {
+    let text = "
+        storages 10 20 30
+        entry child (s0)
+        entry grandchild (s1)
+        entry other (s2)
+        node 1 pending
+        node 1.a entry=0 parent=1
+        node 1.a.b entry=1 parent=1.a
+        node 2
+        node 2.a entry=2 parent=2
+        node me pending";
+    assert_lines(
+        &evict(text),
+        &[
+            "evict other, 30 B",
+            "keep child: node 1 still needs it",
+            "keep grandchild: node 1 still needs it",
+        ],
+    );
+}
+
+#[test]
+fn an_expansion_of_a_node_nobody_described_stays() {
+    let text = "
+        storages 10
+        entry orphan (s0)
+        node 1.a entry=0 parent=gone
+        node me pending";
+    assert_lines(&evict(text), &["keep orphan: node gone still needs it"]);
+}
+
+#[test]
+fn what_the_executor_holds_for_another_node_stays() {
+    let text = "
+        storages 10 20
+        model UNET cuda:0 500
+        entry held held=3 (s0)
+        entry ours held=me (s1)
+        entry foreign held=gone (m0)
+        node 3 pending
+        node me pending";
+    assert_lines(
+        &evict(text),
+        &[
+            "evict ours, 20 B",
+            // A consumer that nobody described may read any output.
+            "keep model UNET on cuda:0: node gone still needs it",
+            "keep held: node 3 still needs it",
+            "keep foreign: node gone still needs it",
+        ],
+    );
+}
+
+#[test]
+fn a_pending_node_that_could_not_be_read_keeps_its_prompt_and_every_model() {
+    let text = "
+        storages 10 20
+        model UNET cuda:0 500
+        entry mine (s0)
+        entry earlier (s1)
+        node 1 entry=0
+        node 2 pending opaque
+        node me pending";
+    assert_lines(
+        &evict(text),
+        &[
+            "evict earlier, 20 B",
+            "keep model UNET on cuda:0: node 2 is still to run and could not be read",
+            "keep mine: node 2 is still to run and could not be read",
+        ],
+    );
+    let finished = text.replace("node 2 pending opaque", "node 2 opaque");
+    assert_lines(&evict(&finished), &["evict mine earlier, 30 B", "unload UNET, 500 B"]);
+}
+
+#[test]
+fn output_nodes_and_what_feeds_them_stay() {
+    let text = "
+        storages 10 20 30 40
+        entry deep (s0)
+        entry feeder (s1)
+        entry saved (s2)
+        entry shown ui (s3)
+        node 1 entry=0
+        node 2 entry=1 <- 1.0
+        node 3 output entry=2 <- 2.0
+        node me pending";
+    assert_lines(
+        &evict(text),
+        &[
+            "evict deep, 10 B",
+            "keep feeder: feeds output node 3 directly",
+            "keep saved: an output node would run again without it",
+            "keep shown: an output node would run again without it",
+        ],
+    );
+}
+
+#[test]
+fn a_terminal_sweep_keeps_what_feeds_it() {
+    let text = "
+        storages 10
+        entry image (s0)
+        node 1 entry=0
+        node me pending output <- 1.0";
+    assert_lines(&evict(text), &["keep image: feeds output node me directly"]);
+}
+
+#[test]
+fn a_finished_output_node_whose_inputs_are_unknown_keeps_its_prompt() {
+    let text = "
+        storages 10 20
+        model UNET cuda:0 500
+        entry perhaps-feeds (s0)
+        entry earlier (s1)
+        node 1 entry=0
+        node 2 output opaque
+        node me pending";
+    assert_lines(
+        &evict(text),
+        &[
+            "evict earlier, 20 B",
+            "unload UNET, 500 B",
+            "keep perhaps-feeds: feeds output node 2 directly",
+        ],
+    );
+}
+
+#[test]
+fn entries_that_gain_nothing_stay() {
+    let text = "
+        storages 10 20
+        entry number (plain)
+        entry nothing
+        entry alias (s0) (plain)
+        entry partly (s0 s1)
+        entry unseen ()
+        entry needed (s0)
+        node 1 entry=5
+        node 2 pending <- 1.0
+        node me pending";
+    assert_lines(
+        &evict(text),
+        &[
+            // An output that nobody can see into may hold anything; only `s1` is counted.
+            "evict partly unseen, 20 B",
+            "keep number: dropping it would free nothing",
+            "keep nothing: dropping it would free nothing",
+            "keep alias: dropping it would free nothing",
+            "keep needed: node 2 still needs it",
+        ],
+    );
+}
+
+#[test]
+fn memory_shared_by_entries_counts_once() {
+    let text = "
+        storages 10 20
+        entry a (s0 s0)
+        entry b (s0) (s1)
+        node me pending";
+    assert_lines(&evict(text), &["evict a b, 30 B"]);
+}
+
+#[test]
+fn an_entry_of_unknown_shape_stays() {
+    let text = "
+        model UNET cuda:0 500
+        entry odd ?
+        node me pending";
+    assert_lines(
+        &evict(text),
+        &["unload UNET, 500 B", "keep odd: its content has a shape we do not know"],
+    );
+    // Needed and unreadable, it may hold any model.
+    let needed = format!("{text}\nnode 1 entry=0\nnode 2 pending <- 1.0");
+    assert_lines(
+        &evict(&needed),
+        &[
+            "keep model UNET on cuda:0: node 2 is still to run and could not be read",
+            "keep odd: node 2 still needs it",
+        ],
+    );
+}
+
+const LOADER: &str = "
+    storages 100 20 5
+    model UNET cuda:0 100
+    model CLIP cuda:0 20
+    model VAE cuda:0 5
+    entry loader (s0 m0) (s1 m1) (s2 m2)
+    node 4 CheckpointLoaderSimple entry=0
+    node me pending";
+
+#[test]
+fn models_are_protected_by_the_output_that_is_read() {
+    let decode = format!("{LOADER}\nnode 8 VAEDecode pending <- 4.2");
+    assert_lines(
+        &evict(&decode),
+        &[
+            "unload UNET, 100 B",
+            "unload CLIP, 20 B",
+            "keep model VAE on cuda:0: node 8 still needs it",
+            "keep loader: node 8 still needs it",
+        ],
+    );
+    let sample = format!("{decode}\nnode 3 KSampler pending <- 4.0");
+    assert_lines(
+        &check(&sample, Level::Unload),
+        &[
+            "unload CLIP, 20 B",
+            "keep model UNET on cuda:0: node 3 still needs it",
+            "keep model VAE on cuda:0: node 8 still needs it",
+        ],
+    );
+    let nonsense = format!("{LOADER}\nnode 8 VAEDecode pending <- 4.7");
+    assert!(!evict(&nonsense).contains("unload"), "an output that is not there protects them all");
+}
+
+#[test]
+fn connected_models_stay_and_absent_ones_are_not_mentioned() {
+    let text = format!("{LOADER}\nmodel SPARE cuda:0 7 -\nconnected m1");
+    assert_lines(
+        &evict(&text),
+        &[
+            "evict loader, 125 B",
+            "unload UNET, 100 B",
+            "unload VAE, 5 B",
+            "keep model CLIP on cuda:0: connected to this node",
+        ],
+    );
+}
+
+#[test]
+fn unloading_promises_no_ram_and_passes_unknown_sizes_on() {
+    let text = "
+        model UNET cpu 500
+        model CLIP cuda:0 ?
+        node me pending";
+    assert_lines(&check(text, Level::Unload), &["unload UNET, 0 B", "unload CLIP, ?"]);
+}
+
+#[test]
+fn without_a_known_executor_nothing_is_evicted() {
+    let unknown = "model UNET cuda:0 500\nunidentified no frame was found";
+    assert_lines(
+        &evict(unknown),
+        &[
+            "unload UNET, 500 B",
+            "note no cached output was dropped, because the executor was not recognised: \
+             no frame was found",
+        ],
+    );
+    assert_lines(&evict("model UNET cuda:0 500\nabsent"), &["unload UNET, 500 B"]);
+    assert_lines(
+        &evict("storages 10\nentry a (s0)\nkeeps-nothing"),
+        &["note this ComfyUI keeps no output cache: nothing to drop"],
+    );
+}
+
+#[test]
+fn deeper_levels_stop_at_evict_and_say_so() {
+    let text = "storages 10\nentry a (s0)\nnote seen before";
+    for level in [Level::Park, Level::Destroy] {
+        let built = plan(&build::inventory(text), &build::policy(level));
+        assert_eq!(built.policy.level, Level::Evict);
+        let note = format!(
+            "note level {level} is not part of this version: the sweep went as far as evict"
+        );
+        assert_lines(&decisions(&built), &["evict a, 10 B", &note, "note seen before"]);
+    }
+}
+
+#[test]
+fn shallow_levels_decide_nothing() {
+    for level in [Level::Trim, Level::Collect] {
+        assert_lines(&check(LOADER, level), &[]);
+    }
+    assert!(!check(LOADER, Level::Unload).contains("evict"));
+}
+
+#[test]
+fn cycles_end() {
+    let text = "
+        storages 10
+        entry kept (s0)
+        node 1 <- 2.0
+        node 2 <- 1.0 2.0 9.0
+        node 3 pending <- 1.0 3.0
+        node 4 parent=5
+        node 5 parent=4 entry=0
+        node 6 parent=6
+        node 9 entry=0
+        node me pending parent=me <- me.0";
+    assert_lines(&evict(text), &["keep kept: node 3 still needs it"]);
+}
+
+#[test]
+fn what_points_nowhere_protects_nothing_and_hides_nothing() {
+    let text = "
+        storages 10 20
+        model UNET cuda:0 500
+        entry ancestor (s0 s99 m99)
+        entry spent (s1 s98)
+        connected s97 m97
+        node 1 entry=0
+        node 2 entry=77 <- 1.0
+        node 3 pending <- 2.0 nobody.0
+        node me pending";
+    // Node 2 has no result, whatever its number says, so its ancestor is what must stay.
+    assert_lines(
+        &evict(text),
+        &["evict spent, 20 B", "unload UNET, 500 B", "keep ancestor: node 3 still needs it"],
+    );
+}
+
+#[test]
+fn one_model_by_name_takes_the_entries_that_hold_it_and_nothing_else() {
+    let text = format!("{LOADER}\nstorages 9\nentry lora (s0 m0)\nentry image (s3)\ntargets m0");
+    let feeding = format!("{text}\nnode 7 entry=1\nnode 8 output entry=2 <- 7.0");
+    assert_lines(&evict(&feeding), &["evict loader lora, 125 B", "unload UNET, 100 B"]);
+    let needed = format!("{feeding}\nnode 9 pending <- 7.0");
+    assert_lines(
+        &evict(&needed),
+        &[
+            // `lora` keeps `s0`, so only CLIP and VAE would come back.
+            "evict loader, 25 B",
+            "keep model UNET on cuda:0: node 9 still needs it",
+            "keep lora: node 9 still needs it",
+        ],
+    );
+    let connected = format!("{text}\nconnected m0");
+    assert_lines(
+        &evict(&connected),
+        &[
+            "keep model UNET on cuda:0: connected to this node",
+            "keep loader: connected to this node",
+            "keep lora: connected to this node",
+        ],
+    );
+    let shown = format!("{text}\nnode 8 output entry=1");
+    assert!(evict(&shown).contains("keep lora: an output node would run again without it"));
+    let unreadable = format!("{text}\nnode 9 pending opaque");
+    assert!(!evict(&unreadable).contains("evict"));
+}
+
+/// The kinds of the steps, in order.
+fn steps(inventory: &Inventory, level: Level, goal: Option<Goal>, system_wide: bool) -> String {
+    let policy = memsweep_core::policy::Policy { goal, system_wide, ..build::policy(level) };
+    let kinds = plan(inventory, &policy).steps.into_iter().map(|step| match step.action {
+        Action::Evict { .. } => "evict",
+        Action::Collect => "collect",
+        Action::Synchronize => "sync",
+        Action::Unload { .. } => "unload",
+        Action::EmptyDeviceCache => "device",
+        Action::EmptyHostCache => "host",
+        Action::DropFileCache { .. } => "files",
+        Action::TrimHeap => "heap",
+        Action::SystemWide => "system",
+    });
+    kinds.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn steps_come_in_the_order_that_lets_each_find_what_the_last_one_freed() {
+    let full = build::inventory(&format!("{LOADER}\nfile /models/a.safetensors"));
+    let empty = Inventory::default();
+    for (inventory, level, expected) in [
+        (&full, Level::Trim, "sync device host heap"),
+        (&full, Level::Collect, "collect sync device host heap"),
+        (&full, Level::Unload, "collect sync unload unload unload collect device host heap"),
+        (
+            &full,
+            Level::Evict,
+            "evict collect sync unload unload unload collect device host files heap",
+        ),
+        (&empty, Level::Evict, "collect sync device host heap"),
+    ] {
+        assert_eq!(steps(inventory, level, None, false), expected, "{level}");
+    }
+    assert_eq!(steps(&empty, Level::Trim, None, true), "sync device host heap system");
+}
+
+#[test]
+fn with_a_goal_the_cheap_steps_come_first() {
+    let full = build::inventory(&format!("{LOADER}\nfile /models/a.safetensors"));
+    let goal = Some(Goal::RamAvailable(Bytes(1)));
+    assert_eq!(
+        steps(&full, Level::Evict, goal, true),
+        "sync device host heap \
+         collect sync device host heap \
+         unload unload unload collect sync device host heap \
+         evict collect files sync device host heap \
+         system"
+    );
+}

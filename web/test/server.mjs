@@ -1,6 +1,7 @@
 // A real ComfyUI server for the browser test: its own folder, its own port, ended by its own id.
 
 import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
 import { copyFile, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { get } from "node:http";
 import { createServer } from "node:net";
@@ -13,6 +14,9 @@ const CACHE = process.env.MEMSWEEP_CACHE ?? join(homedir(), ".cache", "memsweep"
 const TREE = process.env.MEMSWEEP_COMFYUI ?? join(CACHE, "comfyui", VERSION);
 const PYTHON = join(CACHE, "venv", "bin", "python");
 const PACK = process.env.MEMSWEEP_PACK ?? fileURLToPath(new URL("../..", import.meta.url));
+const CHECKPOINT = join(process.env.MEMSWEEP_CHECKPOINTS ?? join(CACHE, "checkpoints"), "small.safetensors");
+/** The name the examples use. */
+const EXAMPLE_CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors";
 /** Set-up without a first-run tour over the canvas. */
 const SETTINGS = { "Comfy.TutorialCompleted": true, "Comfy.Workflow.ShowMissingModelsWarning": false };
 
@@ -24,8 +28,11 @@ export async function startComfyUI(settings = {}) {
   }
   await symlink(PACK, join(base, "custom_nodes", "memsweep"));
   await copyFile(join(TREE, "input", "example.png"), join(base, "input", "example.png"));
-  // The examples name a checkpoint; an empty file is enough to open them.
-  await writeFile(join(base, "models", "checkpoints", "v1-5-pruned-emaonly-fp16.safetensors"), "");
+  const checkpoint = join(base, "models", "checkpoints", EXAMPLE_CHECKPOINT);
+  const hasCheckpoint = existsSync(CHECKPOINT);
+  // An empty file is enough to open the examples, though not to run them.
+  if (hasCheckpoint) await symlink(CHECKPOINT, checkpoint);
+  else await writeFile(checkpoint, "");
   await writeFile(
     join(base, "user", "default", "comfy.settings.json"),
     JSON.stringify({ ...SETTINGS, ...settings }),
@@ -61,7 +68,7 @@ export async function startComfyUI(settings = {}) {
     await stop();
     throw new Error(`${error.message}\n${log}`);
   }
-  return { address, base, log: () => log, stop };
+  return { address, hasCheckpoint, log: () => log, stop };
 }
 
 async function answers(address, child) {

@@ -1,1 +1,44 @@
-//! Walks the interpreter heap.
+//! Walks the interpreter's heap: what objects reach, what else there is, and what is in use.
+//!
+//! Design constraints:
+//! - One hold of the interpreter lock covers a whole question, with the collector off, and only
+//!   strong references leave it; an address or `id` never does.
+//! - The walk runs no Python code. It uses the limited API only, so one build serves 3.10 to 3.13.
+//! - What the walk cannot see is treated as in use (see `hidden`), and an interpreter that the
+//!   self-test does not understand is refused, not guessed at.
+//! - Running out of memory is an error, and nothing panics across the C border.
+//!
+//! The tables ([`bitmap`], [`tally`]) take plain numbers. Only they are built for `cargo test`,
+//! so that the test binary does not have to be linked against an interpreter; pytest tests the rest.
+
+pub mod bitmap;
+pub mod table;
+pub mod tally;
+
+#[cfg(not(test))]
+mod foreign;
+#[cfg(not(test))]
+mod frames;
+#[cfg(not(test))]
+mod hidden;
+#[cfg(not(test))]
+mod kinds;
+#[cfg(not(test))]
+mod layout;
+#[cfg(not(test))]
+mod object;
+#[cfg(not(test))]
+mod reach;
+#[cfg(not(test))]
+mod selftest;
+#[cfg(not(test))]
+mod walk;
+#[cfg(not(test))]
+mod world;
+
+#[cfg(not(test))]
+pub use layout::Layout;
+#[cfg(not(test))]
+pub use reach::{Candidates, Objects, candidates, pinned, reach};
+#[cfg(not(test))]
+pub use selftest::{SelfTest, self_test};

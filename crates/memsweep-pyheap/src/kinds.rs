@@ -1,0 +1,115 @@
+//! What the walk must know about a type, asked once per type and call.
+
+use crate::object::{Traversal, is_subtype, type_flags};
+use crate::table::OutOfMemory;
+use crate::world::World;
+
+/// How an object of a type is entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Its traversal says it all.
+    Plain,
+    /// A type, module, frame or code object: never entered within the boundary.
+    Boundary,
+    /// A function: its globals stay outside the boundary.
+    Function,
+    /// A generator, coroutine or asynchronous generator.
+    Generator,
+    /// Attributes lie inside the object, and its dictionary, once made, is not visited (3.13).
+    InlineAttributes,
+}
+
+/// Which references the traversal of a type leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Foreign {
+    /// None that we know of.
+    Nothing,
+    /// Gradient and base of a torch tensor.
+    Tensor,
+    /// Base and elements of a numpy array.
+    Array,
+}
+
+/// Facts about one type.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TypeFacts {
+    pub(crate) traversal: Option<Traversal>,
+    pub(crate) kind: Kind,
+    pub(crate) foreign: Foreign,
+    pub(crate) wanted: bool,
+}
+
+const SLOTS: usize = 4096;
+const MANAGED_DICT: u64 = 1 << 4;
+const INLINE_VALUES: u64 = 1 << 2;
+const TYPE_SUBCLASS: u64 = 1 << 31;
+
+/// A small direct-mapped cache: types are few, and asking again is cheap.
+pub(crate) struct TypeTable {
+    slots: Vec<(usize, TypeFacts)>,
+}
+
+impl TypeTable {
+    pub(crate) fn new() -> Result<Self, OutOfMemory> {
+        let empty = TypeFacts {
+            traversal: None,
+            kind: Kind::Plain,
+            foreign: Foreign::Nothing,
+            wanted: false,
+        };
+        let mut slots = Vec::new();
+        slots.try_reserve_exact(SLOTS)?;
+        slots.resize(SLOTS, (0, empty));
+        Ok(Self { slots })
+    }
+
+    /// The facts about a type.
+    ///
+    /// # Safety
+    /// `class` is a live type object and the interpreter lock is held.
+    #[inline]
+    pub(crate) unsafe fn facts(&mut self, class: usize, world: &World<'_>) -> TypeFacts {
+        let slot = &mut self.slots[((class >> 4) ^ (class >> 16)) % SLOTS];
+        if slot.0 != class {
+            // SAFETY: the caller's promise.
+            *slot = (class, unsafe { ask(class, world) });
+        }
+        slot.1
+    }
+}
+
+/// # Safety
+/// `class` is a live type object and the interpreter lock is held.
+#[cold]
+unsafe fn ask(class: usize, world: &World<'_>) -> TypeFacts {
+    // SAFETY: `class` is the caller's promise; the bases are types that `world` keeps alive.
+    let below = |base: usize| unsafe { is_subtype(class, base) };
+    // SAFETY: the caller's promise.
+    let flags = unsafe { type_flags(class) };
+    let inline = MANAGED_DICT | INLINE_VALUES;
+    let kind = if flags & TYPE_SUBCLASS != 0 || world.boundary.iter().any(|&base| below(base)) {
+        Kind::Boundary
+    } else if class == world.function {
+        Kind::Function
+    } else if world.generators.contains(&class) {
+        Kind::Generator
+    } else if world.layout.inline_attributes && flags & inline == inline {
+        Kind::InlineAttributes
+    } else {
+        Kind::Plain
+    };
+    let foreign = if world.foreign.tensor_type().is_some_and(below) {
+        Foreign::Tensor
+    } else if world.foreign.array_type().is_some_and(below) {
+        Foreign::Array
+    } else {
+        Foreign::Nothing
+    };
+    TypeFacts {
+        // SAFETY: the caller's promise.
+        traversal: unsafe { Traversal::of(class) },
+        kind,
+        foreign,
+        wanted: world.wanted.iter().any(|&base| below(base)),
+    }
+}

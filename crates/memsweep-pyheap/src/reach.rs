@@ -1,0 +1,159 @@
+//! What roots reach, what the heap holds beside that, and what of it is in use.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
+
+use crate::bitmap::AddressSet;
+use crate::frames::Explained;
+use crate::hidden;
+use crate::kinds::TypeTable;
+use crate::object::{prefetch, strong, type_of};
+use crate::selftest::self_test;
+use crate::table::OutOfMemory;
+use crate::walk::{Bounds, Walk};
+use crate::world::{CollectorOff, World, addresses};
+
+/// Strong references to objects.
+pub type Objects<'py> = Vec<Bound<'py, PyAny>>;
+
+/// What a sweep may look at, and what it may not.
+#[derive(Debug)]
+pub struct Candidates<'py> {
+    /// Objects of the wanted types that are neither protected nor pinned.
+    pub hits: Objects<'py>,
+    /// How many were left out because the protected roots reach them.
+    pub protected: usize,
+    /// How many were left out because they are in use; `None` when that was not looked at.
+    pub pinned: Option<usize>,
+    /// How many objects of the heap were looked at.
+    pub visited: usize,
+}
+
+/// The objects of the wanted types that each group of roots reaches, roots included.
+///
+/// # Errors
+/// `RuntimeError` when this interpreter cannot be walked, `MemoryError` when the walk finds no
+/// memory, `TypeError` when `types` holds something else.
+pub fn reach<'py>(
+    groups: &[Bound<'py, PyList>],
+    types: &Bound<'py, PyTuple>,
+) -> PyResult<Vec<Objects<'py>>> {
+    let layout = self_test(types.py())?.layout;
+    self::groups(&World::new(types.py(), layout, types)?, groups)
+}
+
+pub(crate) fn groups<'py>(
+    world: &World<'py>,
+    groups: &[Bound<'py, PyList>],
+) -> PyResult<Vec<Objects<'py>>> {
+    let _off = CollectorOff::new(world.py);
+    let mut walk = Walk::new(world, AddressSet::new()?, Bounds::Reach)?;
+    let mut found = Vec::with_capacity(groups.len());
+    for (index, group) in groups.iter().enumerate() {
+        if index > 0 {
+            walk.marks_mut().reset();
+            walk.close_modules()?;
+        }
+        // SAFETY: the list holds its elements, the lock is held and the collector is off.
+        unsafe { walk.run(&addresses(group)?)? };
+        found.push(std::mem::take(&mut walk.hits));
+        walk.held.clear();
+    }
+    Ok(found)
+}
+
+/// The objects of the wanted types, anywhere in the heap, that are neither protected nor in use.
+///
+/// `frames` are frames of the calling thread, whose references are explained.
+///
+/// # Errors
+/// As for [`reach`].
+pub fn candidates<'py>(
+    protect: &Bound<'py, PyList>,
+    types: &Bound<'py, PyTuple>,
+    frames: &Bound<'py, PyList>,
+    check_pinned: bool,
+) -> PyResult<Candidates<'py>> {
+    let layout = self_test(types.py())?.layout;
+    let world = World::new(types.py(), layout, types)?;
+    let _off = CollectorOff::new(world.py);
+    let (found, pins, visited) = if check_pinned {
+        let arguments =
+            [protect.as_ptr() as usize, types.as_ptr() as usize, frames.as_ptr() as usize];
+        let explained = Explained::by_frames(frames)?;
+        // SAFETY: the lock is held, the collector is off, and the arguments are our caller's.
+        let pinned = unsafe { hidden::pinned(&world, explained, &arguments)? };
+        (pinned.hits, Some(pinned.set), pinned.seen)
+    } else {
+        let (hits, visited) = instances(&world)?;
+        (hits, None, visited)
+    };
+    let mut walk = Walk::new(&world, AddressSet::new()?, Bounds::Reach)?.without_hits();
+    // SAFETY: the list holds its elements, the lock is held and the collector is off.
+    unsafe { walk.run(&addresses(protect)?)? };
+    Ok(sort(found, walk.marks(), pins.as_ref(), visited))
+}
+
+/// Whether each object is in use, or reachable from something that is, by references nothing explains.
+///
+/// # Errors
+/// As for [`reach`].
+pub fn pinned(objects: &Bound<'_, PyList>, frames: &Bound<'_, PyList>) -> PyResult<Vec<bool>> {
+    let py = objects.py();
+    let layout = self_test(py)?.layout;
+    let world = World::new(py, layout, &PyTuple::empty(py))?;
+    let _off = CollectorOff::new(py);
+    let arguments = [objects.as_ptr() as usize, frames.as_ptr() as usize];
+    let explained = Explained::by_frames(frames)?;
+    // SAFETY: the lock is held, the collector is off, and the arguments are our caller's.
+    let pinned = unsafe { hidden::pinned(&world, explained, &arguments)? };
+    Ok(addresses(objects)?.into_iter().map(|object| pinned.set.contains(object)).collect())
+}
+
+fn sort<'py>(
+    found: Objects<'py>,
+    protected: &AddressSet,
+    pins: Option<&AddressSet>,
+    visited: usize,
+) -> Candidates<'py> {
+    let mut sorted =
+        Candidates { hits: Vec::new(), protected: 0, pinned: pins.map(|_| 0), visited };
+    for object in found {
+        let address = object.as_ptr() as usize;
+        if protected.contains(address) {
+            sorted.protected += 1;
+        } else if pins.is_some_and(|pins| pins.contains(address)) {
+            sorted.pinned = sorted.pinned.map(|count| count + 1);
+        } else {
+            sorted.hits.push(object);
+        }
+    }
+    sorted
+}
+
+/// Every object of the wanted types, and how many objects were looked at.
+fn instances<'py>(world: &World<'py>) -> PyResult<(Objects<'py>, usize)> {
+    /// How far ahead an object's header is fetched.
+    const AHEAD: usize = 16;
+    let mut tracked = world.tracked_objects()?;
+    if !world.wanted_are_tracked()? {
+        tracked.try_reserve(1).map_err(OutOfMemory::from)?;
+        tracked.push(world.modules.as_ptr() as usize);
+        let mut walk = Walk::new(world, AddressSet::new()?, Bounds::None)?;
+        // SAFETY: tracked objects are alive; the lock is held and the collector is off.
+        unsafe { walk.run(&tracked)? };
+        return Ok((std::mem::take(&mut walk.hits), walk.entered));
+    }
+    let mut types = TypeTable::new()?;
+    let mut found = Vec::new();
+    for (index, &object) in tracked.iter().enumerate() {
+        prefetch(tracked.get(index + AHEAD).copied().unwrap_or(object));
+        // SAFETY: tracked objects are alive, and so are their types.
+        if unsafe { types.facts(type_of(object), world) }.wanted {
+            found.try_reserve(1).map_err(OutOfMemory::from)?;
+            // SAFETY: as above.
+            found.push(unsafe { strong(world.py, object) });
+        }
+    }
+    Ok((found, tracked.len()))
+}

@@ -1,0 +1,346 @@
+//! The walk itself: an explicit stack, a visitor that only marks and pushes, and a ring of prefetches.
+//!
+//! It calls no Python code, creates no Python object and changes no reference count, except for
+//! the strong references it takes to what was asked for. Running out of memory stops it cleanly.
+
+use std::ffi::c_void;
+use std::os::raw::c_int;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use crate::bitmap::Marks;
+use crate::foreign::Edge;
+use crate::kinds::{Foreign, Kind, TypeFacts, TypeTable};
+use crate::object::{Visitor, prefetch, strong, type_of, word};
+use crate::table::{AddressMap, OutOfMemory, add};
+use crate::world::World;
+
+/// How many objects are on their way into the cache at a time; 8 to 16 measured best.
+const RING: usize = 16;
+
+/// Where the walk stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bounds {
+    /// Everything is entered: for counting references over the whole heap.
+    /// Running generators are not: what they hold is in use, not explained.
+    None,
+    /// What an object needs: types, modules, frames, code and globals are not entered.
+    Reach,
+    /// The same for what is in use: running generators are not entered, their frames speak for them.
+    Pin,
+}
+
+/// What the visitor may touch.
+struct Sink<M> {
+    marks: M,
+    stack: Vec<usize>,
+    /// Position of the child to leave out, counted down; and the child that was watched for.
+    leave_out: usize,
+    watched: usize,
+    watched_seen: bool,
+    frame_type: usize,
+    out_of_memory: bool,
+}
+
+/// A walk over a set of marks.
+pub(crate) struct Walk<'w, 'py, M> {
+    world: &'w World<'py>,
+    bounds: Bounds,
+    types: TypeTable,
+    sink: Sink<M>,
+    foreign: Vec<(usize, Foreign)>,
+    collects: bool,
+    /// How many objects were entered.
+    pub(crate) entered: usize,
+    /// Strong references to every object met whose type was asked for.
+    pub(crate) hits: Vec<Bound<'py, PyAny>>,
+    /// Objects that a getter gave us: each holds one reference of ours.
+    pub(crate) held: Vec<Bound<'py, PyAny>>,
+    /// How often an object was met through C++ only, where no Python reference stands for it.
+    pub(crate) silent: AddressMap<u64>,
+}
+
+impl<'w, 'py, M: Marks> Walk<'w, 'py, M> {
+    /// A walk that has met nothing; module dictionaries are outside its bounds.
+    pub(crate) fn new(
+        world: &'w World<'py>,
+        marks: M,
+        bounds: Bounds,
+    ) -> Result<Self, OutOfMemory> {
+        let mut walk = Self {
+            world,
+            bounds,
+            types: TypeTable::new()?,
+            sink: Sink {
+                marks,
+                stack: Vec::new(),
+                leave_out: 0,
+                watched: 0,
+                watched_seen: false,
+                frame_type: world.frame,
+                out_of_memory: false,
+            },
+            foreign: Vec::new(),
+            collects: true,
+            entered: 0,
+            hits: Vec::new(),
+            held: Vec::new(),
+            silent: AddressMap::default(),
+        };
+        walk.close_modules()?;
+        Ok(walk)
+    }
+
+    /// The same walk, taking no references to what was asked for.
+    pub(crate) fn without_hits(mut self) -> Self {
+        self.collects = false;
+        self
+    }
+
+    /// What was met.
+    pub(crate) fn marks(&self) -> &M {
+        &self.sink.marks
+    }
+
+    /// The marks, to begin again with.
+    pub(crate) fn marks_mut(&mut self) -> &mut M {
+        &mut self.sink.marks
+    }
+
+    /// Counts module dictionaries as met, so that a bounded walk does not enter them.
+    pub(crate) fn close_modules(&mut self) -> Result<(), OutOfMemory> {
+        if self.bounds != Bounds::None {
+            for &dictionary in &self.world.module_dictionaries {
+                self.sink.marks.mark(dictionary)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Walks from the roots, then from what tensors and arrays hold beside their traversal.
+    ///
+    /// # Safety
+    /// The roots are live objects, the interpreter lock is held and the collector is off.
+    pub(crate) unsafe fn run(&mut self, roots: &[usize]) -> Result<(), OutOfMemory> {
+        // SAFETY: the caller's promise.
+        unsafe { self.drain(roots)? };
+        while !self.foreign.is_empty() {
+            let batch = std::mem::take(&mut self.foreign);
+            self.enter_foreign(&batch)?;
+            // SAFETY: what the getters returned is held, so it is alive.
+            unsafe { self.drain(&[])? };
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    /// As for [`Walk::run`].
+    unsafe fn drain(&mut self, roots: &[usize]) -> Result<(), OutOfMemory> {
+        let mut ring = [0_usize; RING];
+        let (mut place, mut waiting) = (0, 0);
+        let mut roots = roots.iter();
+        loop {
+            let next = match self.sink.stack.pop() {
+                Some(address) => address,
+                None => self.next_root(&mut roots)?,
+            };
+            if next != 0 {
+                prefetch(next);
+                waiting += 1;
+            }
+            let object = std::mem::replace(&mut ring[place], next);
+            place = (place + 1) % RING;
+            if object != 0 {
+                waiting -= 1;
+                // SAFETY: the object is a root or was reported by a live parent, so it is alive.
+                unsafe { self.enter(object)? };
+            } else if waiting == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn next_root(&mut self, roots: &mut std::slice::Iter<'_, usize>) -> Result<usize, OutOfMemory> {
+        for &root in roots {
+            if self.sink.marks.mark(root)? {
+                return Ok(root);
+            }
+        }
+        Ok(0)
+    }
+
+    /// # Safety
+    /// `object` is a live object.
+    #[inline]
+    unsafe fn enter(&mut self, object: usize) -> Result<(), OutOfMemory> {
+        // SAFETY: the caller's promise; an object's type lives as long as the object.
+        let facts = unsafe { self.types.facts(type_of(object), self.world) };
+        self.entered += 1;
+        if facts.wanted && self.collects {
+            self.hits.try_reserve(1)?;
+            // SAFETY: the caller's promise.
+            self.hits.push(unsafe { strong(self.world.py, object) });
+        }
+        if facts.foreign != Foreign::Nothing {
+            self.foreign.try_reserve(1)?;
+            self.foreign.push((object, facts.foreign));
+        }
+        let bounded = self.bounds != Bounds::None;
+        match facts.kind {
+            Kind::Plain => {}
+            Kind::Boundary if bounded => return Ok(()),
+            Kind::Function if bounded => {
+                self.sink.leave_out = self.world.layout.function_globals + 1;
+                // SAFETY: the facts belong to the object's type.
+                unsafe { self.traverse(object, &facts, visit_but_one::<M>) };
+                return self.checked();
+            }
+            Kind::Generator if self.bounds != Bounds::Reach && self.world.is_running(object) => {
+                return Ok(());
+            }
+            Kind::Generator if bounded => {
+                // SAFETY: the facts belong to the object's type.
+                unsafe { self.traverse(object, &facts, visit_through_frame::<M>) };
+                return self.checked();
+            }
+            Kind::InlineAttributes => {
+                // SAFETY: the type's flags say that a dictionary pointer precedes the object, and
+                // the self-test found it at this offset.
+                self.sink.watched = unsafe { word(object, crate::layout::MANAGED_DICTIONARY_WORD) };
+                self.sink.watched_seen = self.sink.watched == 0;
+                // SAFETY: the facts belong to the object's type.
+                unsafe { self.traverse(object, &facts, visit_watching::<M>) };
+                if !self.sink.watched_seen {
+                    let dictionary = self.sink.watched;
+                    self.meet(dictionary)?;
+                }
+                return self.checked();
+            }
+            Kind::Boundary | Kind::Function | Kind::Generator => {}
+        }
+        // SAFETY: the facts belong to the object's type.
+        unsafe { self.traverse(object, &facts, visit::<M>) };
+        self.checked()
+    }
+
+    /// # Safety
+    /// `object` is a live object and `facts` belong to its type.
+    #[inline]
+    unsafe fn traverse(&mut self, object: usize, facts: &TypeFacts, visitor: Visitor) {
+        if let Some(traversal) = &facts.traversal {
+            // SAFETY: the caller's promise; the visitors take a `Sink<M>`, and nothing else uses it meanwhile.
+            unsafe { traversal.run(object, visitor, (&raw mut self.sink).cast()) };
+        }
+    }
+
+    fn checked(&self) -> Result<(), OutOfMemory> {
+        if self.sink.out_of_memory { Err(OutOfMemory) } else { Ok(()) }
+    }
+
+    fn meet(&mut self, address: usize) -> Result<(), OutOfMemory> {
+        if self.sink.marks.meet(address)? {
+            self.sink.push(address)?;
+        }
+        Ok(())
+    }
+
+    fn enter_foreign(&mut self, batch: &[(usize, Foreign)]) -> Result<(), OutOfMemory> {
+        let _quiet = self.world.foreign.quiet();
+        let mut found = Vec::new();
+        for &(address, foreign) in batch {
+            // SAFETY: the object was met in this walk; nothing died since.
+            let owner = unsafe { strong(self.world.py, address) };
+            self.world.foreign.edges(&owner, foreign, &mut found)?;
+            for (target, edge) in found.drain(..) {
+                let address = target.as_ptr() as usize;
+                self.held.try_reserve(1)?;
+                self.held.push(target);
+                match edge {
+                    Edge::Reference => self.meet(address)?,
+                    Edge::Silent => {
+                        add(&mut self.silent, address, 1)?;
+                        if self.sink.marks.mark(address)? {
+                            self.sink.push(address)?;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<M> Sink<M> {
+    #[inline]
+    fn push(&mut self, address: usize) -> Result<(), OutOfMemory> {
+        if self.stack.len() == self.stack.capacity() {
+            self.stack.try_reserve(self.stack.len().max(1024))?;
+        }
+        self.stack.push(address);
+        Ok(())
+    }
+}
+
+/// Marks a child and pushes it when it is new.
+unsafe extern "C" fn visit<M: Marks>(child: *mut ffi::PyObject, argument: *mut c_void) -> c_int {
+    // SAFETY: every traversal of this file passes its own `Sink<M>`, not used elsewhere meanwhile.
+    let sink = unsafe { &mut *argument.cast::<Sink<M>>() };
+    let address = child as usize;
+    let outcome = match sink.marks.meet(address) {
+        Ok(true) => sink.push(address),
+        Ok(false) => return 0,
+        Err(error) => Err(error),
+    };
+    if outcome.is_err() {
+        sink.out_of_memory = true;
+        return -1;
+    }
+    0
+}
+
+/// As [`visit`], leaving out one child by its position: a function's globals.
+unsafe extern "C" fn visit_but_one<M: Marks>(
+    child: *mut ffi::PyObject,
+    argument: *mut c_void,
+) -> c_int {
+    // SAFETY: as in `visit`.
+    let sink = unsafe { &mut *argument.cast::<Sink<M>>() };
+    sink.leave_out = sink.leave_out.wrapping_sub(1);
+    if sink.leave_out == 0 {
+        return 0;
+    }
+    // SAFETY: the same arguments; the reference above is not used any more.
+    unsafe { visit::<M>(child, argument) }
+}
+
+/// As [`visit`], noticing whether the watched child came.
+unsafe extern "C" fn visit_watching<M: Marks>(
+    child: *mut ffi::PyObject,
+    argument: *mut c_void,
+) -> c_int {
+    // SAFETY: as in `visit`.
+    let sink = unsafe { &mut *argument.cast::<Sink<M>>() };
+    sink.watched_seen |= child as usize == sink.watched;
+    // SAFETY: as above.
+    unsafe { visit::<M>(child, argument) }
+}
+
+/// As [`visit`], and through a frame at once: on 3.10 a suspended generator holds its variables there.
+unsafe extern "C" fn visit_through_frame<M: Marks>(
+    child: *mut ffi::PyObject,
+    argument: *mut c_void,
+) -> c_int {
+    // SAFETY: as in `visit`.
+    let frame_type = unsafe { (*argument.cast::<Sink<M>>()).frame_type };
+    // SAFETY: a child that a traversal reports is alive.
+    if unsafe { type_of(child as usize) } == frame_type {
+        // SAFETY: the frame type is alive as long as the frame.
+        if let Some(traversal) = unsafe { crate::object::Traversal::of(frame_type) } {
+            // SAFETY: the traversal belongs to the frame's type; `visit` takes the same argument.
+            unsafe { traversal.run(child as usize, visit::<M>, argument) };
+        }
+    }
+    // SAFETY: as above.
+    unsafe { visit::<M>(child, argument) }
+}

@@ -1,0 +1,176 @@
+//! What one call of the walk needs to know, gathered before it starts.
+//!
+//! Everything that might run Python code or allocate Python objects happens here.
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyModule, PyString, PyTuple, PyType};
+
+use crate::foreign::Getters;
+use crate::layout::Layout;
+use crate::object::{children, strong, type_of};
+use crate::table::{AddressHashSet, OutOfMemory};
+
+const HAVE_GC: u64 = 1 << 14;
+
+/// Keeps the collector off, and puts it back as it was.
+pub(crate) struct CollectorOff<'py> {
+    _py: Python<'py>,
+    was_on: bool,
+}
+
+impl<'py> CollectorOff<'py> {
+    pub(crate) fn new(py: Python<'py>) -> Self {
+        Self {
+            _py: py,
+            // SAFETY: the interpreter lock is held, as `py` proves.
+            was_on: unsafe { ffi::PyGC_Disable() } != 0,
+        }
+    }
+}
+
+impl Drop for CollectorOff<'_> {
+    fn drop(&mut self) {
+        if self.was_on {
+            // SAFETY: the interpreter lock is held, as the token in this value proves.
+            unsafe { ffi::PyGC_Enable() };
+        }
+    }
+}
+
+/// The interpreter's types and modules, as seen by one call.
+pub(crate) struct World<'py> {
+    pub(crate) py: Python<'py>,
+    pub(crate) layout: Layout,
+    pub(crate) wanted: Vec<usize>,
+    pub(crate) boundary: [usize; 3],
+    pub(crate) frame: usize,
+    pub(crate) function: usize,
+    pub(crate) cell: usize,
+    pub(crate) generators: [usize; 3],
+    pub(crate) module_dictionaries: Vec<usize>,
+    pub(crate) foreign: Getters<'py>,
+    pub(crate) modules: Bound<'py, PyDict>,
+    running: [Bound<'py, PyString>; 3],
+    /// Keeps the types above alive.
+    _types: Bound<'py, PyModule>,
+}
+
+impl<'py> World<'py> {
+    pub(crate) fn new(
+        py: Python<'py>,
+        layout: Layout,
+        wanted: &Bound<'py, PyTuple>,
+    ) -> PyResult<Self> {
+        let types = py.import("types")?;
+        let address =
+            |name: &str| -> PyResult<usize> { Ok(types.getattr(name)?.as_ptr() as usize) };
+        let modules = py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?;
+        let mut module_dictionaries = Vec::new();
+        for (_, module) in modules.iter() {
+            if let Ok(module) = module.cast::<PyModule>() {
+                module_dictionaries.push(module.dict().as_ptr() as usize);
+            }
+        }
+        let wanted = wanted
+            .iter()
+            .map(|class| Ok(class.cast_into::<PyType>()?.as_ptr() as usize))
+            .collect::<PyResult<Vec<usize>>>()?;
+        Ok(Self {
+            py,
+            layout,
+            wanted,
+            boundary: [address("ModuleType")?, address("CodeType")?, address("FrameType")?],
+            frame: address("FrameType")?,
+            function: address("FunctionType")?,
+            cell: address("CellType")?,
+            generators: [
+                address("GeneratorType")?,
+                address("CoroutineType")?,
+                address("AsyncGeneratorType")?,
+            ],
+            module_dictionaries,
+            foreign: Getters::find(&modules),
+            modules,
+            running: ["gi_running", "cr_running", "ag_running"]
+                .map(|name| PyString::intern(py, name)),
+            _types: types,
+        })
+    }
+
+    /// Whether a generator of any kind is running right now; when in doubt it is.
+    pub(crate) fn is_running(&self, generator: usize) -> bool {
+        // SAFETY: the walk asks about an object that it just met.
+        let class = unsafe { type_of(generator) };
+        let Some(kind) = self.generators.iter().position(|&known| known == class) else {
+            return false;
+        };
+        // SAFETY: as above.
+        let generator = unsafe { strong(self.py, generator) };
+        generator
+            .getattr(&self.running[kind])
+            .and_then(|running| running.is_truthy())
+            .unwrap_or(true)
+    }
+
+    /// Every object the collector tracks. The list it came in is gone again, so its references do not count.
+    ///
+    /// Nothing can die by dropping the list: the interpreter lock is held, and whoever held an
+    /// object before still does.
+    pub(crate) fn tracked_objects(&self) -> PyResult<Vec<usize>> {
+        let list = self.py.import("gc")?.call_method0("get_objects")?;
+        let found = children(&list);
+        if found.len() != list.len()? {
+            return Err(OutOfMemory.into());
+        }
+        Ok(found)
+    }
+
+    /// Whether the collector tracks every instance of the wanted types, so that its lists hold them all.
+    pub(crate) fn wanted_are_tracked(&self) -> PyResult<bool> {
+        let frozen = self.py.import("gc")?.call_method0("get_freeze_count")?.extract::<usize>()?;
+        // Exact tuples and dictionaries may be untracked.
+        let untracked = [self.py.get_type::<PyTuple>(), self.py.get_type::<PyDict>()];
+        Ok(frozen == 0
+            && self.wanted.iter().all(|&class| {
+                // SAFETY: the caller of the walk holds the wanted types.
+                let flags = unsafe { crate::object::type_flags(class) };
+                flags & HAVE_GC != 0 && untracked.iter().all(|kind| kind.as_ptr() as usize != class)
+            }))
+    }
+
+    /// Frames that run on any thread, on interpreters whose running frames report their variables.
+    pub(crate) fn reporting_frames(&self) -> PyResult<AddressHashSet> {
+        let mut found = AddressHashSet::default();
+        if self.layout.frames_report_variables {
+            let frames = self.py.import("sys")?.call_method0("_current_frames")?;
+            for frame in frames.call_method0("values")?.try_iter()? {
+                chain(frame?, &mut found)?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Adds a frame and those that called it.
+pub(crate) fn chain(frame: Bound<'_, PyAny>, found: &mut AddressHashSet) -> PyResult<()> {
+    let mut frame = frame;
+    while !frame.is_none() {
+        found.try_reserve(1).map_err(OutOfMemory::from)?;
+        found.insert(frame.as_ptr() as usize);
+        frame = frame.getattr("f_back")?;
+    }
+    Ok(())
+}
+
+/// The addresses of a list's elements.
+pub(crate) fn addresses(list: &Bound<'_, PyList>) -> PyResult<Vec<usize>> {
+    let found = children(list);
+    if found.len() == list.len() { Ok(found) } else { Err(OutOfMemory.into()) }
+}
+
+impl From<OutOfMemory> for PyErr {
+    fn from(error: OutOfMemory) -> Self {
+        pyo3::exceptions::PyMemoryError::new_err(error.to_string())
+    }
+}

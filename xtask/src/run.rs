@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -23,6 +24,8 @@ const GRACE: Duration = Duration::from_secs(5);
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// Lines of a log that are shown when its step failed.
 const TAIL: usize = 25;
+/// Letters of such a line.
+const WIDEST: usize = 200;
 
 #[derive(Debug)]
 struct Running {
@@ -31,6 +34,9 @@ struct Running {
 }
 
 static RUNNING: Mutex<Running> = Mutex::new(Running { groups: Vec::new(), folders: Vec::new() });
+
+/// Set on Ctrl-C: what fails from then on is no failure worth showing.
+static STOPPING: AtomicBool = AtomicBool::new(false);
 
 fn running() -> MutexGuard<'static, Running> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
@@ -41,6 +47,7 @@ pub(crate) fn end_everything_on_ctrl_c() -> Result<()> {
     ctrlc::set_handler(|| {
         // The lock is kept until exit, so that nothing new can start meanwhile.
         let running = running();
+        STOPPING.store(true, Ordering::SeqCst);
         let _ = writeln!(io::stderr(), "\nstopping ...");
         for group in &running.groups {
             signal(*group, Signal::Terminate);
@@ -409,9 +416,28 @@ fn last_line(log: &Path) -> String {
 
 /// Prints the end of a log, indented.
 pub(crate) fn show_tail(log: &Path) {
+    if STOPPING.load(Ordering::SeqCst) {
+        return;
+    }
     for line in tail(log, TAIL) {
+        let line: String = without_colours(&line).chars().take(WIDEST).collect();
         eprintln!("    | {line}");
     }
+}
+
+/// The line without escape sequences.
+pub(crate) fn without_colours(line: &str) -> String {
+    let mut out = String::new();
+    let mut rest = line.chars();
+    while let Some(letter) = rest.next() {
+        if letter == '\u{1b}' {
+            // An escape sequence ends with its first letter.
+            rest.by_ref().find(char::is_ascii_alphabetic);
+        } else {
+            out.push(letter);
+        }
+    }
+    out
 }
 
 fn tail(log: &Path, count: usize) -> VecDeque<String> {

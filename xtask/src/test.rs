@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use crate::paths::Paths;
-use crate::run::{Program, elapsed};
+use crate::run::{Program, elapsed, without_colours};
 use crate::setup::{self, Checkpoint};
 use crate::{tidy, tools};
 
@@ -53,6 +53,18 @@ const ALL: [Suite; 7] = [
 ];
 
 impl Suite {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::Tidy => "tidy",
+            Self::Web => "web",
+            Self::Python => "python",
+            Self::Comfyui => "comfyui",
+            Self::Full => "comfyui, full size",
+            Self::Browser => "browser",
+        }
+    }
+
     fn needs_setup(self) -> bool {
         !matches!(self, Self::Rust | Self::Web)
     }
@@ -79,12 +91,14 @@ struct Session<'a> {
     paths: &'a Paths,
     lines: Vec<Line>,
     chromium: Option<PathBuf>,
+    /// False when the set-up failed: what needs it is not run.
+    is_set_up: bool,
 }
 
 pub(crate) fn run(paths: &Paths, options: &Options) -> Result<bool> {
     let start = Instant::now();
     let suites = options.suite.map_or_else(|| ALL.to_vec(), |suite| vec![suite]);
-    let mut session = Session { paths, lines: Vec::new(), chromium: None };
+    let mut session = Session { paths, lines: Vec::new(), chromium: None, is_set_up: true };
     session.prepare(&suites)?;
     for suite in suites {
         session.run(suite)?;
@@ -106,12 +120,21 @@ impl Session<'_> {
             if suites.contains(&Suite::Full) && full_fits() {
                 checkpoints.push(Checkpoint::Full);
             }
-            setup::run(self.paths, &checkpoints)?;
+            tools::python(self.paths)?;
+            if let Err(error) = setup::run(self.paths, &checkpoints) {
+                eprintln!("{error:#}");
+                self.is_set_up = false;
+                self.failed("set-up", format!("{error:#}"));
+            }
         }
         Ok(())
     }
 
     fn run(&mut self, suite: Suite) -> Result<()> {
+        if suite.needs_setup() && !self.is_set_up {
+            self.not_run(suite.name(), "the set-up failed");
+            return Ok(());
+        }
         match suite {
             Suite::Rust => self.rust(),
             Suite::Tidy => self.tidy(),
@@ -119,10 +142,10 @@ impl Session<'_> {
             Suite::Python => self.python(),
             Suite::Comfyui => self.pytest("comfyui", &["tests/comfyui", "-m", "not full"]),
             Suite::Full if full_fits() => {
-                self.pytest("comfyui, full size", &["tests/comfyui", "-m", "full"])
+                self.pytest(suite.name(), &["tests/comfyui", "-m", "full"])
             }
             Suite::Full => {
-                self.not_run("comfyui, full size", "less than 8 GB of RAM is free");
+                self.not_run(suite.name(), "less than 8 GB of RAM is free");
                 Ok(())
             }
             Suite::Browser => self.browser(),
@@ -229,12 +252,8 @@ impl Session<'_> {
             match setup::small_venv(self.paths, &python) {
                 Ok(inside) => self.pytest_with(&what, &inside, &["tests/python"])?,
                 Err(error) => {
-                    println!("{error:#}");
-                    self.lines.push(Line {
-                        what,
-                        outcome: Outcome::Failed,
-                        summary: vec![format!("{error:#}")],
-                    });
+                    eprintln!("{error:#}");
+                    self.failed(&what, format!("{error:#}"));
                 }
             }
         }
@@ -269,6 +288,11 @@ impl Session<'_> {
             summary: summary_lines(&lines),
         });
         Ok(())
+    }
+
+    fn failed(&mut self, what: &str, why: String) {
+        let (what, outcome) = (what.to_owned(), Outcome::Failed);
+        self.lines.push(Line { what, outcome, summary: vec![why] });
     }
 
     fn not_run(&mut self, what: &str, reason: &str) {
@@ -309,7 +333,8 @@ fn title(what: &str) {
 
 /// The lines in which a test runner sums up, as it printed them.
 pub(crate) fn summary_lines(lines: &[String]) -> Vec<String> {
-    lines.iter().map(|line| plain(line)).filter(|line| is_summary(line)).collect()
+    let plain = lines.iter().map(|line| without_colours(line).trim().to_owned());
+    plain.filter(|line| is_summary(line)).collect()
 }
 
 fn is_summary(line: &str) -> bool {
@@ -331,25 +356,6 @@ fn is_summary(line: &str) -> bool {
     let ruff =
         line == "All checks passed!" || line.starts_with("Found ") && line.contains(" error");
     cargo || pytest || node || vitest || ruff
-}
-
-/// The line without colours.
-fn plain(line: &str) -> String {
-    let mut out = String::new();
-    let mut rest = line.chars();
-    while let Some(letter) = rest.next() {
-        if letter == '\u{1b}' {
-            // An escape sequence ends with its first letter.
-            for code in rest.by_ref() {
-                if code.is_ascii_alphabetic() {
-                    break;
-                }
-            }
-        } else {
-            out.push(letter);
-        }
-    }
-    out.trim().to_owned()
 }
 
 /// Unknown counts as enough: the tests say themselves when it was not.

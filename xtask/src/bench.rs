@@ -8,7 +8,8 @@ use comfy_table::{CellAlignment, LineStyle, Table, presets};
 use serde_json::Value;
 
 use crate::paths::Paths;
-use crate::run::{Program, Step};
+use crate::progress::Step;
+use crate::run::Program;
 use crate::setup::{self, Checkpoint};
 
 #[derive(Args, Debug)]

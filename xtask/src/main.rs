@@ -11,6 +11,7 @@ mod comfyui;
 mod demo;
 mod gpu;
 mod paths;
+mod progress;
 mod run;
 mod setup;
 mod stamp;

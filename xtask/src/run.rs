@@ -3,10 +3,10 @@
 //! A group is ended when its [`Group`] is dropped, when a step fails, and on Ctrl-C or a
 //! termination signal (see [`end_everything_on_ctrl_c`]).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,14 +18,10 @@ use std::{fs, io};
 
 use anyhow::{Context, Result, bail};
 
+use crate::progress::{Step, last_line, show_tail};
+
 /// How long a program may take to end by itself after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
-/// How often a quiet step says that it is still alive when nobody watches a terminal.
-const HEARTBEAT: Duration = Duration::from_secs(30);
-/// Lines of a log that are shown when its step failed.
-const TAIL: usize = 25;
-/// Letters of such a line.
-const WIDEST: usize = 200;
 
 #[derive(Debug)]
 struct Running {
@@ -37,6 +33,11 @@ static RUNNING: Mutex<Running> = Mutex::new(Running { groups: Vec::new(), folder
 
 /// Set on Ctrl-C: what fails from then on is no failure worth showing.
 static STOPPING: AtomicBool = AtomicBool::new(false);
+
+/// True once we were asked to stop.
+pub(crate) fn is_stopping() -> bool {
+    STOPPING.load(Ordering::SeqCst)
+}
 
 fn running() -> MutexGuard<'static, Running> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
@@ -337,117 +338,11 @@ fn read_lines(reader: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
     receiver
 }
 
-/// One step on the screen: a heading, then how long it took. On standard error, because it is
-/// not what was asked for.
-#[derive(Debug)]
-pub(crate) struct Step {
-    heading: String,
-    start: Instant,
-    spoke: Instant,
-    terminal: bool,
-}
-
-impl Step {
-    pub(crate) fn begin(heading: &str) -> Self {
-        let terminal = io::stderr().is_terminal();
-        let step = Self {
-            heading: heading.to_owned(),
-            start: Instant::now(),
-            spoke: Instant::now(),
-            terminal,
-        };
-        if terminal {
-            eprint!("{heading} ...");
-        } else {
-            eprintln!("{heading} ...");
-        }
-        let _ = io::stderr().flush();
-        step
-    }
-
-    /// Shows that time passes; `detail` is asked for only when it is shown.
-    pub(crate) fn tick(&mut self, detail: &dyn Fn() -> String) {
-        let pause = if self.terminal { Duration::from_secs(1) } else { HEARTBEAT };
-        if self.spoke.elapsed() < pause {
-            return;
-        }
-        self.spoke = Instant::now();
-        let seconds = self.start.elapsed().as_secs();
-        let detail: String = detail().chars().take(60).collect();
-        if self.terminal {
-            eprint!("\r\x1b[K{} ... {seconds} s  {detail}", self.heading);
-        } else {
-            eprintln!("      {seconds} s  {detail}");
-        }
-        let _ = io::stderr().flush();
-    }
-
-    pub(crate) fn finish(self, word: &str) {
-        let time = elapsed(self.start);
-        if self.terminal {
-            eprintln!("\r\x1b[K{} ... {word} ({time})", self.heading);
-        } else {
-            eprintln!("      {word} ({time})");
-        }
-    }
-}
-
-/// `12 s`, `3 min 04 s`.
-pub(crate) fn elapsed(start: Instant) -> String {
-    let duration = start.elapsed();
-    let seconds = duration.as_secs();
-    if seconds >= 60 {
-        format!("{} min {:02} s", seconds / 60, seconds % 60)
-    } else {
-        format!("{:.1} s", duration.as_secs_f64())
-    }
-}
-
 fn create_log(log: &Path) -> Result<File> {
     if let Some(folder) = log.parent() {
         fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
     }
     File::create(log).with_context(|| format!("creating {}", log.display()))
-}
-
-fn last_line(log: &Path) -> String {
-    tail(log, 1).pop_back().unwrap_or_default()
-}
-
-/// Prints the end of a log, indented.
-pub(crate) fn show_tail(log: &Path) {
-    if STOPPING.load(Ordering::SeqCst) {
-        return;
-    }
-    for line in tail(log, TAIL) {
-        let line: String = without_colours(&line).chars().take(WIDEST).collect();
-        eprintln!("    | {line}");
-    }
-}
-
-/// The line without escape sequences.
-pub(crate) fn without_colours(line: &str) -> String {
-    let mut out = String::new();
-    let mut rest = line.chars();
-    while let Some(letter) = rest.next() {
-        if letter == '\u{1b}' {
-            // An escape sequence ends with its first letter.
-            rest.by_ref().find(char::is_ascii_alphabetic);
-        } else {
-            out.push(letter);
-        }
-    }
-    out
-}
-
-fn tail(log: &Path, count: usize) -> VecDeque<String> {
-    let text = fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let mut last = VecDeque::new();
-    for line in text.lines().rev().filter(|line| !line.trim().is_empty()).take(count) {
-        last.push_front(line.trim_end().to_owned());
-    }
-    last
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -520,14 +415,5 @@ mod tests {
         assert!(path.is_dir());
         drop(folder);
         assert!(!path.exists());
-    }
-
-    #[test]
-    fn the_tail_of_a_log_skips_empty_lines() {
-        let folder = TemporaryFolder::create(&std::env::temp_dir(), "xtask-tail").unwrap();
-        let log = folder.path().join("log");
-        fs::write(&log, "a\n\nb\nc\n\n").unwrap();
-        assert_eq!(tail(&log, 2), ["b", "c"]);
-        assert_eq!(last_line(&folder.path().join("absent")), "");
     }
 }

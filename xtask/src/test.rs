@@ -10,7 +10,8 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use crate::paths::Paths;
-use crate::run::{Program, elapsed, without_colours};
+use crate::progress::{elapsed, without_colours};
+use crate::run::Program;
 use crate::setup::{self, Checkpoint};
 use crate::{tidy, tools};
 

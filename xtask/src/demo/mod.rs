@@ -17,7 +17,7 @@ use self::table::{Row, Run, Sizes};
 use self::workflow::{PLACEMENTS, Picture};
 use crate::comfyui;
 use crate::paths::Paths;
-use crate::run::Step;
+use crate::progress::Step;
 use crate::setup::{self, Checkpoint};
 
 /// The first time is easy; after it the C heap keeps what it gets, unless it is trimmed.

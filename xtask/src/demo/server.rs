@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use super::png;
 use super::workflow::saved_image;
 use crate::paths::Paths;
-use crate::run::{Group, Program, Step, TemporaryFolder, show_tail};
+use crate::progress::{Step, show_tail};
+use crate::run::{Group, Program, TemporaryFolder};
 use crate::test::kibibytes;
 
 const START_LIMIT: Duration = Duration::from_secs(300);

@@ -47,15 +47,16 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<bool> {
             .args(arguments)
             .envs(paths.environment())
             .run_captured()?;
-        step.finish("done");
         let found: Vec<Row> = lines.iter().filter_map(|line| row(line)).collect();
         // A script fails when a budget is broken, and then all its rows are there.
         if found.is_empty() || !status.success() && found.iter().all(|row| row.ok) {
+            step.finish("FAILED");
             for line in &lines {
                 eprintln!("    | {line}");
             }
             bail!("{script} failed ({status})");
         }
+        step.finish("done");
         rows.extend(found);
     }
     if options.json {

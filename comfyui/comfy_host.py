@@ -137,7 +137,6 @@ class ComfyHost:
             "connected": connected,
             "executor": executor,
             "mapped_files": _model_files(self._hosting.mapped_files()),
-            "notes": _connected_notes(storages, connected),
         }
 
     def after_node(self, callback: Callable[[], Any]) -> None:
@@ -470,11 +469,3 @@ def _has_providers() -> bool:
     except ImportError:
         return False
     return bool(_has_cache_providers())
-
-
-def _connected_notes(storages: Any, connected: Mapping[str, list[int]]) -> list[str]:
-    numbers = connected["storages"]
-    if not numbers:
-        return []
-    size = sum(storages.facts[number]["bytes"] for number in numbers)
-    return [f"protected by what is connected: {len(numbers)} blocks, {size / 2**20:.1f} MiB"]

@@ -60,7 +60,7 @@ fn device(memory: &DeviceMemory) -> BalanceSheet {
 }
 
 fn cache_of(memory: &DeviceMemory) -> Option<Bytes> {
-    Some(Bytes(memory.torch_reserved?.0.saturating_sub(memory.torch_allocated?.0)))
+    memory.torch_reserved?.0.checked_sub(memory.torch_allocated?.0).map(Bytes)
 }
 
 fn sheet(

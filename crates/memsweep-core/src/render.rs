@@ -19,7 +19,8 @@ pub fn summary(report: &Report) -> String {
     }
     let failed = report.rows.iter().filter(|row| row.verdict == Verdict::Failed).count();
     if failed > 0 {
-        parts.push(format!("{failed} steps failed"));
+        let plural = if failed == 1 { "step" } else { "steps" };
+        parts.push(format!("{failed} {plural} failed"));
     }
     if report.cancelled {
         parts.push("cancelled".to_owned());
@@ -151,17 +152,24 @@ fn row_text(row: &Row) -> String {
     }
 }
 
+/// Falls and rises apart: a model that leaves a device takes RAM.
 fn measured(row: &Row) -> String {
-    let mut parts = Vec::new();
-    if let Some(change) = row.measured.process_resident {
-        parts.push(format!("{change} of RAM"));
+    let (mut given, mut taken) = (Vec::new(), Vec::new());
+    let mut note = |change: Change, place: &str| {
+        let list = if change.0 >= 0 { &mut given } else { &mut taken };
+        list.push(format!("{} of {place}", Bytes(change.0.unsigned_abs())));
+    };
+    if let Some(change) = row.measured.process_resident.or(row.measured.process_anonymous) {
+        note(change, "RAM");
     }
     for device in &row.measured.devices {
-        if let Some(change) = device.used.or(device.torch_reserved) {
-            parts.push(format!("{change} of {}", device.id));
+        if let Some(change) = device.used.or(device.torch_reserved).or(device.torch_allocated) {
+            note(change, &device.id);
         }
     }
-    format!("gave back {}", parts.join(", "))
+    let parts = [("gave back", given), ("took", taken)];
+    let said = parts.iter().filter(|(_, list)| !list.is_empty());
+    said.map(|(verb, list)| format!("{verb} {}", list.join(", "))).collect::<Vec<_>>().join(", ")
 }
 
 fn known(bytes: Option<Bytes>) -> String {

@@ -150,18 +150,18 @@ impl Freed {
         }
     }
 
-    /// The largest fall anywhere, if anything was known.
-    fn largest(&self) -> Option<i64> {
+    /// The largest fall where this action can show, if anything is known there. RAM that falls
+    /// while a device's cache is emptied says nothing about that cache.
+    fn largest(&self, action: &Action) -> Option<i64> {
+        let process = [self.process_anonymous, self.process_resident]
+            .into_iter()
+            .filter(|_| !matches!(action, Action::EmptyDeviceCache));
         let devices = self
             .devices
             .iter()
+            .filter(|_| !matches!(action, Action::EmptyHostCache | Action::TrimHeap))
             .flat_map(|device| [device.used, device.torch_allocated, device.torch_reserved]);
-        [self.process_anonymous, self.process_resident]
-            .into_iter()
-            .chain(devices)
-            .flatten()
-            .map(|change| change.0)
-            .max()
+        process.chain(devices).flatten().map(|change| change.0).max()
     }
 }
 
@@ -174,7 +174,7 @@ impl Row {
     #[must_use]
     pub fn new(step: &Step, outcome: Outcome, before: &Reading, after: &Reading) -> Self {
         let measured = Freed::between(before, after);
-        let verdict = verdict(&step.action, &outcome, measured.largest());
+        let verdict = verdict(&step.action, &outcome, measured.largest(&step.action));
         let seconds = match (before.seconds, after.seconds) {
             (Some(start), Some(end)) => Some((end - start).max(0.0)),
             _ => None,

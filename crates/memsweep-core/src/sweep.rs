@@ -28,8 +28,12 @@ impl<H: Host> Host for DryRun<'_, H> {
 }
 
 /// Carries out a plan. Measures before, between and after; stops when the goal is met or the user
-/// cancelled.
+/// cancelled. A plan made for a dry run releases nothing, whoever carries it out.
 pub fn sweep(plan: &Plan, host: &mut impl Host) -> Report {
+    if plan.policy.dry_run { carry_out(plan, &mut DryRun(host)) } else { carry_out(plan, host) }
+}
+
+fn carry_out(plan: &Plan, host: &mut impl Host) -> Report {
     let before = host.read();
     let mut now = before.clone();
     let mut rows = Vec::new();

@@ -146,7 +146,8 @@ fn gains_nothing(entry: &EntryFact, held: &BTreeSet<u32>) -> bool {
     })
 }
 
-fn size(inventory: &Inventory, storages: &BTreeSet<u32>) -> Bytes {
+/// The bytes of these storages.
+pub(super) fn size(inventory: &Inventory, storages: &BTreeSet<u32>) -> Bytes {
     storages
         .iter()
         .filter_map(|number| inventory.storages.get(*number as usize))

@@ -5,6 +5,8 @@ mod entries;
 mod models;
 mod targets;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
@@ -122,6 +124,7 @@ impl Draft {
     /// The evict steps and the unload steps, with what stays noted on the way.
     fn decide(&mut self, inventory: &Inventory) -> (Vec<Step>, Vec<Step>) {
         self.notes.extend(inventory.notes.iter().cloned());
+        self.note_connected(inventory);
         if self.policy.level < Level::Unload {
             return (Vec::new(), Vec::new());
         }
@@ -150,6 +153,18 @@ impl Draft {
             }
         };
         (evict, unload)
+    }
+
+    fn note_connected(&mut self, inventory: &Inventory) {
+        let blocks: BTreeSet<u32> = inventory.connected.storages.iter().copied().collect();
+        if !blocks.is_empty() {
+            let plural = if blocks.len() == 1 { "block" } else { "blocks" };
+            self.notes.push(format!(
+                "protected by what is connected: {} {plural} of memory, {}",
+                blocks.len(),
+                entries::size(inventory, &blocks)
+            ));
+        }
     }
 
     fn push(&mut self, action: Action, what: &str, because: Release) {

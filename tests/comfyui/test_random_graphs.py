@@ -85,10 +85,12 @@ class Workflow:
     def prompt(self) -> dict:
         """The prompt with sweeps on random links, other ones each time."""
         prompt = {name: {**data, "inputs": dict(data["inputs"])} for name, data in self.nodes.items()}
-        links = [(name, key) for name, data in prompt.items() for key, v in data["inputs"].items() if isinstance(v, list)]
+        # Not on a raw link: there the node gets the link itself, which a sweep in between changes.
+        links = [
+            (name, key) for name, data in prompt.items() for key, value in data["inputs"].items()
+            if isinstance(value, list) and (data["class_type"], key) != ("ToyRaw", "link")
+        ]
         for number, (name, key) in enumerate(self.chance.sample(links, min(len(links), self.chance.randint(1, 3)))):
-            if prompt[name]["class_type"] == "ToyRaw" and key == "link":
-                continue
             kind, passed, inputs = self.chance.choice(
                 [("MemSweepFree", "anything", {"level": "evict"}), ("MemSweepFree", "anything", {"level": "unload"}),
                  ("FreeMemoryImage", "image", {"aggressive": True}), ("CleanMemory_PurgePass", "data", {"mode": "RAM"})]

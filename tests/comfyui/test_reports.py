@@ -1,5 +1,7 @@
 """A report's numbers against an independent reading of /proc around the node."""
 
+import gc
+
 import pytest
 from workflows import node
 
@@ -18,7 +20,13 @@ def result_and_readings(comfy, toys):
         "after": node("ToyStatus", value=["sweep", 0], name="after"),
         "save": node("ToySave", value=["after", 0]),
     }
-    result = runner.run(prompt)
+    # The garbage must still be there when the node begins.
+    gc.disable()
+    try:
+        result = runner.run(prompt)
+        assert not gc.isenabled(), "the node switched the collector on"
+    finally:
+        gc.enable()
     assert result.ok, result.error
     return result, toys.ARMED["before"], toys.ARMED["after"]
 

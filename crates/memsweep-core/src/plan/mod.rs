@@ -156,7 +156,8 @@ impl Draft {
     }
 
     fn note_connected(&mut self, inventory: &Inventory) {
-        let blocks: BTreeSet<u32> = inventory.connected.storages.iter().copied().collect();
+        let mut blocks: BTreeSet<u32> = inventory.connected.storages.iter().copied().collect();
+        blocks.retain(|number| (*number as usize) < inventory.storages.len());
         if !blocks.is_empty() {
             let plural = if blocks.len() == 1 { "block" } else { "blocks" };
             self.notes.push(format!(

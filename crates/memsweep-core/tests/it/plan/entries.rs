@@ -1,54 +1,10 @@
-//! What goes and what stays, one situation per row.
+//! Which cached outputs go.
 
-use std::fmt::Write as _;
-
-use memsweep_core::action::Action;
-use memsweep_core::bytes::Bytes;
-use memsweep_core::inventory::Inventory;
 use memsweep_core::level::Level;
-use memsweep_core::plan::{Plan, plan};
-use memsweep_core::policy::Goal;
-use memsweep_core::reason::Release;
+use memsweep_core::plan::plan;
 
+use super::{assert_lines, decisions, evict};
 use crate::build;
-
-/// The decisions of a plan, a line each: what goes, then what stays, then the notes.
-fn decisions(plan: &Plan) -> String {
-    let mut out = String::new();
-    for step in &plan.steps {
-        let estimated = step.estimated.map_or_else(|| "?".to_owned(), |bytes| bytes.to_string());
-        match (&step.action, &step.because) {
-            (Action::Evict { .. }, Release::NoReaderLeft { entries }) => {
-                let _ = writeln!(out, "evict {}, {estimated}", entries.join(" "));
-            }
-            (Action::Unload { name, .. }, _) => {
-                let _ = writeln!(out, "unload {name}, {estimated}");
-            }
-            _ => {}
-        }
-    }
-    for kept in &plan.kept {
-        let _ = writeln!(out, "keep {}: {}", kept.what, kept.because);
-    }
-    for note in &plan.notes {
-        let _ = writeln!(out, "note {note}");
-    }
-    out
-}
-
-fn check(inventory: &str, level: Level) -> String {
-    decisions(&plan(&build::inventory(inventory), &build::policy(level)))
-}
-
-/// The same at the level that decides most.
-fn evict(inventory: &str) -> String {
-    check(inventory, Level::Evict)
-}
-
-fn assert_lines(found: &str, expected: &[&str]) {
-    let found: Vec<&str> = found.lines().collect();
-    assert_eq!(found, expected);
-}
 
 #[test]
 fn what_a_pending_node_reads_stays_and_the_rest_goes() {
@@ -73,7 +29,13 @@ fn the_running_node_needs_nothing_from_the_cache() {
     // It holds its inputs itself, but then nothing would be gained either.
     assert_lines(&evict(text), &["evict input, 10 B"]);
     let connected = format!("{text}\nconnected s0");
-    assert_lines(&evict(&connected), &["keep input: dropping it would free nothing"]);
+    assert_lines(
+        &evict(&connected),
+        &[
+            "keep input: dropping it would free nothing",
+            "note protected by what is connected: 1 block of memory, 10 B",
+        ],
+    );
 }
 
 #[test]
@@ -335,63 +297,6 @@ fn an_entry_of_unknown_shape_stays() {
     );
 }
 
-const LOADER: &str = "
-    storages 100 20 5
-    model UNET cuda:0 100
-    model CLIP cuda:0 20
-    model VAE cuda:0 5
-    entry loader (s0 m0) (s1 m1) (s2 m2)
-    node 4 CheckpointLoaderSimple entry=0
-    node me pending";
-
-#[test]
-fn models_are_protected_by_the_output_that_is_read() {
-    let decode = format!("{LOADER}\nnode 8 VAEDecode pending <- 4.2");
-    assert_lines(
-        &evict(&decode),
-        &[
-            "unload UNET, 100 B",
-            "unload CLIP, 20 B",
-            "keep model VAE on cuda:0: node 8 still needs it",
-            "keep loader: node 8 still needs it",
-        ],
-    );
-    let sample = format!("{decode}\nnode 3 KSampler pending <- 4.0");
-    assert_lines(
-        &check(&sample, Level::Unload),
-        &[
-            "unload CLIP, 20 B",
-            "keep model UNET on cuda:0: node 3 still needs it",
-            "keep model VAE on cuda:0: node 8 still needs it",
-        ],
-    );
-    let nonsense = format!("{LOADER}\nnode 8 VAEDecode pending <- 4.7");
-    assert!(!evict(&nonsense).contains("unload"), "an output that is not there protects them all");
-}
-
-#[test]
-fn connected_models_stay_and_absent_ones_are_not_mentioned() {
-    let text = format!("{LOADER}\nmodel SPARE cuda:0 7 -\nconnected m1");
-    assert_lines(
-        &evict(&text),
-        &[
-            "evict loader, 125 B",
-            "unload UNET, 100 B",
-            "unload VAE, 5 B",
-            "keep model CLIP on cuda:0: connected to this node",
-        ],
-    );
-}
-
-#[test]
-fn unloading_promises_no_ram_and_passes_unknown_sizes_on() {
-    let text = "
-        model UNET cpu 500
-        model CLIP cuda:0 ?
-        node me pending";
-    assert_lines(&check(text, Level::Unload), &["unload UNET, 0 B", "unload CLIP, ?"]);
-}
-
 #[test]
 fn without_a_known_executor_nothing_is_evicted() {
     let unknown = "model UNET cuda:0 500\nunidentified no frame was found";
@@ -421,14 +326,6 @@ fn deeper_levels_stop_at_evict_and_say_so() {
         );
         assert_lines(&decisions(&built), &["evict a, 10 B", &note, "note seen before"]);
     }
-}
-
-#[test]
-fn shallow_levels_decide_nothing() {
-    for level in [Level::Trim, Level::Collect] {
-        assert_lines(&check(LOADER, level), &[]);
-    }
-    assert!(!check(LOADER, Level::Unload).contains("evict"));
 }
 
 #[test]
@@ -463,86 +360,5 @@ fn what_points_nowhere_protects_nothing_and_hides_nothing() {
     assert_lines(
         &evict(text),
         &["evict spent, 20 B", "unload UNET, 500 B", "keep ancestor: node 3 still needs it"],
-    );
-}
-
-#[test]
-fn one_model_by_name_takes_the_entries_that_hold_it_and_nothing_else() {
-    let text = format!("{LOADER}\nstorages 9\nentry lora (s0 m0)\nentry image (s3)\ntargets m0");
-    let feeding = format!("{text}\nnode 7 entry=1\nnode 8 output entry=2 <- 7.0");
-    assert_lines(&evict(&feeding), &["evict loader lora, 125 B", "unload UNET, 100 B"]);
-    let needed = format!("{feeding}\nnode 9 pending <- 7.0");
-    assert_lines(
-        &evict(&needed),
-        &[
-            // `lora` keeps `s0`, so only CLIP and VAE would come back.
-            "evict loader, 25 B",
-            "keep model UNET on cuda:0: node 9 still needs it",
-            "keep lora: node 9 still needs it",
-        ],
-    );
-    let connected = format!("{text}\nconnected m0");
-    assert_lines(
-        &evict(&connected),
-        &[
-            "keep model UNET on cuda:0: connected to this node",
-            "keep loader: connected to this node",
-            "keep lora: connected to this node",
-        ],
-    );
-    let shown = format!("{text}\nnode 8 output entry=1");
-    assert!(evict(&shown).contains("keep lora: an output node would run again without it"));
-    let unreadable = format!("{text}\nnode 9 pending opaque");
-    assert!(!evict(&unreadable).contains("evict"));
-}
-
-/// The kinds of the steps, in order.
-fn steps(inventory: &Inventory, level: Level, goal: Option<Goal>, system_wide: bool) -> String {
-    let policy = memsweep_core::policy::Policy { goal, system_wide, ..build::policy(level) };
-    let kinds = plan(inventory, &policy).steps.into_iter().map(|step| match step.action {
-        Action::Evict { .. } => "evict",
-        Action::Collect => "collect",
-        Action::Synchronize => "sync",
-        Action::Unload { .. } => "unload",
-        Action::EmptyDeviceCache => "device",
-        Action::EmptyHostCache => "host",
-        Action::DropFileCache { .. } => "files",
-        Action::TrimHeap => "heap",
-        Action::SystemWide => "system",
-    });
-    kinds.collect::<Vec<_>>().join(" ")
-}
-
-#[test]
-fn steps_come_in_the_order_that_lets_each_find_what_the_last_one_freed() {
-    let full = build::inventory(&format!("{LOADER}\nfile /models/a.safetensors"));
-    let empty = Inventory::default();
-    for (inventory, level, expected) in [
-        (&full, Level::Trim, "sync device host heap"),
-        (&full, Level::Collect, "collect sync device host heap"),
-        (&full, Level::Unload, "collect sync unload unload unload collect device host heap"),
-        (
-            &full,
-            Level::Evict,
-            "evict collect sync unload unload unload collect device host files heap",
-        ),
-        (&empty, Level::Evict, "collect sync device host heap"),
-    ] {
-        assert_eq!(steps(inventory, level, None, false), expected, "{level}");
-    }
-    assert_eq!(steps(&empty, Level::Trim, None, true), "sync device host heap system");
-}
-
-#[test]
-fn with_a_goal_the_cheap_steps_come_first() {
-    let full = build::inventory(&format!("{LOADER}\nfile /models/a.safetensors"));
-    let goal = Some(Goal::RamAvailable(Bytes(1)));
-    assert_eq!(
-        steps(&full, Level::Evict, goal, true),
-        "sync device host heap \
-         collect sync device host heap \
-         unload unload unload collect sync device host heap \
-         evict collect files sync device host heap \
-         system"
     );
 }

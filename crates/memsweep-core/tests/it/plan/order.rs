@@ -1,0 +1,62 @@
+//! In which order the steps come.
+
+use memsweep_core::action::Action;
+use memsweep_core::bytes::Bytes;
+use memsweep_core::inventory::Inventory;
+use memsweep_core::level::Level;
+use memsweep_core::plan::plan;
+use memsweep_core::policy::{Goal, Policy};
+
+use super::LOADER;
+use crate::build;
+
+/// The kinds of the steps, in order.
+fn steps(inventory: &Inventory, level: Level, goal: Option<Goal>, system_wide: bool) -> String {
+    let policy = Policy { goal, system_wide, ..build::policy(level) };
+    let kinds = plan(inventory, &policy).steps.into_iter().map(|step| match step.action {
+        Action::Evict { .. } => "evict",
+        Action::Collect => "collect",
+        Action::Synchronize => "sync",
+        Action::Unload { .. } => "unload",
+        Action::EmptyDeviceCache => "device",
+        Action::EmptyHostCache => "host",
+        Action::DropFileCache { .. } => "files",
+        Action::TrimHeap => "heap",
+        Action::SystemWide => "system",
+    });
+    kinds.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn steps_come_in_the_order_that_lets_each_find_what_the_last_one_freed() {
+    let full = build::inventory(&format!("{LOADER}\nfile /models/a.safetensors"));
+    let empty = Inventory::default();
+    for (inventory, level, expected) in [
+        (&full, Level::Trim, "sync device host heap"),
+        (&full, Level::Collect, "collect sync device host heap"),
+        (&full, Level::Unload, "collect sync unload unload unload collect device host heap"),
+        (
+            &full,
+            Level::Evict,
+            "evict collect sync unload unload unload collect device host files heap",
+        ),
+        (&empty, Level::Evict, "collect sync device host heap"),
+    ] {
+        assert_eq!(steps(inventory, level, None, false), expected, "{level}");
+    }
+    assert_eq!(steps(&empty, Level::Trim, None, true), "sync device host heap system");
+}
+
+#[test]
+fn with_a_goal_the_cheap_steps_come_first() {
+    let full = build::inventory(&format!("{LOADER}\nfile /models/a.safetensors"));
+    let goal = Some(Goal::RamAvailable(Bytes(1)));
+    assert_eq!(
+        steps(&full, Level::Evict, goal, true),
+        "sync device host heap \
+         collect sync device host heap \
+         unload unload unload collect sync device host heap \
+         evict collect files sync device host heap \
+         system"
+    );
+}

@@ -139,7 +139,7 @@ fn explain_running(
             // SAFETY: as above.
             let contents = children(&unsafe { strong(world.py, root.address) });
             if let Some(&contents) = contents.first() {
-                root.left -= take(&mut explained.cell_contents, contents, 1);
+                root.left -= take(&mut explained.cell_contents, contents, root.left);
             }
         }
         if let Some(code) = code_of.get(&root.address).map(|&code| code as usize) {

@@ -163,10 +163,12 @@ pub(crate) fn chain(frame: Bound<'_, PyAny>, found: &mut AddressHashSet) -> PyRe
     Ok(())
 }
 
-/// The addresses of a list's elements.
+/// The addresses of a list's elements, in its order.
 pub(crate) fn addresses(list: &Bound<'_, PyList>) -> PyResult<Vec<usize>> {
-    let found = children(list);
-    if found.len() == list.len() { Ok(found) } else { Err(OutOfMemory.into()) }
+    let mut found = Vec::new();
+    found.try_reserve_exact(list.len()).map_err(OutOfMemory::from)?;
+    found.extend(list.iter().map(|element| element.as_ptr() as usize));
+    Ok(found)
 }
 
 impl From<OutOfMemory> for PyErr {

@@ -1,6 +1,7 @@
 //! The heap walk, as Python calls it.
 
 use memsweep_pyheap as pyheap;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
@@ -22,6 +23,11 @@ impl Candidates {
     #[getter]
     fn hits(&self, py: Python<'_>) -> Py<PyList> {
         self.hits.clone_ref(py)
+    }
+
+    /// The walk must see what this holds, or it would count as in use.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.hits)
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {

@@ -144,19 +144,27 @@ fn build_wheel(paths: &Paths) -> Result<()> {
         return Ok(());
     }
     stamp.clear();
-    let folder = wheels(paths);
-    if folder.exists() {
-        fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
-    }
+    // Built beside the last wheel, so that a failed build leaves that one for whoever reads it.
+    let (folder, building) = (wheels(paths), paths.root.join("target/wheels-building"));
+    remove(&building)?;
     let log = paths.logs().join("wheel.log");
     Program::new(paths.python(), &paths.root)
         .args(["-m", "maturin", "build", "--release", "--locked", "--interpreter"])
         .arg(paths.python())
         .arg("--out")
-        .arg(&folder)
+        .arg(&building)
         .run_step(&heading(5, "Building the wheel"), &log)?;
+    remove(&folder)?;
+    fs::rename(&building, &folder).with_context(|| format!("moving to {}", folder.display()))?;
     install_wheel(paths, &paths.python(), &log)?;
     stamp.set()
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))?;
+    }
+    Ok(())
 }
 
 fn wheels(paths: &Paths) -> PathBuf {

@@ -76,11 +76,12 @@ fn needs_explanation(lines: &[Line], index: usize) -> bool {
         if after.starts_with('{') || has_word(after, "impl") {
             return true;
         }
-        // `unsafe extern "C" fn(..)` without a name is a type; with one it is a function.
+        // `unsafe fn(..)` without a name is a type; with one it is a function. A private one with
+        // C's conventions is a callback: C calls it, and its blocks say what they rely on.
         let function = after.find("fn ").map(|at| after[at + 3..].trim_start());
-        let names = function
+        let named = function
             .is_some_and(|rest| rest.starts_with(|one: char| one.is_alphabetic() || one == '_'));
-        names || after.starts_with("extern") && after.trim_end().ends_with('{')
+        named && (!after.starts_with("extern") || has_word(&code[..at], "pub"))
     })
 }
 
@@ -144,8 +145,12 @@ mod tests {
             ("unsafe impl Send for A {}", 1),
             ("/// # Safety\n/// Be careful.\n#[inline]\npub unsafe fn a() {}", 0),
             ("/// Careless.\npub unsafe fn a() {}", 1),
-            ("unsafe extern \"C\" fn visit(a: u8) {}", 1),
+            ("unsafe fn a() {}", 1),
+            ("pub unsafe extern \"C\" fn visit(a: u8) {}", 1),
+            ("unsafe extern \"C\" fn visit(a: u8) {}", 0),
+            ("unsafe extern \"C\" {\n    fn a();\n}", 0),
             ("type Visit = unsafe extern \"C\" fn(u8);", 0),
+            ("fn a() -> Option<unsafe extern \"system\" fn() -> isize> {\n}", 0),
             ("#![forbid(unsafe_code)]", 0),
         ];
         for (text, expected) in rows {

@@ -27,7 +27,8 @@ pub(crate) struct Options {
 struct Row {
     name: String,
     ratio: f64,
-    budget: f64,
+    /// `None`: measured for information, nothing is promised.
+    budget: Option<f64>,
     ok: bool,
 }
 
@@ -73,9 +74,12 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<bool> {
 fn row(line: &str) -> Option<Row> {
     let value: Value = serde_json::from_str(line).ok()?;
     let ratio = value.get("ratio")?.as_f64()?;
-    let budget = value.get("budget")?.as_f64()?;
+    let budget = match value.get("budget")? {
+        Value::Null => None,
+        budget => Some(budget.as_f64()?),
+    };
     let name = value.get("name")?.as_str()?.to_owned();
-    Some(Row { name, ratio, budget, ok: ratio <= budget })
+    Some(Row { name, ratio, budget, ok: budget.is_none_or(|budget| ratio <= budget) })
 }
 
 fn json(row: &Row) -> Result<String> {
@@ -91,11 +95,15 @@ fn table(rows: &[Row]) -> String {
     table.load_style(presets::NOTHING.header_separator(line));
     table.set_header(["What", "Ratio", "Budget", ""]);
     for row in rows {
-        let verdict = if row.ok { "ok" } else { "OVER" };
+        let verdict = match row.budget {
+            None => "no promise",
+            Some(_) if row.ok => "ok",
+            Some(_) => "OVER",
+        };
         table.add_row([
             row.name.clone(),
             format!("{:.2}", row.ratio),
-            format!("{:.2}", row.budget),
+            row.budget.map_or_else(String::new, |budget| format!("{budget:.2}")),
             verdict.to_owned(),
         ]);
     }
@@ -118,11 +126,19 @@ mod tests {
         assert!(!found.ok, "the script's own verdict does not count");
         assert!(table(std::slice::from_ref(&found)).contains("OVER"));
         assert_eq!(row(&json(&found).unwrap()), Some(found));
+        let free = row(r#"{"name": "x", "ratio": 9.0, "budget": null, "ok": false}"#).unwrap();
+        assert!(free.ok, "without a budget nothing is broken");
     }
 
     #[test]
     fn other_lines_are_no_rows() {
-        for line in ["", "warning: x", "{}", r#"{"name": "x", "ratio": null, "budget": 1}"#] {
+        for line in [
+            "",
+            "warning: x",
+            "{}",
+            r#"{"name": "x", "ratio": null, "budget": 1}"#,
+            r#"{"name": "x", "ratio": 1}"#,
+        ] {
             assert_eq!(row(line), None, "{line}");
         }
     }

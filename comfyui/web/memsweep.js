@@ -259,6 +259,7 @@ function nodeReport(output) {
     lines: [
       ...totals(report),
       ...steps(report),
+      ...goal(report),
       ...kept(report),
       ...list(report["notes"]).map((note) => line("note", string(note)))
     ].filter(({ label }) => label !== ""),
@@ -350,6 +351,7 @@ function steps(report) {
     const why = string(outcome["reason"]) || string(outcome["error"]);
     switch (outcome["kind"]) {
       case "done":
+        if (record(row["action"])["kind"] === "synchronize") break;
         lines.push(line("step", what, measured(row), string(outcome["detail"]) || string(row["reason"])));
         if (row["verdict"] === "claim_not_seen") lines.push(notSeen(outcome));
         break;
@@ -365,10 +367,16 @@ function steps(report) {
     }
   }
   if (idle.length > 0) {
-    const label = idle.length === 1 ? "1 step not needed" : `${idle.length} steps not needed`;
+    const label = idle.length === 1 ? "1 step not run" : `${idle.length} steps not run`;
     lines.push(line("note", label, "", idle.join("; ")));
   }
   return lines;
+}
+function goal(report) {
+  if (report["goal"] === null || report["goal"] === void 0) return [];
+  const met = report["goal_met"];
+  const label = met === true ? "The goal was met." : met === false ? "The goal was not met." : "Nobody can tell whether the goal was met.";
+  return [line("note", label)];
 }
 var VERBS = {
   evict: "Drop",

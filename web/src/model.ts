@@ -83,6 +83,7 @@ export function nodeReport(output: unknown): NodeReport | null {
     lines: [
       ...totals(report),
       ...steps(report),
+      ...goal(report),
       ...kept(report),
       ...list(report["notes"]).map((note) => line("note", string(note))),
     ].filter(({ label }) => label !== ""),
@@ -193,6 +194,8 @@ function steps(report: Fields): Line[] {
     const why = string(outcome["reason"]) || string(outcome["error"]);
     switch (outcome["kind"]) {
       case "done":
+        // Waiting makes the other numbers true; it gives nothing back by itself.
+        if (record(row["action"])["kind"] === "synchronize") break;
         lines.push(line("step", what, measured(row), string(outcome["detail"]) || string(row["reason"])));
         if (row["verdict"] === "claim_not_seen") lines.push(notSeen(outcome));
         break;
@@ -208,10 +211,17 @@ function steps(report: Fields): Line[] {
     }
   }
   if (idle.length > 0) {
-    const label = idle.length === 1 ? "1 step not needed" : `${idle.length} steps not needed`;
+    const label = idle.length === 1 ? "1 step not run" : `${idle.length} steps not run`;
     lines.push(line("note", label, "", idle.join("; ")));
   }
   return lines;
+}
+
+function goal(report: Fields): Line[] {
+  if (report["goal"] === null || report["goal"] === undefined) return [];
+  const met = report["goal_met"];
+  const label = met === true ? "The goal was met." : met === false ? "The goal was not met." : "Nobody can tell whether the goal was met.";
+  return [line("note", label)];
 }
 
 const VERBS: Readonly<Record<string, string>> = {

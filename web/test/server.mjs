@@ -54,11 +54,16 @@ export async function startComfyUI(settings = {}) {
     child.once("error", resolve);
     child.once("exit", resolve);
   });
+  // However this process ends, the server ends with it.
+  const end = () => child.kill("SIGKILL");
+  process.once("exit", end);
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, () => process.exit(1));
   const stop = async () => {
     child.kill("SIGTERM");
     const late = setTimeout(() => child.kill("SIGKILL"), 10_000);
     await ended;
     clearTimeout(late);
+    process.off("exit", end);
     await rm(base, { recursive: true, force: true });
   };
   const address = `http://127.0.0.1:${port}`;

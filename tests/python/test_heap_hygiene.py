@@ -80,6 +80,41 @@ def test_no_object_is_made_for_good():
     assert len(gc.get_objects()) - before < 50
 
 
+STARVED = """
+import resource
+from memsweep import _memsweep as heap
+
+class Target:
+    pass
+
+heap.self_test()
+made = [[Target(), {}, (Target(),)] for _ in range(60_000)]
+failed = worked = 0
+for spare in [*range(0, 40, 2), 400]:
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (spare << 20), resource.RLIM_INFINITY))
+    for call in (
+        lambda: heap.reach([made], (Target,)),
+        lambda: heap.candidates([], (Target,)),
+        lambda: heap.candidates([made], (Target,), check_pinned=False),
+        lambda: heap.pinned([made]),
+    ):
+        try:
+            call()
+            worked += 1
+        except MemoryError:
+            failed += 1
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert failed and worked >= 4, (failed, worked)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
+def test_running_out_of_memory_is_a_memory_error():
+    subprocess.run([sys.executable, "-c", STARVED], check=True)
+
+
 def test_importing_walks_nothing():
     code = (
         "import gc, sys\n"

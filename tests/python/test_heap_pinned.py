@@ -96,12 +96,12 @@ def test_what_a_running_closure_reads_is_explained_by_its_frame():
         held = KEPT["held"] = Target()
 
         def inner():
-            del_me = answer("held", frames=[sys._getframe(), sys._getframe(1)])
-            return held is not None, del_me
+            return held is not None, answer("held", frames=[sys._getframe(), sys._getframe(1)])
 
         return inner()
 
-    assert outer() == (True, [False])
+    # On 3.10 a frame does not hold its function, the stack of its caller does, and stays unexplained.
+    assert outer() == (True, [sys.version_info < (3, 11)])
 
 
 def test_a_list_on_the_stack_pins_what_it_holds():

@@ -4,6 +4,7 @@
 //! the whole walk and no Python code runs in it, so what was alive at its start stays alive.
 
 use std::ffi::c_void;
+use std::ops::ControlFlow;
 use std::os::raw::c_int;
 
 use pyo3::ffi;
@@ -167,24 +168,39 @@ pub(crate) fn get<'py>(
     value
 }
 
-/// The addresses an object's traversal reports, in its order.
-pub(crate) fn children(object: &Bound<'_, PyAny>) -> Vec<usize> {
-    unsafe extern "C" fn collect(child: *mut ffi::PyObject, argument: *mut c_void) -> c_int {
-        // SAFETY: `argument` is the vector below, which nothing else touches meanwhile.
-        let found = unsafe { &mut *argument.cast::<Vec<usize>>() };
-        if found.try_reserve(1).is_err() {
-            return -1;
-        }
-        found.push(child as usize);
-        0
+/// Calls `each` with every child that an object's traversal reports, in its order, until it says stop.
+///
+/// `each` must not run Python code or change reference counts other than by new strong references.
+pub(crate) fn each_child<F>(object: &Bound<'_, PyAny>, mut each: F)
+where
+    F: FnMut(usize) -> ControlFlow<()>,
+{
+    unsafe extern "C" fn call<F: FnMut(usize) -> ControlFlow<()>>(
+        child: *mut ffi::PyObject,
+        argument: *mut c_void,
+    ) -> c_int {
+        // SAFETY: `argument` is the closure below, which nothing else uses meanwhile.
+        let each = unsafe { &mut *argument.cast::<F>() };
+        c_int::from(each(child as usize).is_break())
     }
-    let mut found: Vec<usize> = Vec::new();
     let address = object.as_ptr() as usize;
     // SAFETY: a live object's type is live.
     if let Some(traversal) = unsafe { Traversal::of(type_of(address)) } {
-        // SAFETY: the traversal came from the object's own type, and `collect` takes a vector.
-        unsafe { traversal.run(address, collect, (&raw mut found).cast()) };
+        // SAFETY: the traversal came from the object's own type, and `call` takes a closure of type `F`.
+        unsafe { traversal.run(address, call::<F>, (&raw mut each).cast()) };
     }
+}
+
+/// The addresses an object's traversal reports, in its order.
+pub(crate) fn children(object: &Bound<'_, PyAny>) -> Vec<usize> {
+    let mut found: Vec<usize> = Vec::new();
+    each_child(object, |child| {
+        if found.try_reserve(1).is_err() {
+            return ControlFlow::Break(());
+        }
+        found.push(child);
+        ControlFlow::Continue(())
+    });
     found
 }
 

@@ -1,5 +1,7 @@
 //! What roots reach, what the heap holds beside that, and what of it is in use.
 
+use std::ops::ControlFlow;
+
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
@@ -7,10 +9,10 @@ use crate::bitmap::AddressSet;
 use crate::frames::Explained;
 use crate::hidden;
 use crate::kinds::TypeTable;
-use crate::object::{prefetch, strong, type_of};
+use crate::object::{each_child, prefetch, strong, type_of};
 use crate::selftest::self_test;
 use crate::table::OutOfMemory;
-use crate::walk::{Bounds, Walk};
+use crate::walk::{Bounds, RING, Walk};
 use crate::world::{CollectorOff, World, addresses};
 
 /// Strong references to objects.
@@ -111,32 +113,27 @@ pub fn pinned(objects: &Bound<'_, PyList>, frames: &Bound<'_, PyList>) -> PyResu
 }
 
 fn sort<'py>(
-    found: Objects<'py>,
+    mut found: Objects<'py>,
     protected: &AddressSet,
     pins: Option<&AddressSet>,
     visited: usize,
 ) -> Candidates<'py> {
-    let mut sorted =
-        Candidates { hits: Vec::new(), protected: 0, pinned: pins.map(|_| 0), visited };
-    for object in found {
+    let (mut reached, mut used) = (0, 0);
+    found.retain(|object| {
         let address = object.as_ptr() as usize;
-        if protected.contains(address) {
-            sorted.protected += 1;
-        } else if pins.is_some_and(|pins| pins.contains(address)) {
-            sorted.pinned = sorted.pinned.map(|count| count + 1);
-        } else {
-            sorted.hits.push(object);
-        }
-    }
-    sorted
+        let is_protected = protected.contains(address);
+        let is_used = !is_protected && pins.is_some_and(|pins| pins.contains(address));
+        reached += usize::from(is_protected);
+        used += usize::from(is_used);
+        !is_protected && !is_used
+    });
+    Candidates { hits: found, protected: reached, pinned: pins.map(|_| used), visited }
 }
 
 /// Every object of the wanted types, and how many objects were looked at.
 fn instances<'py>(world: &World<'py>) -> PyResult<(Objects<'py>, usize)> {
-    /// How far ahead an object's header is fetched.
-    const AHEAD: usize = 16;
-    let mut tracked = world.tracked_objects()?;
     if !world.wanted_are_tracked()? {
+        let mut tracked = world.tracked_objects()?;
         tracked.try_reserve(1).map_err(OutOfMemory::from)?;
         tracked.push(world.modules.as_ptr() as usize);
         let mut walk = Walk::new(world, AddressSet::new()?, Bounds::None)?;
@@ -146,14 +143,30 @@ fn instances<'py>(world: &World<'py>) -> PyResult<(Objects<'py>, usize)> {
     }
     let mut types = TypeTable::new()?;
     let mut found = Vec::new();
-    for (index, &object) in tracked.iter().enumerate() {
-        prefetch(tracked.get(index + AHEAD).copied().unwrap_or(object));
-        // SAFETY: tracked objects are alive, and so are their types.
-        if unsafe { types.facts(type_of(object), world) }.wanted {
-            found.try_reserve(1).map_err(OutOfMemory::from)?;
-            // SAFETY: as above.
-            found.push(unsafe { strong(world.py, object) });
+    let mut keep_wanted = |object: usize| {
+        // SAFETY: the list below holds the object, and its type lives as long.
+        if object == 0 || !unsafe { types.facts(type_of(object), world) }.wanted {
+            return ControlFlow::Continue(());
         }
+        if found.try_reserve(1).is_err() {
+            return ControlFlow::Break(());
+        }
+        // SAFETY: as above.
+        found.push(unsafe { strong(world.py, object) });
+        ControlFlow::Continue(())
+    };
+    let list = world.tracked_list()?;
+    // Each header is fetched a few objects before it is read.
+    let mut ring = [0_usize; RING];
+    let mut seen = 0;
+    each_child(&list, |object| {
+        prefetch(object);
+        let earlier = std::mem::replace(&mut ring[seen % RING], object);
+        seen += 1;
+        keep_wanted(earlier)
+    });
+    if seen != list.len()? || ring.into_iter().any(|object| keep_wanted(object).is_break()) {
+        return Err(OutOfMemory.into());
     }
-    Ok((found, tracked.len()))
+    Ok((found, seen))
 }

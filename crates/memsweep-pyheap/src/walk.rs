@@ -17,7 +17,7 @@ use crate::table::{AddressMap, OutOfMemory, add};
 use crate::world::World;
 
 /// How many objects are on their way into the cache at a time; 8 to 16 measured best.
-const RING: usize = 16;
+pub(crate) const RING: usize = 16;
 
 /// Where the walk stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +49,7 @@ pub(crate) struct Walk<'w, 'py, M> {
     bounds: Bounds,
     types: TypeTable,
     sink: Sink<M>,
+    fresh: Vec<usize>,
     foreign: Vec<(usize, Foreign)>,
     collects: bool,
     /// How many objects were entered.
@@ -81,6 +82,7 @@ impl<'w, 'py, M: Marks> Walk<'w, 'py, M> {
                 frame_type: world.frame,
                 out_of_memory: false,
             },
+            fresh: Vec::new(),
             foreign: Vec::new(),
             collects: true,
             entered: 0,
@@ -120,11 +122,24 @@ impl<'w, 'py, M: Marks> Walk<'w, 'py, M> {
 
     /// Walks from the roots, then from what tensors and arrays hold beside their traversal.
     ///
+    /// All roots are marked first and entered in their order. Where the roots are the interpreter's
+    /// own lists, that is nearly the order of addresses, which takes a third of the time that
+    /// following references across a fragmented heap takes.
+    ///
     /// # Safety
     /// The roots are live objects, the interpreter lock is held and the collector is off.
     pub(crate) unsafe fn run(&mut self, roots: &[usize]) -> Result<(), OutOfMemory> {
+        self.fresh.clear();
+        for &root in roots {
+            if self.sink.marks.mark(root)? {
+                self.fresh.try_reserve(1)?;
+                self.fresh.push(root);
+            }
+        }
+        let fresh = std::mem::take(&mut self.fresh);
         // SAFETY: the caller's promise.
-        unsafe { self.drain(roots)? };
+        unsafe { self.drain(&fresh)? };
+        self.fresh = fresh;
         while !self.foreign.is_empty() {
             let batch = std::mem::take(&mut self.foreign);
             self.enter_foreign(&batch)?;
@@ -143,7 +158,7 @@ impl<'w, 'py, M: Marks> Walk<'w, 'py, M> {
         loop {
             let next = match self.sink.stack.pop() {
                 Some(address) => address,
-                None => self.next_root(&mut roots)?,
+                None => roots.next().copied().unwrap_or(0),
             };
             if next != 0 {
                 prefetch(next);
@@ -159,15 +174,6 @@ impl<'w, 'py, M: Marks> Walk<'w, 'py, M> {
                 return Ok(());
             }
         }
-    }
-
-    fn next_root(&mut self, roots: &mut std::slice::Iter<'_, usize>) -> Result<usize, OutOfMemory> {
-        for &root in roots {
-            if self.sink.marks.mark(root)? {
-                return Ok(root);
-            }
-        }
-        Ok(0)
     }
 
     /// # Safety

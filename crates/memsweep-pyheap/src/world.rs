@@ -113,16 +113,23 @@ impl<'py> World<'py> {
             .unwrap_or(true)
     }
 
+    /// Every object the collector tracks, as the interpreter lists them.
+    pub(crate) fn tracked_list(&self) -> PyResult<Bound<'py, PyAny>> {
+        self.py.import("gc")?.call_method0("get_objects")
+    }
+
     /// Every object the collector tracks. The list it came in is gone again, so its references do not count.
     ///
     /// Nothing can die by dropping the list: the interpreter lock is held, and whoever held an
     /// object before still does.
     pub(crate) fn tracked_objects(&self) -> PyResult<Vec<usize>> {
-        let list = self.py.import("gc")?.call_method0("get_objects")?;
-        let found = children(&list);
+        let list = self.tracked_list()?;
+        let mut found = children(&list);
         if found.len() != list.len()? {
             return Err(OutOfMemory.into());
         }
+        // A list reports its elements last to first; the oldest objects come first in memory too.
+        found.reverse();
         Ok(found)
     }
 

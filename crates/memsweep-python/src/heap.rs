@@ -48,7 +48,7 @@ fn reach<'py>(
     types: Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyList>> {
     let found = pyheap::reach(std::slice::from_ref(&roots), &types)?;
-    PyList::new(types.py(), found.into_iter().flatten().collect::<Vec<_>>())
+    PyList::new(types.py(), found.into_iter().next().unwrap_or_default())
 }
 
 /// The same for several groups of roots, each on its own.

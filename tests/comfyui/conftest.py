@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness.comfy_server import ComfyServer  # noqa: E402
+from harness.comfy_server import FAST_FLAGS, ComfyServer  # noqa: E402
 from harness.paths import checkpoints, comfyui_tree  # noqa: E402
 
 
@@ -34,7 +34,7 @@ class Oracle:
         key = json.dumps(plain, sort_keys=True)
         if key not in self._hashes:
             if self._server is None:
-                self._server = ComfyServer("default", with_pack=False).__enter__()
+                self._server = ComfyServer("default", with_pack=False, flags=FAST_FLAGS).__enter__()
             result = self._server.run(prompt)
             assert result.ok, f"the oracle itself failed: {result.error}"
             assert result.image_hashes, "the oracle saved no image"

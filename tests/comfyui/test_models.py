@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from harness.comfy_server import ComfyServer
+from harness.comfy_server import FAST_FLAGS, ComfyServer
 from workflows import Variation, bypass, node, text_to_image, through
 
 DIFFUSION, TEXT, AUTOENCODER = "BaseModel", "SD1ClipModel", "TAESD"
@@ -12,7 +12,7 @@ FIRST, SECOND, THIRD = Variation(seed=1), Variation(seed=2), Variation(seed=3)
 
 @pytest.fixture(scope="module")
 def server():
-    with ComfyServer("default") as running:
+    with ComfyServer("default", flags=FAST_FLAGS) as running:
         yield running
 
 
@@ -99,7 +99,8 @@ def test_release_model_takes_one_model_out_of_memory_and_the_next_prompt_loads_i
     prompt["probe"] = node("ProbeModels", anything=["ours", 0])
     result = run(server, oracle, prompt)
     assert DIFFUSION not in seen(result)
-    assert {TEXT, AUTOENCODER} <= seen(result)
+    # Text encoder and VAE are in the same loader's output, which is invalid now. That a model of
+    # another loader stays is shown in test_protection.py.
 
     # RAM as well: the diffusion model alone is 98 MB here.
     assert resident - server.resident_bytes() > 80 * 2**20

@@ -4,13 +4,17 @@ One server per cache mode; the scenarios follow each other, with POST /free betw
 """
 
 import pytest
-from harness.comfy_server import CACHE_FLAGS, ComfyServer
+from harness.comfy_server import CACHE_FLAGS, FAST_FLAGS, ComfyServer
 from workflows import OUR_NODES, SCENARIOS, Variation, bypass, requested_level
 
 
 @pytest.fixture(scope="module", params=list(CACHE_FLAGS))
 def server(request):
-    with ComfyServer(request.param) as running:
+    with ComfyServer(request.param, flags=FAST_FLAGS) as running:
+        if request.param != "default":
+            # ComfyUI's half million objects cost each of some five hundred sweeps a
+            # third of a second. The first mode runs with the collector as users have it.
+            running.post("/probe/freeze")
         yield running
 
 

@@ -28,6 +28,10 @@ CACHE_FLAGS = {
     "none": ["--cache-none"],
 }
 
+# On a CPU the text encoder keeps 16-bit weights and casts them on every call, which costs seconds on
+# a busy machine. Images differ with and without this: the oracle must have it too.
+FAST_FLAGS = ["--fp32-text-enc"]
+
 
 class ServerFailed(RuntimeError):
     """The server ended, or did not answer in time; carries the end of its log."""

@@ -4,6 +4,7 @@ SaveImage's answer gains the SHA-256 of the float tensor it was given, and
 routes tell what ComfyUI has loaded and whether the bystanders are whole.
 """
 
+import gc
 import hashlib
 
 RESETS = 0
@@ -76,6 +77,12 @@ def add_routes() -> None:
     @server.routes.post("/probe/damage")
     async def damage_route(_request):
         bystanders.damage_one()
+        return web.json_response({})
+
+    @server.routes.post("/probe/freeze")
+    async def freeze_route(_request):
+        gc.collect()
+        gc.freeze()
         return web.json_response({})
 
     @server.routes.get("/probe/models")

@@ -97,9 +97,24 @@ fn wanted() -> String {
 fn checked_for_venv(paths: &Paths, python: Python) -> Result<Python> {
     let can = Program::new(&python.path, &paths.root).args(["-c", "import venv, ensurepip"]);
     if can.output()?.is_none() {
+        // Debian's own Python comes without it.
+        apt_install(paths, "python3-venv", "Installing Debian's python3-venv")?;
+    }
+    if can.output()?.is_none() {
         bail!("Python's `venv` module is missing: Debian: apt-get install python3-venv");
     }
     Ok(python)
+}
+
+/// Installs a Debian package where that needs no question: as root, with `apt-get`.
+fn apt_install(paths: &Paths, package: &str, heading: &str) -> Result<()> {
+    let Some(apt) = find("apt-get").filter(|_| is_root()) else { return Ok(()) };
+    let log = paths.logs().join(format!("{package}.log"));
+    let quiet = |arguments: &[&str]| {
+        Program::new(&apt, &paths.root).env("DEBIAN_FRONTEND", "noninteractive").args(arguments)
+    };
+    quiet(&["update"]).run_step("Reading the package lists", &log)?;
+    quiet(&["install", "-y", "--no-install-recommends", package]).run_step(heading, &log)
 }
 
 /// Other interpreters, one per minor version, that the wheel is tested on where they exist.
@@ -154,15 +169,7 @@ pub(crate) fn chromium(paths: &Paths) -> Result<PathBuf> {
     if let Some(path) = find_chromium() {
         return Ok(path);
     }
-    if let Some(apt) = find("apt-get").filter(|_| is_root()) {
-        let log = paths.logs().join("chromium.log");
-        let quiet = |arguments: &[&str]| {
-            Program::new(&apt, &paths.root).env("DEBIAN_FRONTEND", "noninteractive").args(arguments)
-        };
-        quiet(&["update"]).run_step("Reading the package lists", &log)?;
-        quiet(&["install", "-y", "--no-install-recommends", "chromium"])
-            .run_step("Installing Chromium for the browser tests (about 100 MB)", &log)?;
-    }
+    apt_install(paths, "chromium", "Installing Chromium for the browser tests (about 100 MB)")?;
     match find_chromium() {
         Some(path) => Ok(path),
         None => bail!(

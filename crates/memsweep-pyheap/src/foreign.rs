@@ -54,6 +54,13 @@ impl<'py> Getters<'py> {
         }
     }
 
+    /// Finds out how torch counts its C++ owners, for those who look at reference counts.
+    pub(crate) fn try_owners(&mut self, modules: &Bound<'py, PyDict>) {
+        if let Some(tensors) = &mut self.tensors {
+            tensors.owners_hold_a_reference = Tensors::try_owners(modules).unwrap_or(false);
+        }
+    }
+
     pub(crate) fn tensor_type(&self) -> Option<usize> {
         self.tensors.as_ref().map(|tensors| tensors.class.as_ptr() as usize)
     }
@@ -126,7 +133,7 @@ impl<'py> Tensors<'py> {
             retains_gradient: class.getattr("retains_grad")?,
             use_count: class.getattr("_use_count")?,
             quiet: module.getattr("DisableTorchFunctionSubclass").ok(),
-            owners_hold_a_reference: Self::try_owners(modules).unwrap_or(false),
+            owners_hold_a_reference: false,
             class,
         }))
     }

@@ -32,6 +32,8 @@ mod reach;
 #[cfg(not(test))]
 mod selftest;
 #[cfg(not(test))]
+mod visit;
+#[cfg(not(test))]
 mod walk;
 #[cfg(not(test))]
 mod world;

@@ -77,7 +77,10 @@ pub fn candidates<'py>(
     check_pinned: bool,
 ) -> PyResult<Candidates<'py>> {
     let layout = self_test(types.py())?.layout;
-    let world = World::new(types.py(), layout, types)?;
+    let mut world = World::new(types.py(), layout, types)?;
+    if check_pinned {
+        world.prepare_counting();
+    }
     let _off = CollectorOff::new(world.py);
     let (found, pins, visited) = if check_pinned {
         let arguments =
@@ -103,7 +106,8 @@ pub fn candidates<'py>(
 pub fn pinned(objects: &Bound<'_, PyList>, frames: &Bound<'_, PyList>) -> PyResult<Vec<bool>> {
     let py = objects.py();
     let layout = self_test(py)?.layout;
-    let world = World::new(py, layout, &PyTuple::empty(py))?;
+    let mut world = World::new(py, layout, &PyTuple::empty(py))?;
+    world.prepare_counting();
     let _off = CollectorOff::new(py);
     let arguments = [objects.as_ptr() as usize, frames.as_ptr() as usize];
     let explained = Explained::by_frames(frames)?;

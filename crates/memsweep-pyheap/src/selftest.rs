@@ -28,9 +28,16 @@ static DONE: PyOnceLock<Result<SelfTest, String>> = PyOnceLock::new();
 /// # Errors
 /// `RuntimeError` when this interpreter cannot be walked, with the reason.
 pub fn self_test(py: Python<'_>) -> PyResult<SelfTest> {
-    DONE.get_or_init(py, || try_out(py).map_err(|error| error.value(py).to_string()))
-        .clone()
-        .map_err(PyRuntimeError::new_err)
+    DONE.get_or_try_init(py, || match try_out(py) {
+        Ok(passed) => Ok(Ok(passed)),
+        // A verdict is kept; an interrupt or a lack of memory says nothing about the interpreter.
+        Err(error) if error.is_instance_of::<PyRuntimeError>(py) => {
+            Ok(Err(error.value(py).to_string()))
+        }
+        Err(error) => Err(error),
+    })?
+    .clone()
+    .map_err(PyRuntimeError::new_err)
 }
 
 fn try_out(py: Python<'_>) -> PyResult<SelfTest> {

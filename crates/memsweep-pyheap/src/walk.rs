@@ -3,10 +3,6 @@
 //! It calls no Python code, creates no Python object and changes no reference count, except for
 //! the strong references it takes to what was asked for. Running out of memory stops it cleanly.
 
-use std::ffi::c_void;
-use std::os::raw::c_int;
-
-use pyo3::ffi;
 use pyo3::prelude::*;
 
 use crate::bitmap::Marks;
@@ -14,6 +10,7 @@ use crate::foreign::Edge;
 use crate::kinds::{Foreign, Kind, TypeFacts, TypeTable};
 use crate::object::{Visitor, prefetch, strong, type_of, word};
 use crate::table::{AddressMap, OutOfMemory, add};
+use crate::visit::{Sink, visit, visit_but_one, visit_through_frame, visit_watching};
 use crate::world::World;
 
 /// How many objects are on their way into the cache at a time; 8 to 16 measured best.
@@ -29,18 +26,6 @@ pub(crate) enum Bounds {
     Reach,
     /// The same for what is in use: running generators are not entered, their frames speak for them.
     Pin,
-}
-
-/// What the visitor may touch.
-struct Sink<M> {
-    marks: M,
-    stack: Vec<usize>,
-    /// Position of the child to leave out, counted down; and the child that was watched for.
-    leave_out: usize,
-    watched: usize,
-    watched_seen: bool,
-    frame_type: usize,
-    out_of_memory: bool,
 }
 
 /// A walk over a set of marks.
@@ -275,78 +260,4 @@ impl<'w, 'py, M: Marks> Walk<'w, 'py, M> {
         }
         Ok(())
     }
-}
-
-impl<M> Sink<M> {
-    #[inline]
-    fn push(&mut self, address: usize) -> Result<(), OutOfMemory> {
-        if self.stack.len() == self.stack.capacity() {
-            self.stack.try_reserve(self.stack.len().max(1024))?;
-        }
-        self.stack.push(address);
-        Ok(())
-    }
-}
-
-/// Marks a child and pushes it when it is new.
-unsafe extern "C" fn visit<M: Marks>(child: *mut ffi::PyObject, argument: *mut c_void) -> c_int {
-    // SAFETY: every traversal of this file passes its own `Sink<M>`, not used elsewhere meanwhile.
-    let sink = unsafe { &mut *argument.cast::<Sink<M>>() };
-    let address = child as usize;
-    let outcome = match sink.marks.meet(address) {
-        Ok(true) => sink.push(address),
-        Ok(false) => return 0,
-        Err(error) => Err(error),
-    };
-    if outcome.is_err() {
-        sink.out_of_memory = true;
-        return -1;
-    }
-    0
-}
-
-/// As [`visit`], leaving out one child by its position: a function's globals.
-unsafe extern "C" fn visit_but_one<M: Marks>(
-    child: *mut ffi::PyObject,
-    argument: *mut c_void,
-) -> c_int {
-    // SAFETY: as in `visit`.
-    let sink = unsafe { &mut *argument.cast::<Sink<M>>() };
-    sink.leave_out = sink.leave_out.wrapping_sub(1);
-    if sink.leave_out == 0 {
-        return 0;
-    }
-    // SAFETY: the same arguments; the reference above is not used any more.
-    unsafe { visit::<M>(child, argument) }
-}
-
-/// As [`visit`], noticing whether the watched child came.
-unsafe extern "C" fn visit_watching<M: Marks>(
-    child: *mut ffi::PyObject,
-    argument: *mut c_void,
-) -> c_int {
-    // SAFETY: as in `visit`.
-    let sink = unsafe { &mut *argument.cast::<Sink<M>>() };
-    sink.watched_seen |= child as usize == sink.watched;
-    // SAFETY: as above.
-    unsafe { visit::<M>(child, argument) }
-}
-
-/// As [`visit`], and through a frame at once: on 3.10 a suspended generator holds its variables there.
-unsafe extern "C" fn visit_through_frame<M: Marks>(
-    child: *mut ffi::PyObject,
-    argument: *mut c_void,
-) -> c_int {
-    // SAFETY: as in `visit`.
-    let frame_type = unsafe { (*argument.cast::<Sink<M>>()).frame_type };
-    // SAFETY: a child that a traversal reports is alive.
-    if unsafe { type_of(child as usize) } == frame_type {
-        // SAFETY: the frame type is alive as long as the frame.
-        if let Some(traversal) = unsafe { crate::object::Traversal::of(frame_type) } {
-            // SAFETY: the traversal belongs to the frame's type; `visit` takes the same argument.
-            unsafe { traversal.run(child as usize, visit::<M>, argument) };
-        }
-    }
-    // SAFETY: as above.
-    unsafe { visit::<M>(child, argument) }
 }

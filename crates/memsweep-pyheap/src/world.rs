@@ -98,6 +98,11 @@ impl<'py> World<'py> {
         })
     }
 
+    /// Looks up what only counting references needs.
+    pub(crate) fn prepare_counting(&mut self) {
+        self.foreign.try_owners(&self.modules);
+    }
+
     /// Whether a generator of any kind is running right now; when in doubt it is.
     pub(crate) fn is_running(&self, generator: usize) -> bool {
         // SAFETY: the walk asks about an object that it just met.

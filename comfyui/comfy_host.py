@@ -318,17 +318,18 @@ class _Run:
     def describe(self) -> tuple[list[_Entry], dict[str, Any], list[Any]]:
         """Entries, executor facts without slots, and the slot values in entry order."""
         root = self.list.output_cache
-        if not hasattr(root, "cache"):
-            if type(root).__name__ != "NullCache":
-                raise Unidentified(f"its output cache is a {type(root).__name__}")
-            facts = {"kind": "identified", "running": self.node, "keeps_nothing": True}
-            return [], {**facts, "nodes": list(self._nodes({})), "entries": []}, []
-        entries = [
-            _Entry(cache, key, entry)
-            for cache in _all_caches(root)
-            for key, entry in list(cache.cache.items())
-        ]
-        numbers = {(id(e.cache), e.key): number for number, e in enumerate(entries)}
+        if hasattr(root, "cache"):
+            entries = [
+                _Entry(cache, key, entry)
+                for cache in _all_caches(root)
+                for key, entry in list(cache.cache.items())
+            ]
+            numbers = {(id(e.cache), e.key): number for number, e in enumerate(entries)}
+        elif type(root).__name__ == "NullCache":
+            # Nothing to evict, but what pending nodes hold says which models they need.
+            entries, numbers = self._held()
+        else:
+            raise Unidentified(f"its output cache is a {type(root).__name__}")
         nodes = list(self._nodes(numbers))
         for node in nodes:
             if node["entry"] is not None:
@@ -338,6 +339,7 @@ class _Run:
         facts = {
             "kind": "identified",
             "running": self.node,
+            "keeps_nothing": not hasattr(root, "cache"),
             "nodes": nodes,
             "entries": [self._entry_fact(entry) for entry in entries],
         }
@@ -353,6 +355,17 @@ class _Run:
                     {**found, "plain": _plain(value)}
                     for value, found in (next(rows) for _ in range(fact["slots"]))
                 ]
+
+    def _held(self) -> tuple[list[_Entry], dict[Any, int]]:
+        """Results that the executor itself keeps for pending nodes, numbered by source node."""
+        sources = {
+            source: entry
+            for of_consumer in getattr(self.list, "execution_cache", {}).values()
+            for source, entry in of_consumer.items()
+            if entry is not None
+        }
+        entries = [_Entry(None, source, entry) for source, entry in sources.items()]
+        return entries, {source: number for number, source in enumerate(sources)}
 
     def _entry_fact(self, entry: _Entry) -> dict[str, Any]:
         consumers = [
@@ -388,8 +401,8 @@ class _Run:
 
     def _entry_number(self, node_id: str, numbers: Mapping[Any, int]) -> int | None:
         cache = self.list.output_cache
-        if not numbers:
-            return None
+        if not hasattr(cache, "cache"):
+            return numbers.get(node_id)
         if hasattr(cache, "_get_cache_for"):
             cache = cache._get_cache_for(node_id)
         if cache is None:

@@ -12,7 +12,7 @@ pub const SCHEMA: u32 = 1;
 
 /// The numbers at one instant.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Reading {
     /// [`SCHEMA`] when written by this version.
     pub schema: u32,
@@ -28,7 +28,7 @@ pub struct Reading {
 
 /// RAM of this process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct ProcessMemory {
     /// Bytes of RAM mapped into the process now. Linux `VmRSS`, Windows working set. Includes
     /// file pages the kernel can drop at any time: not "used" in the sense of "lost".
@@ -58,7 +58,7 @@ pub struct ProcessMemory {
 
 /// RAM of the machine, and the limits that apply to us.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct MachineMemory {
     /// RAM of the machine. Linux `MemTotal`.
     pub total: Option<Bytes>,
@@ -82,7 +82,7 @@ pub struct MachineMemory {
 
 /// Memory of one accelerator.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct DeviceMemory {
     /// Torch's name where torch knows the device (`cuda:0`), else the driver's (`amdgpu:card0`).
     pub id: String,

@@ -3,11 +3,11 @@
 // Screenshots go to $MEMSWEEP_SCREENSHOTS, or to a folder under the system's temporary one.
 
 import assert from "node:assert/strict";
-import { mkdir, readFile, readdir } from "node:fs/promises";
+import { mkdir, readFile, readdir, writeFile } from "node:fs/promises";
 import { get } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, beforeEach, test } from "node:test";
+import { after, afterEach, before, beforeEach, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
@@ -73,6 +73,15 @@ beforeEach(async () => {
     null,
     LONG,
   );
+});
+
+// What a failure on a busy machine looked like cannot be asked for later.
+afterEach(async (context) => {
+  if (context.passed !== false) return;
+  const file = join(SCREENSHOTS, `failed-${context.name.replace(/\W+/g, "-")}`);
+  await writeFile(`${file}.log`, `${complaints.join("\n")}\n${server.log()}`);
+  await page.screenshot({ path: `${file}.png` }).catch(() => undefined);
+  context.diagnostic(`see ${file}.log and .png`);
 });
 
 async function example(name) {

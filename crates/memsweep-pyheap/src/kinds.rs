@@ -39,12 +39,13 @@ pub(crate) struct TypeFacts {
     pub(crate) wanted: bool,
 }
 
-const SLOTS: usize = 4096;
+const SLOT_BITS: u32 = 12;
+const SLOTS: usize = 1 << SLOT_BITS;
 const MANAGED_DICT: u64 = 1 << 4;
 const INLINE_VALUES: u64 = 1 << 2;
 const TYPE_SUBCLASS: u64 = 1 << 31;
 
-/// A small direct-mapped cache: types are few, and asking again is cheap.
+/// A small cache: types are few, and asking again is cheap as long as it is rare.
 pub(crate) struct TypeTable {
     slots: Vec<(usize, TypeFacts)>,
 }
@@ -69,12 +70,19 @@ impl TypeTable {
     /// `class` is a live type object and the interpreter lock is held.
     #[inline]
     pub(crate) unsafe fn facts(&mut self, class: usize, world: &World<'_>) -> TypeFacts {
-        let slot = &mut self.slots[((class >> 4) ^ (class >> 16)) % SLOTS];
-        if slot.0 != class {
-            // SAFETY: the caller's promise.
-            *slot = (class, unsafe { ask(class, world) });
+        // Two places per type: the few types that make up a heap must not push each other out.
+        let spread = (class as u64 >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let place = (spread >> (64 - SLOT_BITS)) as usize & !1;
+        if self.slots[place].0 == class {
+            return self.slots[place].1;
         }
-        slot.1
+        if self.slots[place + 1].0 != class {
+            self.slots[place + 1] = self.slots[place];
+            // SAFETY: the caller's promise.
+            self.slots[place] = (class, unsafe { ask(class, world) });
+            return self.slots[place].1;
+        }
+        self.slots[place + 1].1
     }
 }
 

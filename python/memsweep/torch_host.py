@@ -64,7 +64,8 @@ def block_of(value: object) -> tuple[str, int, int] | None:
 
 def _cuda_devices(torch: ModuleType) -> Iterator[int]:
     """Indices of CUDA or ROCm devices that have a context in this process."""
-    if not torch.cuda.is_available() or not torch.cuda.is_initialized():
+    # Asks nobody but torch; `is_available` would already start the driver.
+    if not torch.cuda.is_initialized():
         return
     has_context = getattr(torch._C, "_cuda_hasPrimaryContext", None)
     for index in range(torch.cuda.device_count()):

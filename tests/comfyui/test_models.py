@@ -116,3 +116,16 @@ def test_released_text_encoder_comes_back_for_a_new_text(server, oracle):
     run(server, oracle, prompt)
     assert TEXT not in loaded(server)
     run(server, oracle, text_to_image(replace(FIRST, text="a green hill")))
+
+
+def test_without_a_cache_the_model_of_a_pending_node_stays(oracle):
+    """The executor alone holds what the decoder still reads; there is no cache to ask."""
+    with ComfyServer("none", flags=["--fp32-text-enc"]) as running:
+        prompt = text_to_image(SECOND)
+        through(prompt, "ours", "decode", "samples", "CleanMemory_PurgePass", "data", mode="VRAM")
+        # Loads the autoencoder, so that there is something to unload wrongly.
+        prompt["early"] = node("VAEEncode", pixels=["blank", 0], vae=["loader", 2])
+        prompt["blank"] = node("EmptyImage", width=64, height=64, batch_size=1, color=0)
+        prompt["sampler"]["inputs"]["latent_image"] = ["early", 0]
+        prompt["probe"] = node("ProbeModels", anything=["ours", 0])
+        assert seen(run(running, oracle, prompt)) == {AUTOENCODER}

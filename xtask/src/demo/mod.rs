@@ -62,9 +62,11 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<bool> {
 
     println!("\n{}\n", table::render(&rows));
     println!(
-        "Each node ran twice: first line, second line. RAM is the server's VmRSS; before, after"
+        "Each node ran twice: first line, second line. RAM is the server's VmRSS. Before, after and"
     );
-    println!("and released are the node's own report, afterwards is read from outside.\n");
+    println!(
+        "released: the node's own report. Afterwards: read from outside, the prompt having ended.\n"
+    );
     let good = conclude(&rows, idle, &own_free, options.full);
     if options.serve {
         println!("\nserving at {} (Ctrl-C ends it)", server.address);

@@ -62,22 +62,28 @@ def collect_node(held: tuple) -> dict:
 
 def candidates(held: tuple) -> list[dict]:
     """What a sweep must know of the heap, against one collection of the same heap."""
+    import torch
     from memsweep import _memsweep, hosting
 
-    types = hosting.Storages.types()
+    # What a sweep may take: tensors and modules. Arrays count for protection, but the collector does
+    # not list them, so asking for them too means a walk over the whole heap: a row without a budget.
+    types = (torch.Tensor, torch.nn.Module)
+    with_arrays = hosting.Storages.types()
     frames = [sys._getframe()]
     found = _memsweep.candidates(list(held), types, frames)
     if not found.protected or not found.visited:
         raise SystemExit("the walk saw nothing")
     print(f"{found.visited} objects, {len(gc.get_objects())} tracked", file=sys.stderr)
     del found
-    unchecked, checked, one = race(
+    unchecked, arrays, checked, one = race(
         lambda: _memsweep.candidates(list(held), types, frames, check_pinned=False),
+        lambda: _memsweep.candidates(list(held), with_arrays, frames, check_pinned=False),
         lambda: _memsweep.candidates(list(held), types, frames),
         gc.collect,
     )
     return [
         row("ComfyUI: protected set + candidates", unchecked / one, 0.35),
+        row("ComfyUI: with arrays", arrays / one, None),
         row("ComfyUI: with pinned check", checked / one, None),
     ]
 

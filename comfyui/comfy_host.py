@@ -71,7 +71,9 @@ class ComfyHost:
         rows = json.loads(self._torch.devices())
         for row in rows:
             paged = [
+                # The rest of what is loaded lies in torch's own memory.
                 loaded.model.loaded_size()
+                - getattr(loaded.model.model, "model_loaded_weight_memory", 0)
                 for loaded in self._loaded()
                 if str(loaded.device) == row["id"] and _is_dynamic(loaded.model)
             ]
@@ -104,8 +106,10 @@ class ComfyHost:
             for loaded in self._loaded()
         ]
 
-    def inventory(self, protected: Mapping[str, Any], target: Any = None) -> dict[str, Any]:
-        """The facts of a plan. `target` is a model to release, wherever it sits."""
+    def inventory(
+        self, protected: Mapping[str, Any], targets: list[Any] | None = None
+    ) -> dict[str, Any]:
+        """The facts of a plan. `targets` are models to release by name, wherever they sit."""
         storages = self._hosting.Storages()
         self._models = self._loaded()
         roots = list(protected.values())
@@ -121,9 +125,9 @@ class ComfyHost:
             roots += [run.inputs.get(name) for name in protected]
             self._tracker = run.tracker
         reached = self._hosting.reach_many(
-            [roots, [target], *([value] for value in slots)], self._types(storages)
+            [roots, targets or [], *([value] for value in slots)], self._types(storages)
         )
-        targets = self._target_models(reached[1]) if target is not None else []
+        chosen = self._target_models(reached[1]) if targets else []
         facts = [self._slot_facts(storages, hits) for hits in reached]
         del reached
         if run is not None:
@@ -133,7 +137,8 @@ class ComfyHost:
         return {
             "storages": storages.facts,
             "models": [_model_fact(loaded) for loaded in self._models],
-            "targets": targets,
+            "targets": chosen,
+            "only_targets": targets is not None,
             "connected": connected,
             "executor": executor,
             "mapped_files": _model_files(self._hosting.mapped_files()),
@@ -203,6 +208,8 @@ class ComfyHost:
         chosen = [self._entries[number] for number in numbers]
         self._entries = []
         gone = sum(entry.evict() for entry in chosen)
+        if not gone:
+            return self._hosting.nothing("the entries were gone already")
         return self._hosting.done(f"{gone} entries")
 
     def _unload(self, number: int) -> dict[str, Any]:
@@ -387,15 +394,19 @@ class _Run:
             node = self.prompt.get_node(node_id)
             cls = registry.NODE_CLASS_MAPPINGS.get(node.get("class_type"))
             inputs = node.get("inputs")
-            opaque = cls is None or not isinstance(inputs, dict)
+            unread = cls is None or not isinstance(inputs, dict)
+            pending = node_id in self.list.pendingNodes
             yield {
                 "id": node_id,
                 "class": str(node.get("class_type")),
-                "pending": node_id in self.list.pendingNodes,
+                "pending": pending,
                 "output": bool(getattr(cls, "OUTPUT_NODE", False)),
-                "opaque": opaque,
+                "opaque": unread or (pending and _reads_prompt(cls)),
+                "unrepeatable": any(
+                    getattr(cls, mark, False) is True for mark in ("API_NODE", "NOT_IDEMPOTENT")
+                ),
                 "parent": self.prompt.get_parent_node_id(node_id),
-                "links": [] if opaque else list(_links(inputs)),
+                "links": [] if unread else list(_links(inputs)),
                 "entry": self._entry_number(node_id, numbers),
             }
 
@@ -434,6 +445,19 @@ def _links(inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str):
             if isinstance(value[1], (int, float)) and value[1] >= 0:
                 yield {"source": value[0], "slot": int(value[1])}
+
+
+def _reads_prompt(cls: type) -> bool:
+    """Whether a node gets the whole prompt: the end node of a loop clones nodes of it, and its
+    clones link to outputs that the end node itself does not."""
+    if hasattr(cls, "SPEC"):
+        return False
+    try:
+        hidden = cls.INPUT_TYPES().get("hidden", {}).values()
+    except Exception:
+        return True
+    # Nodes of the newer interface write the kind as a tuple.
+    return any("DYNPROMPT" in (kind if isinstance(kind, tuple) else (kind,)) for kind in hidden)
 
 
 def _readable(entry: _Entry) -> bool:

@@ -47,7 +47,7 @@ class SweepNode:
             answer = service.run(spec, values, inputs, unique_id, dynprompt)
             self._report = answer["text"]
             ui = {"text": (answer["text"],), "memsweep": (answer,)}
-        absent = [] if self.lists else None
+        absent = [None] if self.lists else None
         passed = (values.get(name, absent) for name in spec.passes)
         return {"ui": ui, "result": (*passed, self._report) if spec.passes else ()}
 

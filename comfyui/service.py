@@ -33,7 +33,7 @@ def run(
     """Sweeps for one node and answers with `summary`, `text` and `report`."""
     try:
         from memsweep import hosting
-    except ImportError as error:
+    except Exception as error:
         LOG.warning("%s (%s)", INSTALL, error)
         return _answer(f"{INSTALL}\n({error})", None)
     passing: tuple[type[BaseException], ...] = ()
@@ -47,7 +47,9 @@ def run(
         raise
     except Exception as error:
         LOG.exception("the sweep of node %s failed", unique_id)
-        return _answer(f"MemSweep stopped before it changed anything: {error!r}", None)
+        return _answer(
+            f"MemSweep stopped: {error!r}. The data was passed on; the log has the details.", None
+        )
 
 
 def _sweep(
@@ -63,11 +65,15 @@ def _sweep(
     }
     inventory: dict[str, Any] = {}
     if hosting.level_of(json.dumps(settings)) not in ("trim", "collect"):
-        target = values.get("model") if spec.task == "release_model" else None
-        protected = {n: v for n, v in values.items() if target is None or n != "model"}
-        inventory = host.inventory(protected, target)
-        del protected, target
-    inventory.setdefault("notes", []).extend(_none_notes(values))
+        protected = dict(values)
+        targets = None
+        if spec.task == "release_model":
+            targets = [protected.pop("model", None)]
+        inventory = host.inventory(protected, targets)
+        inventory.setdefault("notes", []).extend(_none_notes(protected))
+        del protected, targets
+    else:
+        inventory["notes"] = _none_notes(values)
     report = hosting.sweep_with(host, settings, inventory)
     if spec.task == "release_model":
         host.after_node(lambda: LOG.info("after Release Model: %s", hosting.sweep().summary))

@@ -54,6 +54,9 @@ def block_of(value: object) -> tuple[str, int, int] | None:
     try:
         # Subclasses may override anything; these getters bypass them.
         with torch._C.DisableTorchFunctionSubclass():
+            # Asking a copy-on-write tensor for its address would make the copy.
+            if getattr(torch._C, "_is_cow_tensor", lambda _: False)(value):
+                return None
             storage = torch._C.TensorBase.untyped_storage(value)
             address, size = storage.data_ptr(), storage.nbytes()
             device = str(torch._C.TensorBase.device.__get__(value))
@@ -95,28 +98,41 @@ def _cuda_row(torch: ModuleType, index: int) -> dict[str, Any]:
     return row
 
 
-def _other_row(torch: ModuleType, kind: str) -> dict[str, Any] | None:
-    """XPU and MPS, where their modules offer the numbers."""
-    module = getattr(torch, kind, None)
+def _other_rows(torch: ModuleType) -> list[dict[str, Any]]:
+    """XPU and MPS devices in use, where torch offers the numbers. Not tried on such a device."""
+    rows: list[dict[str, Any]] = []
     try:
-        if kind == "xpu" and module.is_available() and module.is_initialized():
-            return {
-                "id": "xpu:0",
-                "source": "torch",
-                "torch_allocated": module.memory_allocated(),
-                "torch_reserved": module.memory_reserved(),
-            }
-        if kind == "mps" and torch.backends.mps.is_available():
-            # Asking creates no context: the numbers are 0 until a tensor exists.
-            return {
-                "id": "mps:0",
-                "source": "torch",
-                "torch_allocated": module.current_allocated_memory(),
-                "torch_reserved": module.driver_allocated_memory(),
-            }
+        # `is_available` would start the runtime.
+        if torch.xpu.is_initialized():
+            rows += [
+                {
+                    "id": f"xpu:{index}",
+                    "source": "torch",
+                    "torch_allocated": torch.xpu.memory_allocated(index),
+                    "torch_reserved": torch.xpu.memory_reserved(index),
+                }
+                for index in range(torch.xpu.device_count())
+            ]
     except (AttributeError, RuntimeError):
         pass
-    return None
+    try:
+        # Without a tensor there, the device is not in use.
+        if torch.backends.mps.is_available() and torch.mps.current_allocated_memory():
+            rows.append(
+                {
+                    "id": "mps:0",
+                    "source": "torch",
+                    "torch_allocated": torch.mps.current_allocated_memory(),
+                    "torch_reserved": torch.mps.driver_allocated_memory(),
+                }
+            )
+    except (AttributeError, RuntimeError):
+        pass
+    return rows
+
+
+def _other_kinds(torch: ModuleType) -> set[str]:
+    return {row["id"].split(":")[0] for row in _other_rows(torch)}
 
 
 def device_rows() -> list[dict[str, Any]]:
@@ -130,7 +146,7 @@ def device_rows() -> list[dict[str, Any]]:
             rows.append(_cuda_row(torch, index))
         except RuntimeError:
             rows.append({"id": f"cuda:{index}"})
-    rows.extend(row for kind in ("xpu", "mps") if (row := _other_row(torch, kind)))
+    rows.extend(_other_rows(torch))
     return rows
 
 
@@ -143,10 +159,9 @@ def synchronize() -> int:
     for index in _cuda_devices(torch):
         torch.cuda.synchronize(index)
         count += 1
-    for row in (_other_row(torch, "xpu"), _other_row(torch, "mps")):
-        if row is not None:
-            getattr(torch, row["id"].split(":")[0]).synchronize()
-            count += 1
+    for kind in _other_kinds(torch):
+        getattr(torch, kind).synchronize()
+        count += 1
     return count
 
 
@@ -159,17 +174,16 @@ def empty_device_cache() -> int:
     if count:
         torch.cuda.empty_cache()
         torch.cuda.ipc_collect()
-    for row in (_other_row(torch, "xpu"), _other_row(torch, "mps")):
-        if row is not None:
-            getattr(torch, row["id"].split(":")[0]).empty_cache()
-            count += 1
+    for kind in _other_kinds(torch):
+        getattr(torch, kind).empty_cache()
+        count += 1
     return count
 
 
 def empty_host_cache() -> bool | None:
     """Returns free page-locked blocks. `None` when no device is in use, False when torch cannot."""
     torch = _torch()
-    if torch is None or not any(True for _ in _cuda_devices(torch)):
+    if torch is None or not (any(True for _ in _cuda_devices(torch)) or _other_kinds(torch)):
         return None
     accelerator = getattr(torch, "accelerator", None)
     empty = getattr(accelerator, "empty_host_cache", None) or getattr(
@@ -223,5 +237,5 @@ class TorchHost:
             emptied = empty_host_cache()
             if emptied is None:
                 return nothing("no device is in use")
-            return done() if emptied else unsupported("this torch cannot; 2.12 or newer can")
+            return done() if emptied else unsupported("this torch has no call for it")
         return unsupported("nothing of this kind in this program")

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 MIB = 2**20
 
 
@@ -15,11 +17,12 @@ def test_reading_an_untouched_gpu_makes_no_context(in_fresh_process):
             memsweep.sweep(level=level)
         second = used()
         has = getattr(torch._C, "_cuda_hasPrimaryContext")
-        print(json.dumps([torch.cuda.is_initialized(), has(0), first, second]))
+        contexts = [i for i in range(torch.cuda.device_count()) if has(i)]
+        print(json.dumps([torch.cuda.is_initialized(), contexts, first, second]))
     """)
-    initialised, has_context, first, second = json.loads(printed)
+    initialised, contexts, first, second = json.loads(printed)
     assert not initialised
-    assert not has_context
+    assert contexts == []
     assert first, "the driver names no device"
     for device, (used, process) in second.items():
         assert not process, "this process takes device memory"
@@ -59,7 +62,10 @@ def test_page_locked_cache_goes_back_to_the_system(in_fresh_process):
     """)
     row = json.loads(printed)
     if row["outcome"]["kind"] == "unsupported":
-        assert "2.12" in row["outcome"]["reason"]
+        torch = pytest.importorskip("torch")
+        accelerator = getattr(torch, "accelerator", None)
+        assert not hasattr(torch._C, "_host_emptyCache")
+        assert not hasattr(accelerator, "empty_host_cache")
         return
     assert row["outcome"]["kind"] == "done"
     assert row["measured"]["process_resident"] >= 200 * MIB

@@ -38,7 +38,7 @@ PRELUDE = """
 
     def sweep(level, **protected):
         target = protected.pop("target", None)
-        inventory = host.inventory(protected, target)
+        inventory = host.inventory(protected, None if target is None else [target])
         return json.loads(hosting.sweep_with(host, {{"level": level}}, inventory).to_json())
 """
 

@@ -18,6 +18,8 @@ pub struct Inventory {
     pub models: Vec<ModelFact>,
     /// Models to release by name: when given, only these and the entries that hold them go.
     pub targets: Vec<u32>,
+    /// A model was to be released by name, whether or not it was found: nothing else goes.
+    pub only_targets: bool,
     /// What the protected objects reach.
     pub connected: Connected,
     /// The executor we run in.
@@ -26,6 +28,14 @@ pub struct Inventory {
     pub mapped_files: Vec<String>,
     /// What people should know about these facts; copied into the report.
     pub notes: Vec<String>,
+}
+
+impl Inventory {
+    /// Whether this is about models by name, and about nothing else.
+    #[must_use]
+    pub fn is_targeted(&self) -> bool {
+        self.only_targets || !self.targets.is_empty()
+    }
 }
 
 /// One block of memory.
@@ -104,8 +114,11 @@ pub struct NodeFact {
     pub pending: bool,
     /// It is an output node: saves, shows, or sweeps.
     pub output: bool,
-    /// Its inputs could not be read: everything in this prompt may be needed by it.
+    /// Its inputs could not be read, or it may read outputs it is not linked to, as the end node
+    /// of a loop does: everything in this prompt may be needed by it.
     pub opaque: bool,
+    /// Running it again may give another result, or cost money.
+    pub unrepeatable: bool,
     /// The node whose expansion made it.
     pub parent: Option<String>,
     /// Its connected inputs, lazy ones included.

@@ -109,6 +109,14 @@ pub struct DeviceMemory {
 }
 
 impl DeviceMemory {
+    /// Whether this process uses the device, as far as torch or the driver say: a row with the
+    /// driver's own id is one that torch has not started.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        let driver_only = ["nvml:", "amdgpu:"].iter().any(|driver| self.id.starts_with(driver));
+        !driver_only || self.process.is_some()
+    }
+
     /// Free memory as the driver counts it.
     #[must_use]
     pub fn free(&self) -> Option<Bytes> {
@@ -147,6 +155,12 @@ impl Reading {
                 .map(|index| driver.remove(index));
             if let Some(other) = same {
                 device.name = device.name.or(other.name);
+                // A slice of a card (MIG) has the card's address and less memory: the card's
+                // numbers are not ours to use.
+                if device.total.zip(other.total).is_some_and(|(own, card)| differ(own, card)) {
+                    self.devices.push(device);
+                    continue;
+                }
                 device.total = other.total.or(device.total);
                 device.process = other.process.or(device.process);
                 device.others = other.others.or(device.others);
@@ -161,9 +175,28 @@ impl Reading {
     }
 }
 
+/// More than an eighth apart: drivers and torch disagree on what they reserve, not on that much.
+fn differ(one: Bytes, other: Bytes) -> bool {
+    one.0.abs_diff(other.0) > one.0.max(other.0) / 8
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slice_of_a_card_keeps_its_own_numbers() {
+        let row = |id: &str, total, used| DeviceMemory {
+            id: id.into(),
+            pci: Some("0000:01:00.0".into()),
+            total: Some(Bytes(total)),
+            used: Some(Bytes(used)),
+            ..DeviceMemory::default()
+        };
+        let mut reading = Reading { devices: vec![row("nvml:0", 80, 70)], ..Reading::default() };
+        reading.join_devices(vec![row("cuda:0", 10, 1)]);
+        assert_eq!(reading.devices, vec![row("cuda:0", 10, 1)]);
+    }
 
     #[test]
     fn torch_and_driver_views_of_one_device_become_one_row() {

@@ -52,7 +52,9 @@ pub enum Keep {
     NothingToGain,
     /// Its content has a shape we do not know.
     Unreadable,
-    /// A node still to run could not be read.
+    /// Running its node again may give another result, or cost money.
+    Unrepeatable,
+    /// A node still to run may read any output of this prompt.
     UnreadableNode {
         /// That node.
         node: String,
@@ -83,8 +85,11 @@ impl fmt::Display for Keep {
             Self::FeedsOutputNode { node } => write!(f, "feeds output node {node} directly"),
             Self::NothingToGain => f.write_str("dropping it would free nothing"),
             Self::Unreadable => f.write_str("its content has a shape we do not know"),
+            Self::Unrepeatable => {
+                f.write_str("running its node again may give another result or cost money")
+            }
             Self::UnreadableNode { node } => {
-                write!(f, "node {node} is still to run and could not be read")
+                write!(f, "node {node} is still to run and may read any output")
             }
         }
     }

@@ -67,6 +67,23 @@ pub struct DeviceFreed {
     pub torch_allocated: Option<Change>,
     /// Fall of the bytes torch's allocator holds.
     pub torch_reserved: Option<Change>,
+    /// Fall of this process's use, as the driver says.
+    pub process: Option<Change>,
+    /// Fall of the pages that ComfyUI manages by itself.
+    pub comfy_dynamic: Option<Change>,
+}
+
+impl DeviceFreed {
+    /// What this process gave back: the driver's word on it, else what torch and ComfyUI hold.
+    /// Only where neither is known, the device's "used", which other programs move too.
+    #[must_use]
+    pub fn ours(&self) -> Option<Change> {
+        let held = match (self.torch_reserved, self.comfy_dynamic) {
+            (Some(torch), Some(paged)) => Some(Change(torch.0.saturating_add(paged.0))),
+            (torch, paged) => torch.or(paged),
+        };
+        self.process.or(held).or(self.torch_allocated).or(self.used)
+    }
 }
 
 /// One step and what came of it.
@@ -139,11 +156,17 @@ impl Freed {
                 .iter()
                 .filter_map(|now| {
                     let then = before.device(&now.id)?;
+                    // A card that this process does not use moves only for others.
+                    if !now.is_ours() && !then.is_ours() {
+                        return None;
+                    }
                     Some(DeviceFreed {
                         id: now.id.clone(),
                         used: fallen(then.used, now.used),
                         torch_allocated: fallen(then.torch_allocated, now.torch_allocated),
                         torch_reserved: fallen(then.torch_reserved, now.torch_reserved),
+                        process: fallen(then.process, now.process),
+                        comfy_dynamic: fallen(then.comfy_dynamic, now.comfy_dynamic),
                     })
                 })
                 .collect(),
@@ -160,7 +183,7 @@ impl Freed {
             .devices
             .iter()
             .filter(|_| !matches!(action, Action::EmptyHostCache | Action::TrimHeap))
-            .flat_map(|device| [device.used, device.torch_allocated, device.torch_reserved]);
+            .flat_map(|device| [device.ours(), device.torch_allocated, device.torch_reserved]);
         process.chain(devices).flatten().map(|change| change.0).max()
     }
 }
@@ -209,6 +232,8 @@ fn verdict(action: &Action, outcome: &Outcome, fall: Option<i64>) -> Verdict {
         return Verdict::OutsideProcess;
     }
     let Some(fall) = fall else { return Verdict::Unmeasured };
+    // Waiting frees nothing, whatever falls meanwhile.
+    let fall = if *action == Action::Synchronize { 0 } else { fall };
     // Half of the claim is enough: other threads allocate while a step runs.
     let claim_seen = u64::try_from(fall).is_ok_and(|fall| fall >= claimed / 2);
     match (fall > NOISE_BYTES, claimed > NOISE_BYTES as u64) {

@@ -25,22 +25,28 @@ impl<'py> PyHost<'py> {
         Self { py, object, os: Os::current(), passing: None }
     }
 
-    fn torch_devices(&self) -> Vec<DeviceMemory> {
+    fn torch_devices(&mut self) -> Vec<DeviceMemory> {
         let Some(object) = &self.object else { return Vec::new() };
-        // A reading is total: a device layer that fails leaves its devices out.
-        let text = object.call_method0("devices").and_then(|value| value.extract::<String>());
-        text.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+        match object.call_method0("devices").and_then(|value| value.extract::<String>()) {
+            Ok(text) => serde_json::from_str(&text).unwrap_or_default(),
+            // A reading is total: a device layer that fails leaves its devices out. Ctrl-C is not
+            // such a failure.
+            Err(error) => {
+                if self.passes(&error) {
+                    self.passing.get_or_insert(error);
+                }
+                Vec::new()
+            }
+        }
     }
 
     fn cancelled(&mut self) -> bool {
-        let Some(object) = &self.object else { return false };
-        match object.call_method0("check_cancelled") {
-            Ok(_) => false,
-            Err(error) => {
-                self.passing = Some(error);
-                true
-            }
+        if self.passing.is_none() {
+            let Some(object) = &self.object else { return false };
+            // Whatever it raises is the host's way to say stop.
+            self.passing = object.call_method0("check_cancelled").err();
         }
+        self.passing.is_some()
     }
 
     fn in_python(&mut self, action: &Action) -> Outcome {

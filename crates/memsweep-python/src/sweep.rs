@@ -3,7 +3,7 @@
 use memsweep_core::inventory::Inventory;
 use memsweep_core::plan::{Plan, plan};
 use memsweep_core::policy::{Policy, Settings};
-use memsweep_core::sweep::{DryRun, Host as _, sweep as run};
+use memsweep_core::sweep::{Host as _, sweep as run};
 use memsweep_os::Os;
 use pyo3::prelude::*;
 
@@ -14,8 +14,13 @@ use crate::values::{PyReading, PyReport};
 /// Reads process, machine and devices. Creates no device context.
 #[pyfunction]
 #[pyo3(signature = (host = None))]
-fn read(py: Python<'_>, host: Option<Bound<'_, PyAny>>) -> PyReading {
-    PyHost::new(py, host).read().into()
+fn read(py: Python<'_>, host: Option<Bound<'_, PyAny>>) -> PyResult<PyReading> {
+    let mut host = PyHost::new(py, host);
+    let reading = host.read();
+    match host.passing {
+        Some(error) => Err(error),
+        None => Ok(reading.into()),
+    }
 }
 
 /// The deepest level the settings (JSON) ask for and this version has. Raises `ValueError` for
@@ -37,11 +42,7 @@ fn sweep(
 ) -> PyResult<PyReport> {
     let plan = planned(settings, inventory)?;
     let mut host = PyHost::new(py, Some(host));
-    let report = if plan.policy.dry_run {
-        run(&plan, &mut DryRun(&mut host))
-    } else {
-        run(&plan, &mut host)
-    };
+    let report = run(&plan, &mut host);
     match host.passing {
         Some(error) => Err(error),
         None => Ok(report.into()),

@@ -16,7 +16,7 @@ pub(super) fn decide(
     live: &LiveSet,
     kept: &mut Vec<Kept>,
 ) -> Option<Step> {
-    if !inventory.targets.is_empty() {
+    if inventory.is_targeted() {
         return targets::decide(inventory, execution, live, kept);
     }
     let rules = Rules::new(execution, live);
@@ -91,6 +91,7 @@ struct Rules<'a> {
     of_output_nodes: BTreeSet<u32>,
     feeding: BTreeMap<u32, &'a str>,
     of_this_prompt: BTreeSet<u32>,
+    unrepeatable: BTreeSet<u32>,
     /// An output node whose inputs are unknown: any entry of its prompt may feed it.
     unread_output: Option<&'a str>,
 }
@@ -112,6 +113,12 @@ impl<'a> Rules<'a> {
             of_output_nodes: outputs().filter_map(|node| node.entry).collect(),
             feeding,
             of_this_prompt: execution.nodes.iter().filter_map(|node| node.entry).collect(),
+            unrepeatable: execution
+                .nodes
+                .iter()
+                .filter(|node| node.unrepeatable)
+                .filter_map(|node| node.entry)
+                .collect(),
             unread_output: outputs().find(|node| node.opaque).map(|node| node.id.as_str()),
         }
     }
@@ -129,6 +136,9 @@ impl<'a> Rules<'a> {
         let unread = self.unread_output.filter(|_| self.of_this_prompt.contains(&number));
         if let Some(node) = self.feeding.get(&number).copied().or(unread) {
             return Some(Keep::FeedsOutputNode { node: node.to_owned() });
+        }
+        if self.unrepeatable.contains(&number) {
+            return Some(Keep::Unrepeatable);
         }
         entry.slots.is_none().then_some(Keep::Unreadable)
     }

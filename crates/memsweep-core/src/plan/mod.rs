@@ -125,6 +125,9 @@ impl Draft {
     fn decide(&mut self, inventory: &Inventory) -> (Vec<Step>, Vec<Step>) {
         self.notes.extend(inventory.notes.iter().cloned());
         self.note_connected(inventory);
+        if inventory.only_targets && inventory.targets.is_empty() {
+            self.notes.push("no model that ComfyUI manages was found in it to release".to_owned());
+        }
         if self.policy.level < Level::Unload {
             return (Vec::new(), Vec::new());
         }

@@ -14,7 +14,7 @@ pub(super) fn decide(inventory: &Inventory, live: &LiveSet, kept: &mut Vec<Kept>
     let connected: BTreeSet<u32> = inventory.connected.models.iter().copied().collect();
     let mut steps = Vec::new();
     for (number, model) in (0u32..).zip(&inventory.models) {
-        let chosen = inventory.targets.is_empty() || inventory.targets.contains(&number);
+        let chosen = !inventory.is_targeted() || inventory.targets.contains(&number);
         if !chosen || !model.loaded {
             continue;
         }

@@ -46,7 +46,10 @@ pub(crate) fn inventory(text: &str) -> Inventory {
                 all.connected.storages.extend(slot.storages);
                 all.connected.models.extend(slot.models);
             }
-            "targets" => all.targets.extend(slot(rest).models),
+            "targets" => {
+                all.only_targets = true;
+                all.targets.extend(slot(rest).models);
+            }
             "file" => all.mapped_files.push(rest.to_owned()),
             "note" => all.notes.push(rest.to_owned()),
             "absent" => executor = Some(Executor::Absent),
@@ -123,6 +126,7 @@ fn node(text: &str) -> NodeFact {
             ("pending", _) => fact.pending = true,
             ("output", _) => fact.output = true,
             ("opaque", _) => fact.opaque = true,
+            ("unrepeatable", _) => fact.unrepeatable = true,
             (_, Some(("parent", id))) => fact.parent = Some(id.to_owned()),
             (_, Some(("entry", number))) => fact.entry = Some(number.parse().unwrap()),
             _ => fact.class = word.to_owned(),

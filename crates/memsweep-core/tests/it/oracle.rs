@@ -24,7 +24,8 @@ pub(crate) fn judge(inventory: &Inventory) -> Verdict {
         _ => &nothing,
     };
     let needs = Needs::of(execution);
-    let chosen = |model: u32| inventory.targets.is_empty() || inventory.targets.contains(&model);
+    let by_name = inventory.only_targets || !inventory.targets.is_empty();
+    let chosen = |model: u32| !by_name || inventory.targets.contains(&model);
     let unloaded = numbers(inventory.models.len())
         .filter(|model| chosen(*model) && inventory.models[*model as usize].loaded)
         .filter(|model| !inventory.connected.models.contains(model))
@@ -34,7 +35,7 @@ pub(crate) fn judge(inventory: &Inventory) -> Verdict {
     protected.extend(&needs.storages);
     let evicted = if execution.keeps_nothing {
         BTreeSet::new()
-    } else if inventory.targets.is_empty() {
+    } else if !by_name {
         evicted(execution, &needs, &protected)
     } else {
         evicted_for_targets(inventory, execution, &needs)
@@ -151,7 +152,7 @@ fn evicted(execution: &Execution, needs: &Needs, protected: &BTreeSet<u32>) -> B
         needs.entries.contains(&number)
             || (in_prompt && (needs.whole_prompt || unknown_output))
             || entry.has_ui
-            || owners(execution, number).any(|node| node.output)
+            || owners(execution, number).any(|node| node.output || node.unrepeatable)
             || owners(execution, number).any(|node| feeds_output(execution, &node.id))
             || entry.slots.is_none()
     };

@@ -27,12 +27,14 @@ pub(crate) fn inventories() -> impl Strategy<Value = Inventory> {
         (vec(0..STORAGES + 1, 0..3), vec(0..MODELS + 1, 0..2)),
         executions(),
         prop_oneof![4 => Just(Vec::new()), 1 => vec(0..MODELS + 1, 1..3)],
+        prop::bool::weighted(0.1),
     )
-        .prop_map(|(storages, models, (held, chosen), execution, targets)| {
+        .prop_map(|(storages, models, (held, chosen), execution, targets, only_targets)| {
             let mut inventory = Inventory {
                 storages,
                 models,
                 targets,
+                only_targets,
                 connected: Connected { storages: held, models: chosen },
                 executor: Executor::Identified(execution),
                 mapped_files: vec!["/models/a.safetensors".to_owned()],
@@ -89,16 +91,18 @@ fn node() -> impl Strategy<Value = NodeFact> {
         prop::bool::weighted(0.3),
         prop::bool::weighted(0.1),
         prop::bool::weighted(0.03),
+        prop::bool::weighted(0.1),
         option::weighted(0.2, id()),
         vec((id(), 0_u32..3), 0..3),
         option::weighted(0.6, 0..ENTRIES + 1),
     )
-        .prop_map(|(pending, output, opaque, parent, links, entry)| NodeFact {
+        .prop_map(|(pending, output, opaque, unrepeatable, parent, links, entry)| NodeFact {
             id: String::new(),
             class: "Any".to_owned(),
             pending,
             output,
             opaque,
+            unrepeatable,
             parent,
             links: links.into_iter().map(|(source, slot)| Link { source, slot }).collect(),
             entry,

@@ -60,8 +60,12 @@ fn an_honest_host_is_confirmed_row_by_row() {
     for row in &report.rows {
         assert_eq!(row.measured.process_resident, Some(Change(100 * MIB)));
         assert_eq!(row.seconds, Some(0.5));
-        let expected =
-            if outside(&row.action) { Verdict::OutsideProcess } else { Verdict::Confirmed };
+        let expected = match &row.action {
+            action if outside(action) => Verdict::OutsideProcess,
+            // Waiting frees nothing, whatever falls meanwhile and whatever is claimed.
+            Action::Synchronize => Verdict::ClaimNotSeen,
+            _ => Verdict::Confirmed,
+        };
         assert_eq!(row.verdict, expected, "{:?}", row.action);
     }
     assert_eq!((report.goal_met, report.cancelled), (None, false));
@@ -356,4 +360,24 @@ fn every_step_is_measured_on_its_own() {
     let sum: i64 =
         report.rows.iter().filter_map(|row| row.measured.process_anonymous).map(|c| c.0).sum();
     assert_eq!(Some(Change(sum)), report.freed.process_anonymous);
+}
+
+#[test]
+fn what_other_programs_do_on_a_card_is_not_ours() {
+    use memsweep_core::reading::{DeviceMemory, Reading};
+    use memsweep_core::report::Freed;
+
+    let row = |id: &str, used, reserved| DeviceMemory {
+        id: id.to_owned(),
+        used: Some(Bytes(used)),
+        torch_reserved: reserved,
+        ..DeviceMemory::default()
+    };
+    let reading = |devices| Reading { devices, ..Reading::default() };
+    let before = reading(vec![row("cuda:0", 900, Some(Bytes(300))), row("nvml:1", 800, None)]);
+    let after = reading(vec![row("cuda:0", 100, Some(Bytes(250))), row("nvml:1", 0, None)]);
+    let freed = Freed::between(&before, &after);
+    assert_eq!(freed.devices.len(), 1, "a card that we do not use");
+    assert_eq!(freed.devices[0].used, Some(Change(800)));
+    assert_eq!(freed.devices[0].ours(), Some(Change(50)));
 }

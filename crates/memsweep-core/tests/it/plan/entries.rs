@@ -80,8 +80,8 @@ fn an_unevaluated_source_that_could_not_be_read_keeps_the_prompt() {
         &evict(text),
         &[
             "evict earlier, 20 B",
-            "keep model UNET on cuda:0: node 2 is still to run and could not be read",
-            "keep maybe: node 2 is still to run and could not be read",
+            "keep model UNET on cuda:0: node 2 is still to run and may read any output",
+            "keep maybe: node 2 is still to run and may read any output",
         ],
     );
 }
@@ -179,8 +179,8 @@ fn a_pending_node_that_could_not_be_read_keeps_its_prompt_and_every_model() {
         &evict(text),
         &[
             "evict earlier, 20 B",
-            "keep model UNET on cuda:0: node 2 is still to run and could not be read",
-            "keep mine: node 2 is still to run and could not be read",
+            "keep model UNET on cuda:0: node 2 is still to run and may read any output",
+            "keep mine: node 2 is still to run and may read any output",
         ],
     );
     let finished = text.replace("node 2 pending opaque", "node 2 opaque");
@@ -291,7 +291,7 @@ fn an_entry_of_unknown_shape_stays() {
     assert_lines(
         &evict(&needed),
         &[
-            "keep model UNET on cuda:0: node 2 is still to run and could not be read",
+            "keep model UNET on cuda:0: node 2 is still to run and may read any output",
             "keep odd: node 2 still needs it",
         ],
     );
@@ -361,4 +361,13 @@ fn what_points_nowhere_protects_nothing_and_hides_nothing() {
         &evict(text),
         &["evict spent, 20 B", "unload UNET, 500 B", "keep ancestor: node 3 still needs it"],
     );
+}
+
+#[test]
+fn what_cannot_be_run_again_with_the_same_result_stays() {
+    let text = "storages 9 9\nentry api (s0)\nentry plain (s1)\n\
+                node 1 unrepeatable entry=0\nnode 2 entry=1\nnode me pending";
+    let found = memsweep_core::plan::plan(&build::inventory(text), &build::policy(Level::Evict));
+    let kept: Vec<&str> = found.kept.iter().map(|kept| kept.what.as_str()).collect();
+    assert_eq!(kept, ["api"]);
 }

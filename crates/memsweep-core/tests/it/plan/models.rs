@@ -2,6 +2,8 @@
 
 use memsweep_core::level::Level;
 
+use crate::build;
+
 use super::{LOADER, assert_lines, check, evict};
 
 #[test]
@@ -88,4 +90,15 @@ fn shallow_levels_decide_nothing() {
         assert_lines(&check(LOADER, level), &[]);
     }
     assert!(!check(LOADER, Level::Unload).contains("evict"));
+}
+
+#[test]
+fn a_model_that_was_not_found_releases_nothing_else() {
+    let text = "storages 9\nmodel UNET cuda:0 5\nentry dead (s0 m0)\ntargets \nnode me pending";
+    let found = memsweep_core::plan::plan(&build::inventory(text), &build::policy(Level::Evict));
+    assert!(found.steps.iter().all(|step| !matches!(
+        step.action,
+        memsweep_core::action::Action::Evict { .. } | memsweep_core::action::Action::Unload { .. }
+    )));
+    assert!(found.notes.iter().any(|note| note.contains("no model")), "{:?}", found.notes);
 }

@@ -188,3 +188,35 @@ def test_a_cancel_passes_through_and_nothing_follows_it():
     with pytest.raises(Cancel):
         hosting.sweep_with(host, {"level": "collect"}, {})
     assert len(host.asked) == 1
+
+
+def test_ctrl_c_in_a_reading_stops_the_sweep():
+    from memsweep import hosting
+
+    class Host(hosting.TorchHost):
+        def __init__(self):
+            self.asked = []
+
+        def devices(self):
+            raise KeyboardInterrupt
+
+        def release(self, action):
+            self.asked.append(action)
+            return super().release(action)
+
+    host = Host()
+    with pytest.raises(KeyboardInterrupt):
+        hosting.sweep_with(host, {"level": "collect"}, {})
+    assert host.asked == []
+    with pytest.raises(KeyboardInterrupt):
+        hosting.read(Host())
+
+
+def test_looking_at_a_copy_on_write_tensor_does_not_copy_it():
+    torch = pytest.importorskip("torch")
+    if not hasattr(torch._C, "_is_cow_tensor"):
+        pytest.skip("this torch has no such tensors")
+    tensor = torch.ones(1000)
+    lazy = torch._lazy_clone(tensor)
+    memsweep.sweep(protect=[lazy], level="evict")
+    assert torch._C._is_cow_tensor(lazy)

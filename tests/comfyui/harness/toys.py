@@ -379,6 +379,41 @@ def ToyStatus(value, name):
     return (value,)
 
 
+FRESH = numpy.random.default_rng(0)
+
+
+@toy()
+def ToyUnseeded(label):
+    """Another result each time it runs."""
+    return (watched(label, FRESH.random(ELEMENTS, dtype=numpy.float32)),)
+
+
+class ToyApi(ToyUnseeded):
+    API_NODE = True
+
+
+class ToyLoopEnd:
+    """As in packs for loops: clones the loop's body, whose links reach outside the loop."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES, OUTPUT_NODE = "toy", "run", (ANY,), False
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {"value": (ANY,), "body": ("STRING",), "times": ("INT",)},
+            "hidden": {"dynprompt": "DYNPROMPT"},
+        }
+
+    def run(self, value, body, times, dynprompt):
+        if times <= 0:
+            return (value,)
+        graph = GraphBuilder()
+        original = dynprompt.get_node(body)
+        clone = graph.node(original["class_type"], "body", **{**original["inputs"], "a": value})
+        end = graph.node("ToyLoopEnd", "end", value=clone.out(0), body=body, times=times - 1)
+        return {"result": (end.out(0),), "expand": graph.finalize()}
+
+
 TOYS = {
     name: thing for name, thing in list(globals().items())
     if name.startswith("Toy") and isinstance(thing, type) and not issubclass(thing, torch.nn.Module)

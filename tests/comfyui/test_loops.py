@@ -1,0 +1,83 @@
+"""Nodes that read the whole prompt, and nodes that must not run again."""
+
+import numpy
+import pytest
+from workflows import node
+
+
+def loop(sweep):
+    last = ["body", 0]
+    prompt = {
+        "outside": node("ToyUnseeded", label="outside"),
+        "start": node("ToySource", label="start", seed=1),
+        "body": node("ToyMix", label="body", a=["start", 0], b=["outside", 0]),
+    }
+    if sweep:
+        prompt["sweep"] = node("MemSweepFree", anything=last, level="evict")
+        last = ["sweep", 0]
+    prompt["end"] = node("ToyLoopEnd", value=last, body="body", times=2)
+    prompt["save"] = node("ToySave", value=["end", 0])
+    return prompt
+
+
+@pytest.fixture
+def fresh(toys):
+    def again():
+        toys.forget()
+        toys.FRESH = numpy.random.default_rng(7)
+
+    return again
+
+
+def test_a_loop_that_is_still_to_end_keeps_what_its_next_round_reads(runner, comfy, toys, fresh):
+    fresh()
+    expected = comfy.Runner(runner.cache).run(loop(sweep=False))
+    assert expected.ok, expected.error
+    times = dict(toys.RUNS)
+    fresh()
+    result = runner.run(loop(sweep=True))
+    assert result.ok, result.error
+    assert result.saved() == expected.saved()
+    assert dict(toys.RUNS) == times
+
+
+def test_a_paid_result_is_not_computed_again_by_the_next_prompt(runner, toys, fresh):
+    fresh()
+    prompt = {
+        "paid": node("ToyApi", label="paid"),
+        "step": node("ToyStep", label="step", value=["paid", 0]),
+        "last": node("ToyStep", label="last", value=["step", 0]),
+        "save": node("ToySave", value=["last", 0]),
+        "purge": node("CleanMemory_PurgeAll", anything=["last", 0]),
+    }
+    assert runner.run(prompt).ok
+    prompt["step"]["inputs"]["label"] = "changed"
+    assert runner.run(prompt).ok
+    assert toys.RUNS["paid"] == (2 if runner.cache == "NONE" else 1)
+
+
+def test_an_unconnected_output_passes_none_beside_a_list(runner, toys):
+    prompt = {
+        "source": node("ToySource", label="source", seed=1),
+        "list": node("ToyList", label="list", value=["source", 0]),
+        "multi": node("CleanMemory_PurgePassMultiInput", data0=["list", 0]),
+        "check": node("ToyCheck", name="check", value=["multi", 0], also=["multi", 1]),
+    }
+    result = runner.run(prompt)
+    assert result.ok, result.error
+
+
+@pytest.mark.parametrize("kind", ("none", "list"))
+def test_release_model_without_a_model_releases_nothing_else(runner, toys, kind):
+    prompt = {
+        "source": node("ToySource", label="source", seed=1),
+        "a": node("ToyStep", label="a", value=["source", 0]),
+        "b": node("ToyStep", label="b", value=["a", 0]),
+        "nothing": node("ToyValue", kind=kind),
+        "release": node("MemSweepReleaseModel", anything=["b", 0], model=["nothing", 0]),
+        "check": node("ToyCheck", name="after", value=["release", 0]),
+    }
+    result = runner.run(prompt)
+    assert result.ok, result.error
+    assert not [r for r in result.report("release")["rows"] if r["action"]["kind"] == "evict"]
+    assert any("no model" in note for note in result.report("release")["notes"])

@@ -5,6 +5,8 @@ was decided elsewhere; it decides nothing. Features are detected, versions never
 does not match leaves the executor unidentified, and then nothing is evicted.
 
 Everything here runs on the prompt worker's thread, inside a node.
+
+Long because it is the one file that may know those internals.
 """
 
 from __future__ import annotations

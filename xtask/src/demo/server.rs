@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::png;
 use super::workflow::saved_image;
+use crate::comfyui;
 use crate::paths::Paths;
 use crate::progress::{Step, show_tail};
 use crate::run::{Group, Program, TemporaryFolder};
@@ -57,7 +58,7 @@ impl Server {
         };
         let log = paths.logs().join(format!("demo-{name}.log"));
         let group = Program::new(paths.python(), base.path())
-            .arg(paths.comfyui().join("main.py"))
+            .arg(paths.comfyui(comfyui::CURRENT).join("main.py"))
             .args(["--cpu", "--listen", "127.0.0.1", "--port", &port.to_string()])
             .args(["--database-url", "sqlite:///:memory:", "--disable-api-nodes"])
             .arg("--base-directory")

@@ -283,7 +283,7 @@ function changes(report) {
   const parts = [ram === null ? "RAM not measured" : `RAM ${change(ram)}`];
   for (const each of list(freed["devices"])) {
     const device = record(each);
-    const bytes = number(device["used"]) ?? number(device["torch_reserved"]);
+    const bytes = number(device["ours"]);
     if (bytes !== null) parts.push(`${string(device["id"])} ${change(bytes)}`);
   }
   return parts;
@@ -329,7 +329,7 @@ function totals(report) {
     const then = byId(before["devices"], id);
     const gave = byId(freed["devices"], id);
     lines.push(
-      total(`${id} in use`, then["used"], device["used"], gave["used"]),
+      total(`${id}, all programs`, then["used"], device["used"], gave["used"]),
       total(`${id} torch`, then["torch_reserved"], device["torch_reserved"], gave["torch_reserved"])
     );
   }
@@ -423,7 +423,7 @@ function measured(row) {
 }
 function deviceChange(device) {
   const id = string(device["id"]);
-  for (const [field, name] of [["used", id], ["torch_reserved", `${id} torch`], ["torch_allocated", `${id} tensors`]]) {
+  for (const [field, name] of [["ours", id], ["torch_reserved", `${id} torch`], ["torch_allocated", `${id} tensors`]]) {
     const bytes = number(device[field]) ?? 0;
     if (bytes !== 0) return `${name} ${change(bytes)}`;
   }

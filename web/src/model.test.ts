@@ -80,7 +80,7 @@ test("memory that grew is never told as freed", () => {
   const report = sample("two-gpus");
   assert.equal(report.headline, "RAM 3.4 GiB more, cuda:0 3.7 GiB freed, cuda:1 100.0 MiB freed");
   assert.ok(shown(report).includes("total: Private RAM | 3.4 GiB more"));
-  assert.ok(shown(report).includes("total: cuda:0 in use | 3.7 GiB freed"));
+  assert.ok(shown(report).includes("total: cuda:0, all programs | 3.7 GiB freed"));
 });
 
 test("tensors that went into torch's cache are told as tensors, not as device memory", () => {
@@ -112,6 +112,14 @@ test("a reading shows its balance sheet, and no change that nobody made", () => 
     "part: other | unknown",
     "total: model SD15 on cuda:0 | 1.6 GiB loaded",
   ]);
+});
+
+test("what other programs gave back on a card is not told as ours", () => {
+  const measured = { devices: [{ id: "cuda:0", used: 3 * 2 ** 30, ours: 2 ** 20 }] };
+  const row = { action: { kind: "collect" }, what: "x", outcome: { kind: "done" }, measured };
+  const report = read({ schema: 1, freed: { process_anonymous: 0, ...measured }, rows: [row] });
+  assert.ok(report.headline.includes("cuda:0 1.0 MiB freed"), report.headline);
+  assert.ok(shown(report).includes("step: Collect x | cuda:0 1.0 MiB freed"), shown(report).join());
 });
 
 test("an unknown number gives no total, and no zero", () => {

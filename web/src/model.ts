@@ -114,7 +114,7 @@ function changes(report: Fields): string[] {
   const parts = [ram === null ? "RAM not measured" : `RAM ${change(ram)}`];
   for (const each of list(freed["devices"])) {
     const device = record(each);
-    const bytes = number(device["used"]) ?? number(device["torch_reserved"]);
+    const bytes = number(device["ours"]);
     if (bytes !== null) parts.push(`${string(device["id"])} ${change(bytes)}`);
   }
   return parts;
@@ -169,7 +169,7 @@ function totals(report: Fields): Line[] {
     const then = byId(before["devices"], id);
     const gave = byId(freed["devices"], id);
     lines.push(
-      total(`${id} in use`, then["used"], device["used"], gave["used"]),
+      total(`${id}, all programs`, then["used"], device["used"], gave["used"]),
       total(`${id} torch`, then["torch_reserved"], device["torch_reserved"], gave["torch_reserved"]),
     );
   }
@@ -280,10 +280,10 @@ function measured(row: Fields): string {
   return parts.join(", ");
 }
 
-/** The outermost number that moved: the driver's, else torch's cache, else tensors inside it. */
+/** The outermost number of ours that moved: what we gave back, else torch's cache, else tensors inside it. */
 function deviceChange(device: Fields): string {
   const id = string(device["id"]);
-  for (const [field, name] of [["used", id], ["torch_reserved", `${id} torch`], ["torch_allocated", `${id} tensors`]] as const) {
+  for (const [field, name] of [["ours", id], ["torch_reserved", `${id} torch`], ["torch_allocated", `${id} tensors`]] as const) {
     const bytes = number(device[field]) ?? 0;
     if (bytes !== 0) return `${name} ${change(bytes)}`;
   }

@@ -13,7 +13,7 @@ use crate::report::{Report, Row, Verdict};
 pub fn summary(report: &Report) -> String {
     let mut parts = vec![process_part(report)];
     for device in &report.freed.devices {
-        if let Some(change) = device.ours() {
+        if let Some(change) = device.ours {
             parts.push(format!("{} {}", device.id, given_back(change)));
         }
     }
@@ -163,7 +163,7 @@ fn measured(row: &Row) -> String {
         note(change, "RAM");
     }
     for device in &row.measured.devices {
-        if let Some(change) = device.ours() {
+        if let Some(change) = device.ours {
             note(change, &device.id);
         }
     }

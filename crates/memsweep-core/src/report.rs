@@ -7,7 +7,7 @@ use crate::bytes::{Bytes, Change};
 use crate::level::Level;
 use crate::plan::{Kept, Plan, Step};
 use crate::policy::Goal;
-use crate::reading::{Reading, SCHEMA};
+use crate::reading::{DeviceMemory, Reading, SCHEMA};
 use crate::reason::{Keep, Release};
 
 /// Differences below this are noise of the measurement itself: a reading allocates a little, and
@@ -61,6 +61,9 @@ pub struct Freed {
 pub struct DeviceFreed {
     /// Device id.
     pub id: String,
+    /// What this process gave back: the driver's word on it, else what torch and ComfyUI hold.
+    /// Only where neither is known, the device's "used", which other programs move too.
+    pub ours: Option<Change>,
     /// Fall of the driver's "used", other programs included.
     pub used: Option<Change>,
     /// Fall of the bytes in live tensors.
@@ -74,15 +77,22 @@ pub struct DeviceFreed {
 }
 
 impl DeviceFreed {
-    /// What this process gave back: the driver's word on it, else what torch and ComfyUI hold.
-    /// Only where neither is known, the device's "used", which other programs move too.
-    #[must_use]
-    pub fn ours(&self) -> Option<Change> {
-        let held = match (self.torch_reserved, self.comfy_dynamic) {
+    fn between(then: &DeviceMemory, now: &DeviceMemory) -> Self {
+        let mut freed = Self {
+            id: now.id.clone(),
+            ours: None,
+            used: fallen(then.used, now.used),
+            torch_allocated: fallen(then.torch_allocated, now.torch_allocated),
+            torch_reserved: fallen(then.torch_reserved, now.torch_reserved),
+            process: fallen(then.process, now.process),
+            comfy_dynamic: fallen(then.comfy_dynamic, now.comfy_dynamic),
+        };
+        let held = match (freed.torch_reserved, freed.comfy_dynamic) {
             (Some(torch), Some(paged)) => Some(Change(torch.0.saturating_add(paged.0))),
             (torch, paged) => torch.or(paged),
         };
-        self.process.or(held).or(self.torch_allocated).or(self.used)
+        freed.ours = freed.process.or(held).or(freed.torch_allocated).or(freed.used);
+        freed
     }
 }
 
@@ -160,14 +170,7 @@ impl Freed {
                     if !now.is_ours() && !then.is_ours() {
                         return None;
                     }
-                    Some(DeviceFreed {
-                        id: now.id.clone(),
-                        used: fallen(then.used, now.used),
-                        torch_allocated: fallen(then.torch_allocated, now.torch_allocated),
-                        torch_reserved: fallen(then.torch_reserved, now.torch_reserved),
-                        process: fallen(then.process, now.process),
-                        comfy_dynamic: fallen(then.comfy_dynamic, now.comfy_dynamic),
-                    })
+                    Some(DeviceFreed::between(then, now))
                 })
                 .collect(),
         }
@@ -183,7 +186,7 @@ impl Freed {
             .devices
             .iter()
             .filter(|_| !matches!(action, Action::EmptyHostCache | Action::TrimHeap))
-            .flat_map(|device| [device.ours(), device.torch_allocated, device.torch_reserved]);
+            .flat_map(|device| [device.ours, device.torch_allocated, device.torch_reserved]);
         process.chain(devices).flatten().map(|change| change.0).max()
     }
 }

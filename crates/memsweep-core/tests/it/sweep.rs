@@ -379,5 +379,5 @@ fn what_other_programs_do_on_a_card_is_not_ours() {
     let freed = Freed::between(&before, &after);
     assert_eq!(freed.devices.len(), 1, "a card that we do not use");
     assert_eq!(freed.devices[0].used, Some(Change(800)));
-    assert_eq!(freed.devices[0].ours(), Some(Change(50)));
+    assert_eq!(freed.devices[0].ours, Some(Change(50)));
 }

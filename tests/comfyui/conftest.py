@@ -19,6 +19,14 @@ def pytest_sessionstart(session):
             raise pytest.UsageError(f"{path} is missing: run `cargo xtask setup` first")
 
 
+def pytest_collection_modifyitems(items):
+    """With several workers: what shares a server stays together, random workflows spread."""
+    for item in items:
+        server = getattr(item, "callspec", None) and item.callspec.params.get("server")
+        name = item.name if item.get_closest_marker("graphs") else f"{item.path.name} {server}"
+        item.add_marker(pytest.mark.xdist_group(name))
+
+
 class Oracle:
     """Image hashes of prompts without MemSweep, each computed once, on a server without the pack."""
 
@@ -86,3 +94,20 @@ def toys(comfy):
 def runner(request, comfy, toys):
     """An executor with each cache class in turn."""
     return comfy.Runner(request.param)
+
+
+@pytest.fixture(scope="session")
+def zoo(comfy, tmp_path_factory):
+    """The nodes of the random workflows; answers with what plays a case."""
+    from graphs import play, zoo
+
+    with zoo.opened(tmp_path_factory.mktemp("input")):
+        yield play
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What really happened in the suites that count it; also with several workers."""
+    for kind in ("passed", "failed"):
+        for report in terminalreporter.stats.get(kind, ()):
+            for name, text in getattr(report, "user_properties", ()):
+                terminalreporter.write_line(f"{name}: {text}")

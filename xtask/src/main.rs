@@ -1,4 +1,4 @@
-//! The project's commands: `cargo xtask setup | demo | test | bench | tidy | gpu | clean`.
+//! The project's commands: `cargo xtask setup | demo | test | fuzz | bench | tidy | gpu | clean`.
 //!
 //! Nothing here is part of the product. Every program that a command starts is ended with it.
 
@@ -9,7 +9,9 @@ mod bench;
 mod clean;
 mod comfyui;
 mod demo;
+mod fuzz;
 mod gpu;
+mod overlay;
 mod paths;
 mod progress;
 mod run;
@@ -18,6 +20,7 @@ mod stamp;
 mod test;
 mod tidy;
 mod tools;
+mod upstream;
 
 use std::process::ExitCode;
 
@@ -43,6 +46,8 @@ enum Command {
     Demo(demo::Options),
     /// Run every test
     Test(test::Options),
+    /// Feed the parsers of outside text with what libFuzzer thinks of
+    Fuzz(fuzz::Options),
     /// Measure the budgets, as ratios within one run
     Bench(bench::Options),
     /// Check the project's own rules
@@ -77,6 +82,7 @@ fn dispatch(command: &Command) -> Result<bool> {
         }
         Command::Demo(options) => demo::run(&paths, options),
         Command::Test(options) => test::run(&paths, options),
+        Command::Fuzz(options) => fuzz::run(&paths, options),
         Command::Bench(options) => bench::run(&paths, options),
         Command::Tidy => tidy::run(&paths),
         Command::Gpu => gpu::run(&paths),

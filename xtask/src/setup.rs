@@ -14,11 +14,17 @@ use crate::stamp::{Hash, Stamp};
 use crate::{comfyui, tools};
 
 const TORCH: &str = "2.11.0";
-const TOOLS: [&str; 5] = [
+const TOOLS: [&str; 9] = [
     "maturin>=1.10,<2",
     "pytest>=8.3,<10",
     "pytest-timeout>=2.3,<3",
-    "hypothesis>=6.100,<7",
+    // What ComfyUI's own tests need.
+    "pytest-asyncio>=1.0,<2",
+    "pytest-aiohttp>=1.1,<2",
+    "websocket-client>=1.8,<2",
+    "pytest-xdist>=3.8,<4",
+    // To the minor version: with another one the same seed draws other cases.
+    "hypothesis==6.170.*",
     "ruff==0.14.*",
 ];
 /// What the tests of the wheel need on an interpreter without torch.
@@ -68,7 +74,7 @@ fn heading(stage: usize, what: &str) -> String {
     format!("[{stage}/{STAGES}] {what}")
 }
 
-fn pip(paths: &Paths, python: &Path) -> Program {
+pub(crate) fn pip(paths: &Paths, python: &Path) -> Program {
     Program::new(python, &paths.root).args([
         "-m",
         "pip",

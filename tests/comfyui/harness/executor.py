@@ -65,10 +65,14 @@ class FakeServer:
         self.last_prompt_id = None
         self.sockets_metadata = {}
         self.sent: list[tuple] = []
+        # Nodes in the order they ran; one that waits for others is there twice.
+        self.executing: list[str] = []
 
     def send_sync(self, event, data, sid=None):
-        # Only the event's name: the data may hold what a weakref test watches.
+        # Only names: the data may hold what a weakref test watches.
         self.sent.append(event)
+        if event == "executing" and data["node"] is not None:
+            self.executing.append(data["node"])
 
 
 class Result:
@@ -115,18 +119,21 @@ class Runner:
         import execution
 
         self.cache = cache
+        self.server = FakeServer()
         self.executor = execution.PromptExecutor(
-            FakeServer(), cache_type=execution.CacheType[cache],
+            self.server, cache_type=execution.CacheType[cache],
             cache_args={"lru": 100, "ram": 0, "ram_inactive": 0},
         )
 
-    def run(self, prompt: dict) -> Result:
+    def run(self, prompt: dict, outputs: list[str] | None = None) -> Result:
+        """Runs what `outputs` names; all output nodes when it names nothing."""
         import nodes
 
-        outputs = [
-            node for node, data in prompt.items()
-            if getattr(nodes.NODE_CLASS_MAPPINGS[data["class_type"]], "OUTPUT_NODE", False)
-        ]
+        if outputs is None:
+            outputs = [
+                node for node, data in prompt.items()
+                if getattr(nodes.NODE_CLASS_MAPPINGS[data["class_type"]], "OUTPUT_NODE", False)
+            ]
         self.executor.success = True
         # ComfyUI deep-copies what it queues; an executor must not share our dicts.
         prompt = {name: {"class_type": d["class_type"], "inputs": dict(d["inputs"])} for name, d in prompt.items()}

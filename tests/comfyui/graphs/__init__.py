@@ -1,0 +1,1 @@
+"""Random workflows, played with and without MemSweep's nodes. `test_graphs.py` has the tests."""

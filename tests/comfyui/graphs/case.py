@@ -1,0 +1,213 @@
+"""Random cases: workflows, sweeps in them, and a sequence of prompts, drawn so that they shrink.
+
+A case is plain data. Links only lead to earlier nodes, so that every drawn graph is acyclic, and
+a failing case shrinks to few nodes, few sweeps and few prompts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hypothesis import strategies as st
+
+from graphs.kinds import (
+    FAILURES,
+    KINDS,
+    LOOP_BODY,
+    LOOP_END,
+    PASSING,
+    SHOWS,
+    TERMINAL,
+    Kind,
+    SweepKind,
+)
+
+
+
+def weighted(kinds: tuple) -> tuple:
+    return tuple(kind for kind in kinds for _ in range(kind.weight))
+
+
+DRAWN, DRAWN_PASSING, DRAWN_TERMINAL = weighted(KINDS), weighted(PASSING), weighted(TERMINAL)
+Link = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One node: its kind, its links as (node, slot), its widget values."""
+
+    kind: Kind
+    links: dict[str, Link]
+    widgets: dict[str, object]
+
+    def __repr__(self) -> str:
+        return written(self.kind.node, self.links, self.widgets)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep on the link into one input of a node, or at the end of the workflow."""
+
+    kind: SweepKind
+    on: Link
+    # The node and input it sits before; None for a terminal node.
+    before: tuple[int, str] | None
+    also: dict[str, Link]
+
+    def __repr__(self) -> str:
+        at = "at the end" if self.before is None else f"before n{self.before[0]}"
+        return f"{written(self.kind.node, {'on': self.on, **self.also}, self.kind.widgets)} {at}"
+
+
+@dataclass(frozen=True)
+class Workflow:
+    specs: tuple[Spec, ...]
+    sweeps: tuple[Sweep, ...]
+
+    def __repr__(self) -> str:
+        lines = [f"n{number} = {spec}" for number, spec in enumerate(self.specs)]
+        return "\n    ".join(["", *lines, *map(repr, self.sweeps)])
+
+    def shows(self) -> list[int]:
+        return [number for number, spec in enumerate(self.specs) if spec.kind.shows]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One prompt, and what happened before it."""
+
+    workflow: int
+    # Widgets that the user changed since: (node, widget, value); they stay changed.
+    edits: tuple[tuple[int, str, object], ...] = ()
+    # ToyFail nodes fail this time.
+    failure: str | None = None
+    # POST /free came first.
+    free: bool = False
+    # Only these of the workflow's ends were asked for; empty for all.
+    only: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    workflows: tuple[Workflow, ...]
+    turns: tuple[Turn, ...]
+    # Look through the whole heap at each sweep: dear, so only now and then.
+    looks_for_hidden: bool = False
+
+    def __repr__(self) -> str:
+        workflows = "\n  and".join(map(repr, self.workflows))
+        return f"{workflows}\n  " + "\n  ".join(map(repr, self.turns))
+
+    def _repr_pretty_(self, printer, _cycle) -> None:
+        """hypothesis would print the fields of every node kind."""
+        printer.text(repr(self))
+
+
+def written(node: str, links: dict[str, Link], widgets: dict[str, object]) -> str:
+    sockets = [f"{name}=n{number}.{slot}" for name, (number, slot) in links.items()]
+    values = [f"{name}={value!r}" for name, value in widgets.items()]
+    return f"{node}({', '.join(sockets + values)})"
+
+
+@dataclass
+class _Draft:
+    specs: list[Spec] = field(default_factory=list)
+    sockets: list[tuple[Link, str]] = field(default_factory=list)
+
+    def available(self, socket: str, below: int | None = None) -> list[Link]:
+        return [
+            link for link, found in self.sockets
+            if found == socket and (below is None or link[0] < below)
+        ]
+
+    def add(self, kind: Kind, links: dict[str, Link], widgets: dict[str, object]) -> int:
+        number = len(self.specs)
+        self.specs.append(Spec(kind, links, widgets))
+        self.sockets += [((number, slot), socket) for slot, socket in enumerate(kind.gives)]
+        return number
+
+
+@st.composite
+def workflows(draw, longest: int = 24) -> Workflow:
+    draft = _Draft()
+
+    def add(kind: Kind, **more) -> int:
+        links = {name: recent(draw, draft.available(socket)) for name, socket in kind.takes.items()}
+        links |= more.pop("links", {})
+        widgets = {name: draw(st.sampled_from(values)) for name, values in kind.widgets.items()}
+        return draft.add(kind, links, {**kind.fixed, **widgets, **more})
+
+    for _ in range(draw(st.integers(longest // 3, longest))):
+        sockets = {socket for _, socket in draft.sockets}
+        kind = draw(st.sampled_from([k for k in DRAWN if sockets.issuperset(k.takes.values())]))
+        add(kind)
+    if draft.available("piece") and draw(st.integers(0, 9)) == 9:
+        body = add(LOOP_BODY)
+        add(LOOP_END, links={"value": (body, 0)}, body=f"n{body}")
+    for _ in range(draw(st.integers(1, 3))):
+        shown = [link for link, socket in draft.sockets if socket in SHOWS]
+        if shown:
+            link = recent(draw, shown)
+            kind = SHOWS[dict(draft.sockets)[link]]
+            draft.add(kind, {next(iter(kind.takes)): link}, {"name": f"show{len(draft.specs)}"})
+    return Workflow(tuple(draft.specs), tuple(sweeps(draw, draft)))
+
+
+def recent(draw, links: list[Link]) -> Link:
+    """One of the links, the last ones more often, so that chains grow long."""
+    return links[-1 - draw(st.integers(0, len(links) - 1).map(lambda n: n // 2))]
+
+
+def sweeps(draw, draft: _Draft):
+    places = [(number, name) for number, spec in enumerate(draft.specs) for name in spec.links]
+    # Late in the workflow there is something that no later node needs.
+    late = st.integers(0, 2 * len(places) - 1).map(lambda n: places[-1 - n // 4])
+    for number, name in draw(st.lists(late, max_size=2, unique=True)) if places else ():
+        kind = draw(st.sampled_from(DRAWN_PASSING))
+        earlier = [link for link, _ in draft.sockets if link[0] < number]
+        also = {more: draw(st.sampled_from(earlier)) for more in kind.also if draw(st.booleans())}
+        if kind.also_model:
+            held = ("model", "clip", "vae", "control")
+            models = [
+                link for link, socket in draft.sockets if link[0] < number and socket in held
+            ]
+            # Without a model it is asked to release something that is none.
+            also["model"] = draw(st.sampled_from(models or earlier))
+        yield Sweep(kind, draft.specs[number].links[name], (number, name), also)
+    links = [link for link, _ in draft.sockets]
+    for _ in range(draw(st.integers(0, 3)) // 2):
+        kind = draw(st.sampled_from(DRAWN_TERMINAL))
+        also = {more: draw(st.sampled_from(links)) for more in kind.also if draw(st.booleans())}
+        yield Sweep(kind, recent(draw, links), None, also)
+
+
+@st.composite
+def turns(draw, made: list[Workflow]) -> Turn:
+    # Zero is the first workflow, so that shrinking leaves one.
+    number = draw(st.integers(0, 3)) // 3 if len(made) > 1 else 0
+    workflow = made[number]
+    widgets = [
+        (node, name, value)
+        for node, spec in enumerate(workflow.specs)
+        for name, values in spec.kind.widgets.items()
+        for value in values
+    ]
+    few = st.integers(0, 4).flatmap(lambda n: st.lists(st.sampled_from(widgets), max_size=n, min_size=n))
+    edits = draw(few) if widgets else []
+    failure = None
+    if any(spec.kind.node == "ToyFail" for spec in workflow.specs):
+        failure = draw(st.sampled_from((None, None, *FAILURES)))
+    only = ()
+    if len(workflow.shows()) > 1 and draw(st.integers(0, 4)) == 4:
+        only = (draw(st.sampled_from(workflow.shows())),)
+    return Turn(number, tuple(edits), failure, draw(st.integers(0, 9)) == 9, only)
+
+
+@st.composite
+def cases(draw) -> Case:
+    made = [draw(workflows())]
+    if draw(st.integers(0, 2)) == 2:
+        made.append(draw(workflows(longest=6)))
+    first = Turn(0)
+    later = draw(st.lists(turns(made), min_size=1, max_size=4))
+    return Case(tuple(made), (first, *later), draw(st.integers(0, 19)) == 19)

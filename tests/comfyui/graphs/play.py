@@ -1,0 +1,118 @@
+"""Plays a case twice, with MemSweep's nodes and without, and compares what a user would see."""
+
+from __future__ import annotations
+
+import collections
+import gc
+from dataclasses import dataclass
+
+from harness import toys
+from harness.executor import Runner, quiet
+
+from graphs import zoo_flow, zoo_state
+from graphs.case import Case
+from graphs.outcome import CounterExample, Tally
+from graphs.prompts import Player
+from graphs.watch import Idle, Watch, place
+
+
+@dataclass
+class Seen:
+    """What one prompt gave."""
+
+    ok: bool
+    # Kind, node, exception and message of the error.
+    error: tuple | None
+    saved: dict[str, list]
+    written: list[tuple[str, str]]
+    ran: collections.Counter
+
+
+def check(case: Case, cache: str, tally: Tally) -> None:
+    """Raises `CounterExample` when the nodes changed anything they must not change.
+
+    Three plays: the workflow without our nodes says what the results must be; with our nodes,
+    but without their sweeps, which nodes run; and then the real one.
+    """
+    expected = _play(case, Runner(cache), with_sweeps=False)
+    with Idle():
+        idle = _play(case, Runner(cache), with_sweeps=True)
+    runner = Runner(cache)
+    with Watch(runner, tally, case.looks_for_hidden) as watch:
+        _play(case, runner, with_sweeps=True, judge=Judge(expected, idle, runner, watch, tally))
+    tally.counts["cases"] += 1
+
+
+@dataclass
+class Judge:
+    """Compares each prompt of the real play with the same one of the other two."""
+
+    expected: list[Seen]
+    idle: list[Seen]
+    runner: Runner
+    watch: Watch
+    tally: Tally
+    # A prompt that failed ran some of its nodes. Which ones depends on the order, and a sweep
+    # changes that; from there on only results can be compared, not who ran.
+    in_step: bool = True
+
+    def compare(self, number: int, seen: Seen) -> None:
+        where = f"prompt {number} of {self.runner.cache}"
+        expected, idle = self.expected[number], self.idle[number]
+        if seen.error != expected.error or seen.ok != expected.ok:
+            raise CounterExample(f"{where}: {seen.error} instead of {expected.error}")
+        if seen.ok and seen.saved != expected.saved:
+            raise CounterExample(f"{where}: {seen.saved} instead of {expected.saved}")
+        self.in_step = self.in_step and (seen.ok or seen.ran == idle.ran)
+        if not self.in_step:
+            return
+        if sorted(seen.written) != sorted(idle.written):
+            raise CounterExample(f"{where}: output nodes wrote {seen.written}, not {idle.written}")
+        for node, times in (seen.ran - idle.ran).items():
+            self.tally.counts["nodes run again"] += times
+            if not was_evicted(self.runner, node, self.watch.evicted_keys):
+                raise CounterExample(f"{where}: {node} ran again, and no sweep had dropped it")
+
+
+def was_evicted(runner: Runner, node: str, evicted: set) -> bool:
+    # A node made by an expansion runs again with the node that makes it.
+    return any(place(runner, name)[1] in evicted for name in {node, node.split(".")[0]})
+
+
+def _play(case: Case, runner: Runner, with_sweeps: bool, judge: Judge | None = None) -> list[Seen]:
+    import comfy.model_management as management
+
+    player, found = Player(case, with_sweeps), []
+    # Only sweeps collect, so that what a node left in a cycle is there for them to find.
+    gc.disable()
+    try:
+        for number, turn in enumerate(case.turns):
+            if turn.free:
+                management.unload_all_models()
+                runner.reset()
+            found.append(_one(runner, *player.prompt(turn)))
+            if judge is not None:
+                judge.compare(number, found[-1])
+                runner.check_side_tables()
+    finally:
+        management.unload_all_models()
+        zoo_state.forget()
+        toys.forget()
+        gc.enable()
+        gc.collect()
+    return found
+
+
+def _one(runner: Runner, prompt: dict, asked: list[str]) -> Seen:
+    zoo_flow.WRITTEN.clear()
+    runner.server.executing.clear()
+    with quiet():
+        result = runner.run(prompt, asked)
+    error = None
+    for kind, data in result.messages:
+        if kind == "execution_error":
+            error = (kind, data["node_id"], data["exception_type"], data["exception_message"])
+        elif kind == "execution_interrupted":
+            error = (kind, data["node_id"])
+    ran = collections.Counter(runner.server.executing)
+    return Seen(result.ok, error, result.saved(), list(zoo_flow.WRITTEN), ran)

@@ -1,0 +1,38 @@
+"""Makes the random workflows' nodes known to ComfyUI, and their surroundings small."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import folder_paths
+import nodes
+from harness import toys
+from PIL import Image
+
+from graphs import zoo_flow, zoo_models, zoo_state
+
+
+@contextlib.contextmanager
+def opened(folder: Path) -> Iterator[None]:
+    """Registers the nodes; `folder` becomes ComfyUI's input folder, with one picture in it."""
+    classes = {
+        name: thing
+        for module in (zoo_flow, zoo_models, zoo_state)
+        for name, thing in vars(module).items()
+        if name.startswith("Toy") and isinstance(thing, type)
+    }
+    nodes.NODE_CLASS_MAPPINGS.update(classes)
+    elements, toys.ELEMENTS = toys.ELEMENTS, 256
+    inputs = folder_paths.get_input_directory()
+    pixels = bytes((x * 7 + y * 13 + c * 29) % 256 for y in range(8) for x in range(8) for c in range(3))
+    Image.frombytes("RGB", (8, 8), pixels).save(folder / "small.png")
+    folder_paths.set_input_directory(str(folder))
+    try:
+        yield
+    finally:
+        folder_paths.set_input_directory(inputs)
+        toys.ELEMENTS = elements
+        for name in classes:
+            del nodes.NODE_CLASS_MAPPINGS[name]

@@ -1,0 +1,288 @@
+//! `cargo xtask fuzz`: the parsers of outside text against libFuzzer's ideas of it.
+//!
+//! libFuzzer needs LLVM's coverage counters and no sanitizer, and the stable compiler can give
+//! those: these are the flags of `cargo fuzz run --sanitizer none`. What was found is kept in the
+//! cache folder, and every run begins with it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use crate::paths::Paths;
+use crate::progress::{Step, last_line, show_tail};
+use crate::run::Program;
+use crate::tools;
+
+const FLAGS: [&str; 7] = [
+    "--cfg=fuzzing",
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    "-Cforce-frame-pointers",
+];
+
+/// Lines of a panic that are shown; an assertion prints two values.
+const MESSAGE: usize = 6;
+
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// How long each target runs
+    #[arg(long, default_value_t = 60)]
+    seconds: u32,
+    /// Run only this target
+    #[arg(long)]
+    target: Option<Target>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Target {
+    /// /proc/self/status
+    Process,
+    /// /proc/meminfo and /proc/pressure/memory
+    Machine,
+    /// Control groups: membership, mounts, limits
+    Cgroup,
+    /// /proc/self/maps
+    Maps,
+    /// Settings, inventory, readings and outcomes as JSON
+    Plan,
+}
+
+impl Target {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Machine => "machine",
+            Self::Cgroup => "cgroup",
+            Self::Maps => "maps",
+            Self::Plan => "plan",
+        }
+    }
+}
+
+/// True when no target crashed.
+pub(crate) fn run(paths: &Paths, options: &Options) -> Result<bool> {
+    if !cfg!(target_os = "linux") {
+        bail!("the parsers that are fuzzed are built on Linux only");
+    }
+    let binaries = build(paths)?;
+    let mut good = true;
+    for target in Target::value_variants() {
+        if options.target.is_none_or(|one| one == *target) {
+            good &= fuzz(paths, *target, &binaries, options.seconds)?;
+        }
+    }
+    Ok(good)
+}
+
+/// The folder with one program per target.
+fn build(paths: &Paths) -> Result<PathBuf> {
+    let cargo = tools::require("cargo", "install Rust from rustup.rs")?;
+    tools::require("c++", "libFuzzer is built with it (Debian: apt-get install g++)")?;
+    let host = host(paths)?;
+    let folder = paths.root.join("target/fuzz");
+    Program::new(cargo, &paths.root.join("fuzz"))
+        .args(["build", "--locked", "--release", "--bins", "--target", &host, "--target-dir"])
+        .arg(&folder)
+        // With a target named, these are for the targets and not for what builds them. They stand
+        // before anything that the environment says in `RUSTFLAGS`.
+        .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}"))
+        .run_step("Building the fuzz targets", &paths.logs().join("fuzz-build.log"))?;
+    Ok(folder.join(host).join("release"))
+}
+
+fn host(paths: &Paths) -> Result<String> {
+    let answer = Program::new("rustc", &paths.root).arg("-vV").output()?.unwrap_or_default();
+    let line = answer.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(line.context("`rustc -vV` names no host")?.to_owned())
+}
+
+fn fuzz(paths: &Paths, target: Target, binaries: &Path, seconds: u32) -> Result<bool> {
+    let name = target.name();
+    let binary = binaries.join(name);
+    let corpus = made(paths.cache.join("fuzz").join(name))?;
+    let crashes = made(paths.cache.join("fuzz/crashes").join(name))?;
+    let seeds = seeds(paths, target)?;
+    let mut prefix = crashes.clone().into_os_string();
+    prefix.push("/");
+    let log = paths.logs().join(format!("fuzz-{name}.log"));
+    let mut step = Step::begin(&format!("Fuzzing {name} for {seconds} s"));
+    let mut group = Program::new(&binary, &paths.cache)
+        // New inputs go to the first folder; the others are read, crashes of earlier runs too.
+        .args([&corpus, &seeds, &crashes])
+        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-artifact_prefix={}", prefix.to_string_lossy()))
+        .args(["-print_final_stats=1", "-timeout=20", "-rss_limit_mb=2048"])
+        .start_logged(&log)?;
+    let status = loop {
+        if let Some(status) = group.ended()? {
+            break status;
+        }
+        step.tick(&|| last_line(&log));
+        thread::sleep(Duration::from_millis(100));
+    };
+    step.finish(if status.success() { "done" } else { "CRASHED" });
+    let text = fs::read(&log).with_context(|| format!("reading {}", log.display()))?;
+    let found = Found::read(&String::from_utf8_lossy(&text));
+    let kept = fs::read_dir(&corpus).context("listing the corpus")?.count();
+    println!("{}", found.line(name, kept, status.success()));
+    if !status.success() {
+        if found.why.is_empty() {
+            show_tail(&log);
+        }
+        for line in &found.why {
+            println!("    | {line}");
+        }
+        println!("    the log:        {}", log.display());
+        if let Some(input) = &found.crash {
+            println!("    the input:      {input}");
+            println!("    to repeat it:   {} {input}", binary.display());
+        }
+    }
+    Ok(status.success())
+}
+
+fn made(folder: PathBuf) -> Result<PathBuf> {
+    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// What a target begins with: small texts from the tests. Those of `plan` are made from the
+/// fixtures each time, or they would no longer be read once a field is added.
+fn seeds(paths: &Paths, target: Target) -> Result<PathBuf> {
+    if target != Target::Plan {
+        return Ok(paths.root.join("fuzz/seeds").join(target.name()));
+    }
+    let folder = made(paths.cache.join("fuzz/seeds").join(target.name()))?;
+    for (number, seed) in plan_seeds(&paths.root.join("fixtures"))?.iter().enumerate() {
+        let file = folder.join(format!("{number}.json"));
+        fs::write(&file, seed).with_context(|| format!("writing {}", file.display()))?;
+    }
+    Ok(folder)
+}
+
+fn plan_seeds(fixtures: &Path) -> Result<Vec<String>> {
+    let read = |name: String| -> Result<Value> {
+        let text = fs::read_to_string(fixtures.join(&name));
+        let text = text.with_context(|| format!("reading {name}"))?;
+        serde_json::from_str(&text).with_context(|| format!("parsing {name}"))
+    };
+    let outcomes = json!([{"kind": "done", "claimed": 1048576}, {"kind": "failed", "error": "no"},
+        {"kind": "nothing_to_do", "reason": "none"}, {"kind": "cancelled"}]);
+    let settings = [
+        json!({"level": "evict"}),
+        json!({"level": "destroy", "system_wide": true, "goal": {"ram_available": 8589934592_u64}}),
+        json!({"dry_run": true, "goal": {"device_free": {"device": "cuda:0", "bytes": 7}}}),
+    ];
+    let mut seeds = Vec::new();
+    for name in ["failures", "sd15-cpu", "sd15-dry-run", "two-gpus"] {
+        let inventory = read(format!("inventory-{name}.json"))?;
+        let reading = read(format!("reading-{name}.json"))?;
+        for settings in &settings {
+            seeds.push(json!([settings, inventory, [reading, {}], outcomes]).to_string());
+        }
+    }
+    Ok(seeds)
+}
+
+/// What libFuzzer says of a run.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Found {
+    runs: Option<u64>,
+    /// Coverage of what the run began with, and at its end.
+    coverage: Option<(u64, u64)>,
+    crash: Option<String>,
+    /// The panic's own words, as far as its stack.
+    why: Vec<String>,
+}
+
+impl Found {
+    fn read(log: &str) -> Self {
+        let mut found = Self::default();
+        let why = log.lines().skip_while(|line| !line.contains(" panicked at "));
+        let why = why.take_while(|line| !line.starts_with("stack backtrace:")).take(MESSAGE);
+        found.why = why.map(str::to_owned).collect();
+        for line in log.lines() {
+            if let Some(path) = line.split("Test unit written to ").nth(1) {
+                found.crash = Some(path.trim().to_owned());
+            }
+            let runs = line.strip_prefix("stat::number_of_executed_units:");
+            found.runs = runs.and_then(|text| text.trim().parse().ok()).or(found.runs);
+            if let Some(now) = number_after(line, " cov: ").filter(|_| line.starts_with('#')) {
+                let first = found.coverage.map_or(now, |(first, _)| first);
+                found.coverage = Some((first, now));
+            }
+        }
+        found
+    }
+
+    fn line(&self, name: &str, corpus: usize, good: bool) -> String {
+        let unknown = || "?".to_owned();
+        let runs = self.runs.map_or_else(unknown, |runs| runs.to_string());
+        let coverage =
+            self.coverage.map_or_else(unknown, |(first, last)| format!("{first} -> {last}"));
+        let end = if good { "no crash" } else { "CRASHED" };
+        format!("{name:<8} {runs:>10} runs  coverage {coverage:<14} corpus {corpus:>5}  {end}")
+    }
+}
+
+fn number_after(line: &str, word: &str) -> Option<u64> {
+    line.split_once(word)?.1.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_read_from_its_log() {
+        let log = "INFO: Loaded 1 modules   (9000 inline 8-bit counters)\n\
+            #11\tINITED cov: 240 ft: 300 corp: 5/1400b exec/s: 0 rss: 27Mb\n\
+            #4096\tNEW    cov: 251 ft: 320 corp: 9/2Kb lim: 4096 exec/s: 0 rss: 28Mb\n\
+            #500000\tDONE   cov: 260 ft: 333 corp: 12/2Kb lim: 4096 exec/s: 9 rss: 28Mb\n\
+            stat::number_of_executed_units: 500000\n";
+        let found = Found::read(log);
+        let expected =
+            Found { runs: Some(500_000), coverage: Some((240, 260)), ..Found::default() };
+        assert_eq!(found, expected);
+        assert_eq!(
+            found.line("maps", 12, true),
+            "maps         500000 runs  coverage 240 -> 260     corpus    12  no crash"
+        );
+    }
+
+    #[test]
+    fn a_crash_is_named_and_what_was_not_said_is_unknown() {
+        let log = "thread '<unnamed>' (7) panicked at a.rs:1:2:\nno\nstack backtrace:\n   0: x\n\
+            artifact_prefix='/a/'; Test unit written to /a/crash-12ab\nBase64: AAAA\n";
+        let found = Found::read(log);
+        assert_eq!(found.crash.as_deref(), Some("/a/crash-12ab"));
+        assert_eq!(found.why, ["thread '<unnamed>' (7) panicked at a.rs:1:2:", "no"]);
+        assert_eq!((found.runs, found.coverage), (None, None));
+        assert!(found.line("maps", 0, false).ends_with("CRASHED"));
+    }
+
+    #[test]
+    fn every_target_is_built_and_has_something_to_begin_with() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let manifest = fs::read_to_string(root.join("fuzz/Cargo.toml")).unwrap();
+        let built: Vec<&str> =
+            manifest.lines().filter_map(|line| line.strip_prefix("path = \"targets/")).collect();
+        let mut named: Vec<String> =
+            Target::value_variants().iter().map(|one| format!("{}.rs\"", one.name())).collect();
+        named.sort();
+        assert_eq!(built, named);
+        for target in Target::value_variants().iter().filter(|one| **one != Target::Plan) {
+            let seeds = root.join("fuzz/seeds").join(target.name());
+            assert!(fs::read_dir(seeds).unwrap().count() > 0, "{target:?}");
+        }
+        assert_eq!(plan_seeds(&root.join("fixtures")).unwrap().len(), 12);
+    }
+}

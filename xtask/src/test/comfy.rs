@@ -1,0 +1,79 @@
+//! The suites on a real ComfyUI.
+
+use anyhow::Result;
+
+use super::{Session, title};
+use crate::run::Program;
+use crate::{comfyui, overlay, upstream};
+
+/// What has a suite of its own is left out of the main one.
+const MAIN: &str = "not full and not graphs and not matrix and not soak";
+
+/// The tests that use ComfyUI's executor in their own process.
+const IN_PROCESS: [&str; 8] = [
+    "tests/comfyui/test_eviction.py",
+    "tests/comfyui/test_faults.py",
+    "tests/comfyui/test_faults_models.py",
+    "tests/comfyui/test_graphs.py",
+    "tests/comfyui/test_hostile.py",
+    "tests/comfyui/test_liveness.py",
+    "tests/comfyui/test_loops.py",
+    "tests/comfyui/test_protection.py",
+];
+
+/// Two at a time. A group is what shares a server or an executor: see `tests/comfyui/conftest.py`.
+const TWO_AT_A_TIME: [&str; 4] = ["-n", "2", "--dist", "loadgroup"];
+
+impl Session<'_> {
+    pub(super) fn comfyui(&mut self) -> Result<()> {
+        let mut arguments = vec!["tests/comfyui", "-m", MAIN];
+        arguments.extend(TWO_AT_A_TIME);
+        self.pytest("comfyui", &arguments)
+    }
+
+    pub(super) fn full(&mut self) -> Result<()> {
+        self.pytest("comfyui, full size", &["tests/comfyui", "-m", "full"])
+    }
+
+    /// Random workflows, in every cache mode.
+    pub(super) fn graphs(&mut self) -> Result<()> {
+        let mut arguments = vec!["tests/comfyui/test_graphs.py"];
+        arguments.extend(TWO_AT_A_TIME);
+        self.pytest("random workflows", &arguments)
+    }
+
+    pub(super) fn soak(&mut self) -> Result<()> {
+        self.pytest("soak", &["tests/comfyui/test_soak.py", "-m", "soak"])
+    }
+
+    /// ComfyUI's own tests, with MemSweep among its custom nodes.
+    pub(super) fn upstream(&mut self) -> Result<()> {
+        title("ComfyUI's own tests");
+        let tree = upstream::prepare(self.paths)?;
+        for (what, program) in upstream::programs(self.paths, &tree) {
+            self.runner(&what, &program)?;
+        }
+        Ok(())
+    }
+
+    /// The executor's tests and a real server, on each older version.
+    pub(super) fn matrix(&mut self) -> Result<()> {
+        for release in comfyui::OLDER {
+            let what = format!("ComfyUI {}", release.version);
+            title(&what);
+            if !comfyui::is_there(self.paths, release) {
+                comfyui::install(self.paths, release, &format!("Downloading {what}"))?;
+            }
+            let tests = Program::new(self.paths.python(), &self.paths.root)
+                .args(["-m", "pytest", "-ra", "-m", "not planted"])
+                .args(IN_PROCESS)
+                .arg("tests/comfyui/test_older_versions.py")
+                .args(TWO_AT_A_TIME)
+                .envs(self.environment())
+                .env("MEMSWEEP_COMFYUI", self.paths.comfyui(release))
+                .env("PYTHONPATH", overlay::make(self.paths, release)?);
+            self.untitled_runner(&what, &tests)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,219 @@
+//! `cargo xtask test`: every test of the project, suite by suite.
+//!
+//! A failing suite does not stop the others. At the end each runner's own summary is shown again.
+
+mod comfy;
+mod room;
+mod suites;
+mod summary;
+mod walk;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use crate::paths::Paths;
+use crate::progress::elapsed;
+use crate::run::Program;
+use crate::setup::{self, Checkpoint};
+use crate::tools;
+
+pub(crate) use room::kibibytes;
+pub(crate) use summary::summary_lines;
+use summary::{Line, Outcome};
+
+/// What `--large` plays of random workflows, in each cache mode.
+const LARGE_CASES: u32 = 10_000;
+
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Run only this suite
+    #[arg(long)]
+    suite: Option<Suite>,
+    /// How many random workflows to play in each cache mode
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    cases: Option<u32>,
+    /// Where the random workflows begin: the same seed draws the same ones
+    #[arg(long)]
+    seed: Option<u32>,
+    /// Random graphs, walks beside threads and the soak in their large sizes: takes hours
+    #[arg(long)]
+    large: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    /// rustfmt, clippy and cargo test
+    Rust,
+    /// The project's own rules and ruff
+    Tidy,
+    /// The front-end's unit tests
+    Web,
+    /// The Python package, on every supported Python that is found
+    Python,
+    /// The walk of the heap and the Rust tests under valgrind
+    Walk,
+    /// The nodes on a real ComfyUI
+    Comfyui,
+    /// Random workflows with random sweeps, in every cache mode
+    Graphs,
+    /// The executor's tests and a real server on older ComfyUI versions
+    Matrix,
+    /// ComfyUI's own tests, with MemSweep installed
+    Upstream,
+    /// A server over many prompts: does memory grow?
+    Soak,
+    /// The nodes at full size: needs 8 GB of free RAM
+    Full,
+    /// The nodes in the real front-end
+    Browser,
+}
+
+impl Suite {
+    fn needs_setup(self) -> bool {
+        !matches!(self, Self::Rust | Self::Web)
+    }
+}
+
+#[derive(Debug)]
+struct Session<'a> {
+    paths: &'a Paths,
+    options: &'a Options,
+    lines: Vec<Line>,
+    chromium: Option<PathBuf>,
+    /// False when the set-up failed: what needs it is not run.
+    is_set_up: bool,
+}
+
+pub(crate) fn run(paths: &Paths, options: &Options) -> Result<bool> {
+    let start = Instant::now();
+    let suites = match options.suite {
+        Some(suite) => vec![suite],
+        None => Suite::value_variants().to_vec(),
+    };
+    let mut session =
+        Session { paths, options, lines: Vec::new(), chromium: None, is_set_up: true };
+    session.prepare(&suites)?;
+    for suite in suites {
+        session.run(suite)?;
+    }
+    Ok(summary::report(&session.lines, start))
+}
+
+impl Session<'_> {
+    /// Everything that is missing is named before the first test runs.
+    fn prepare(&mut self, suites: &[Suite]) -> Result<()> {
+        if suites.iter().any(|suite| matches!(suite, Suite::Web | Suite::Browser)) {
+            tools::npm()?;
+        }
+        if suites.contains(&Suite::Browser) {
+            self.chromium = Some(tools::chromium(self.paths)?);
+        }
+        if suites.iter().any(|suite| suite.needs_setup()) {
+            let mut checkpoints = vec![Checkpoint::Small];
+            if suites.contains(&Suite::Full) && room::full_fits() {
+                checkpoints.push(Checkpoint::Full);
+            }
+            tools::python(self.paths)?;
+            if let Err(error) = setup::run(self.paths, &checkpoints) {
+                eprintln!("{error:#}");
+                self.is_set_up = false;
+                self.failed("set-up", format!("{error:#}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, suite: Suite) -> Result<()> {
+        if suite.needs_setup() && !self.is_set_up {
+            self.not_run(&format!("{suite:?}").to_lowercase(), "the set-up failed");
+            return Ok(());
+        }
+        match suite {
+            Suite::Rust => self.rust(),
+            Suite::Tidy => self.tidy(),
+            Suite::Web => self.web(),
+            Suite::Python => self.python(),
+            Suite::Walk => self.walk(),
+            Suite::Comfyui => self.comfyui(),
+            Suite::Graphs => self.graphs(),
+            Suite::Matrix => self.matrix(),
+            Suite::Upstream => self.upstream(),
+            Suite::Soak => self.soak(),
+            Suite::Full if room::full_fits() => self.full(),
+            Suite::Full => {
+                self.not_run("comfyui, full size", "less than 8 GB of RAM is free");
+                Ok(())
+            }
+            Suite::Browser => self.browser(),
+        }
+    }
+
+    /// What every test program is told: where things are, and how much to do.
+    fn environment(&self) -> Vec<(&'static str, OsString)> {
+        let places = self.paths.environment().into_iter();
+        let mut all: Vec<_> = places.map(|(name, path)| (name, path.into_os_string())).collect();
+        let Options { cases, seed, large, .. } = *self.options;
+        if let Some(cases) = cases.or(large.then_some(LARGE_CASES)) {
+            all.push(("MEMSWEEP_CASES", cases.to_string().into()));
+        }
+        if let Some(seed) = seed {
+            all.push(("MEMSWEEP_SEED", seed.to_string().into()));
+        }
+        if large {
+            all.push(("MEMSWEEP_LARGE", "1".into()));
+        }
+        all
+    }
+
+    fn pytest(&mut self, what: &str, arguments: &[&str]) -> Result<()> {
+        title(what);
+        self.pytest_with(what, &self.paths.python(), arguments)
+    }
+
+    fn pytest_with(&mut self, what: &str, python: &Path, arguments: &[&str]) -> Result<()> {
+        let program = Program::new(python, &self.paths.root)
+            .args(["-m", "pytest", "-ra"])
+            .args(arguments)
+            .envs(self.environment());
+        self.untitled_runner(what, &program)
+    }
+
+    fn runner(&mut self, what: &str, program: &Program) -> Result<()> {
+        title(what);
+        self.untitled_runner(what, program)
+    }
+
+    fn untitled_runner(&mut self, what: &str, program: &Program) -> Result<()> {
+        let start = Instant::now();
+        let (status, lines) = program.run_shown()?;
+        println!("-- {what}: {status}, {}", elapsed(start));
+        self.lines.push(Line {
+            what: what.to_owned(),
+            outcome: if status.success() { Outcome::Passed } else { Outcome::Failed },
+            summary: summary_lines(&lines),
+        });
+        Ok(())
+    }
+
+    fn failed(&mut self, what: &str, why: String) {
+        let (what, outcome) = (what.to_owned(), Outcome::Failed);
+        self.lines.push(Line { what, outcome, summary: vec![why] });
+    }
+
+    fn not_run(&mut self, what: &str, reason: &str) {
+        println!("\n== {what}: not run, {reason}");
+        self.lines.push(Line {
+            what: what.to_owned(),
+            outcome: Outcome::NotRun(reason.to_owned()),
+            summary: Vec::new(),
+        });
+    }
+}
+
+fn title(what: &str) {
+    println!("\n== {what}");
+}

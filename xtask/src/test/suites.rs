@@ -1,0 +1,121 @@
+//! The suites that need no ComfyUI: Rust, the project's own rules, the page, the Python package.
+
+use std::env;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::summary::{Line, Outcome};
+use super::{Session, title};
+use crate::run::Program;
+use crate::{setup, tidy, tools};
+
+impl Session<'_> {
+    pub(super) fn rust(&mut self) -> Result<()> {
+        let cargo = tools::require("cargo", "install Rust from rustup.rs")?;
+        let cargo = |arguments: &[&str]| {
+            let program = Program::new(&cargo, &self.paths.root).args(arguments);
+            // PyO3 would otherwise take whichever python3 comes first.
+            match env::var_os("MEMSWEEP_PYTHON") {
+                Some(python) => program.env("PYO3_PYTHON", python),
+                None => program,
+            }
+        };
+        let format = cargo(&["fmt", "--all", "--check"]);
+        let lint = cargo(&[
+            "clippy",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            "--quiet",
+            "--",
+            "-D",
+            "warnings",
+        ]);
+        let test = cargo(&[
+            "test",
+            "--locked",
+            "--no-fail-fast",
+            "--package=memsweep-core",
+            "--package=memsweep-os",
+            "--package=memsweep-pyheap",
+            "--package=xtask",
+        ]);
+        self.runner("cargo fmt --check", &format)?;
+        self.runner("cargo clippy", &lint)?;
+        self.runner("cargo test", &test)
+    }
+
+    pub(super) fn tidy(&mut self) -> Result<()> {
+        title("tidy");
+        let good = tidy::run(self.paths)?;
+        let summary = if good { "tidy: every rule holds" } else { "tidy: rules are broken" };
+        self.lines.push(Line {
+            what: "tidy".to_owned(),
+            outcome: if good { Outcome::Passed } else { Outcome::Failed },
+            summary: vec![summary.to_owned()],
+        });
+        let ruff =
+            Program::new(self.paths.python(), &self.paths.root).args(["-m", "ruff", "check", "."]);
+        self.runner("ruff check", &ruff)
+    }
+
+    pub(super) fn web(&mut self) -> Result<()> {
+        if !self.paths.root.join("web/package.json").is_file() {
+            self.not_run("web", "there is no web/package.json");
+            return Ok(());
+        }
+        let npm = tools::npm()?;
+        self.npm_install(&npm)?;
+        self.runner("web: npm test", &self.npm(&npm, &["test"]))?;
+        self.runner("web: built bundle is up to date", &self.npm(&npm, &["run", "check"]))
+    }
+
+    pub(super) fn browser(&mut self) -> Result<()> {
+        if !self.paths.root.join("web/package.json").is_file() {
+            self.not_run("browser", "there is no web/package.json");
+            return Ok(());
+        }
+        let npm = tools::npm()?;
+        if !self.paths.root.join("web/node_modules").is_dir() {
+            self.npm_install(&npm)?;
+        }
+        let mut program = self.npm(&npm, &["run", "test:browser"]);
+        if let Some(chromium) = &self.chromium {
+            program = program.env("MEMSWEEP_CHROMIUM", chromium);
+        }
+        self.runner("browser: npm run test:browser", &program)
+    }
+
+    fn npm(&self, npm: &Path, arguments: &[&str]) -> Program {
+        Program::new(npm, &self.paths.root.join("web"))
+            .args(arguments)
+            .envs(self.paths.environment())
+    }
+
+    fn npm_install(&self, npm: &Path) -> Result<()> {
+        self.npm(npm, &["ci", "--no-audit", "--no-fund"])
+            .run_step("Installing the front-end's packages", &self.paths.logs().join("npm.log"))
+    }
+
+    pub(super) fn python(&mut self) -> Result<()> {
+        let own = tools::python(self.paths)?.minor;
+        self.pytest(&format!("python 3.{own}"), &["tests/python"])?;
+        for (minor, found) in tools::other_pythons(self.paths, own) {
+            let what = format!("python 3.{minor}");
+            let Some(python) = found else {
+                self.not_run(&what, "this Python is not installed");
+                continue;
+            };
+            title(&what);
+            match setup::small_venv(self.paths, &python) {
+                Ok(inside) => self.pytest_with(&what, &inside, &["tests/python"])?,
+                Err(error) => {
+                    eprintln!("{error:#}");
+                    self.failed(&what, format!("{error:#}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}

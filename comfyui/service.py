@@ -37,7 +37,7 @@ def run(
     except Exception as error:
         LOG.warning("%s (%s)", INSTALL, error)
         return _answer(f"{INSTALL}\n({error})", None)
-    passing: tuple[type[BaseException], ...] = ()
+    passing = comfy_host.STOPS
     try:
         host = comfy_host.ComfyHost(hosting, unique_id, dynprompt)
         passing = host.passing
@@ -46,10 +46,11 @@ def run(
         return _sweep(hosting, host, spec, values, widgets)
     except passing:
         raise
-    except Exception as error:
+    except BaseException as error:
         LOG.exception("the sweep of node %s failed", unique_id)
+        what = comfy_host.said(error)
         return _answer(
-            f"MemSweep stopped: {error!r}. The data was passed on; the log has the details.", None
+            f"MemSweep stopped: {what}. The data was passed on; the log has the details.", None
         )
 
 
@@ -70,7 +71,7 @@ def _sweep(
         targets = None
         if spec.task == "release_model":
             targets = [protected.pop("model", None)]
-        inventory = host.inventory(protected, targets)
+        inventory = _facts(host, protected, targets)
         inventory.setdefault("notes", []).extend(_none_notes(protected))
         del protected, targets
     else:
@@ -80,6 +81,20 @@ def _sweep(
         host.after_node(lambda: LOG.info("after Release Model: %s", hosting.sweep().summary))
     LOG.info("node %s: %s", host.node, report.summary)
     return _answer(str(report), json.loads(report.to_json()))
+
+
+def _facts(
+    host: comfy_host.ComfyHost, protected: dict[str, Any], targets: list[Any] | None
+) -> dict[str, Any]:
+    """The facts of a plan. Without them it holds only steps that need none, which harm nobody."""
+    try:
+        return host.inventory(protected, targets)
+    except host.passing:
+        raise
+    except BaseException as error:
+        LOG.exception("node %s: what is in use could not be found out", host.node)
+        note = "no model was unloaded and no cached output dropped, because what is in use "
+        return {"notes": [f"{note}could not be found out: {comfy_host.said(error)}"]}
 
 
 def _read(hosting: Any, host: comfy_host.ComfyHost) -> dict[str, Any]:

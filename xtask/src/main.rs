@@ -21,6 +21,7 @@ mod test;
 mod tidy;
 mod tools;
 mod upstream;
+mod valgrind;
 
 use std::process::ExitCode;
 

@@ -107,7 +107,7 @@ fn checked_for_venv(paths: &Paths, python: Python) -> Result<Python> {
 }
 
 /// Installs a Debian package where that needs no question: as root, with `apt-get`.
-fn apt_install(paths: &Paths, package: &str, heading: &str) -> Result<()> {
+pub(crate) fn apt_install(paths: &Paths, package: &str, heading: &str) -> Result<()> {
     let Some(apt) = find("apt-get").filter(|_| is_root()) else { return Ok(()) };
     let log = paths.logs().join(format!("{package}.log"));
     let quiet = |arguments: &[&str]| {

@@ -59,12 +59,18 @@ KINDS = (
     Kind("ToyKeepModule", {"value": PIECE}, (PIECE, PIECE), {"seed": SEEDS}),
     Kind("ToyKeepClosure", {"value": PIECE}, (PIECE, PIECE), {"seed": SEEDS}),
     Kind("ToyKeepLru", {"value": PIECE}, (PIECE, PIECE), {"seed": SEEDS}),
-    Kind("ToyKeepThread", {"value": PIECE}, (PIECE,), {"seed": (1,)}),
-    Kind("ToyKeepGraph", {"value": PIECE}, (PIECE,), {"seed": (1,)}),
+    Kind("ToyKeepThread", {"value": PIECE}, (PIECE,), {"seed": (1,)}, weight=2),
+    Kind("ToyKeepGraph", {"value": PIECE}, (PIECE,), {"seed": (1,)}, weight=2),
     # Models, and the real nodes around them.
     Kind("ToyCheckpoint", {}, ("model", "clip", "vae"), {"seed": (1, 2)}, weight=4),
     Kind("ToyControlLoader", {}, ("control",), {"seed": (1, 2)}),
-    Kind("ToyLora", {"model": "model", "clip": "clip"}, ("model", "clip"), {"seed": (1, 2)}, weight=3),
+    Kind(
+        "ToyLora",
+        {"model": "model", "clip": "clip"},
+        ("model", "clip"),
+        {"seed": (1, 2)},
+        weight=3,
+    ),
     Kind("ToyHook", {"model": "model"}, ("model",), {"seed": (1, 2)}, weight=2),
     Kind("CLIPSetLastLayer", {"clip": "clip"}, ("clip",), {"stop_at_clip_layer": (-1, -2)}),
     Kind(
@@ -90,8 +96,19 @@ KINDS = (
         {"start_percent": 0.0, "end_percent": 1.0},
         weight=2,
     ),
-    Kind("EmptyLatentImage", {}, ("latent",), {"width": (64, 128)}, {"height": 64, "batch_size": 1}),
-    Kind("LatentFlip", {"samples": "latent"}, ("latent",), {"flip_method": ("x-axis: vertically",)}),
+    Kind(
+        "EmptyLatentImage",
+        {},
+        ("latent",),
+        {"width": (64, 128)},
+        {"height": 64, "batch_size": 1},
+    ),
+    Kind(
+        "LatentFlip",
+        {"samples": "latent"},
+        ("latent",),
+        {"flip_method": ("x-axis: vertically", "y-axis: horizontally")},
+    ),
     Kind(
         "LatentBlend",
         {"samples1": "latent", "samples2": "latent"},

@@ -10,10 +10,12 @@ use crate::{comfyui, overlay, upstream};
 const MAIN: &str = "not full and not graphs and not matrix and not soak";
 
 /// The tests that use ComfyUI's executor in their own process.
-const IN_PROCESS: [&str; 8] = [
+const IN_PROCESS: [&str; 10] = [
     "tests/comfyui/test_eviction.py",
     "tests/comfyui/test_faults.py",
+    "tests/comfyui/test_faults_facts.py",
     "tests/comfyui/test_faults_models.py",
+    "tests/comfyui/test_faults_shapes.py",
     "tests/comfyui/test_graphs.py",
     "tests/comfyui/test_hostile.py",
     "tests/comfyui/test_liveness.py",

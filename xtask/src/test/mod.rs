@@ -25,7 +25,7 @@ pub(crate) use room::kibibytes;
 pub(crate) use summary::summary_lines;
 use summary::{Line, Outcome};
 
-/// What `--large` plays of random workflows, in each cache mode.
+/// What `--large` plays of random workflows.
 const LARGE_CASES: u32 = 10_000;
 
 #[derive(Args, Debug)]
@@ -33,7 +33,7 @@ pub(crate) struct Options {
     /// Run only this suite
     #[arg(long)]
     suite: Option<Suite>,
-    /// How many random workflows to play in each cache mode
+    /// How many random workflows to play, a quarter of them in each cache mode
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     cases: Option<u32>,
     /// Where the random workflows begin: the same seed draws the same ones

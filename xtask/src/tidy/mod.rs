@@ -128,7 +128,7 @@ const RULES: [Rule; 15] = [
     ("crates depend only on what they may", walls::crate_dependencies),
     ("unsafe code stays in its two crates", walls::unsafe_crates),
     ("torch is imported in one file", walls::torch_imports),
-    ("ComfyUI is imported in one file", walls::comfyui_imports),
+    ("ComfyUI is imported in one folder", walls::comfyui_imports),
     ("the page fetches in one file", walls::fetches),
     ("no unwrap, expect or panic outside tests", rust::panics),
     ("every unsafe is explained", rust::safety_comments),

@@ -10,8 +10,8 @@ const FORBIDDING: [&str; 3] =
     ["crates/memsweep-core/src/lib.rs", "crates/memsweep-python/src/lib.rs", "xtask/src/main.rs"];
 /// The only file that may import torch.
 const TORCH_HOST: &str = "python/memsweep/torch_host.py";
-/// The only file that may import ComfyUI.
-const COMFY_HOST: &str = "comfyui/comfy_host.py";
+/// The only folder that may import ComfyUI.
+const COMFY_HOST: &str = "comfyui/comfy_host/";
 /// Top-level names of ComfyUI's own modules.
 const COMFYUI: [&str; 9] = [
     "comfy",
@@ -126,7 +126,7 @@ pub(super) fn torch_imports(tree: &Tree) -> Vec<Problem> {
 /// ComfyUI is another one.
 pub(super) fn comfyui_imports(tree: &Tree) -> Vec<Problem> {
     let shipped = tree.below("", ".py").filter(|(path, _)| is_shipped(path));
-    imports(shipped.filter(|(path, _)| *path != COMFY_HOST), &COMFYUI, COMFY_HOST)
+    imports(shipped.filter(|(path, _)| !path.starts_with(COMFY_HOST)), &COMFYUI, COMFY_HOST)
 }
 
 fn is_shipped(path: &str) -> bool {
@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(comfy("comfyui/service.py", "import comfy.model_management\n"), 1);
         assert_eq!(comfy("comfyui/routes.py", "from server import PromptServer\n"), 1);
         assert_eq!(comfy("comfyui/__init__.py", "from .nodes import X\n"), 0);
-        assert_eq!(comfy("comfyui/comfy_host.py", "import execution\n"), 0);
+        assert_eq!(comfy("comfyui/comfy_host/executor.py", "import execution\n"), 0);
     }
 
     #[test]

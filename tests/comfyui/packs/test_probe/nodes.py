@@ -1,5 +1,7 @@
 """Probe nodes: what is loaded, and what the process holds, at their place in the workflow."""
 
+import time
+
 from .watch import loaded_models
 
 
@@ -29,5 +31,32 @@ class ProbeModels:
         return {"ui": {"probe_models": loaded_models()}, "result": (anything,)}
 
 
-NODE_CLASS_MAPPINGS = {"ProbeModels": ProbeModels}
+class ProbeFail:
+    """Fails, as a node does that runs out of memory."""
+
+    CATEGORY = "test"
+    FUNCTION = "run"
+    RETURN_TYPES = (ANY,)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"anything": (ANY, {})}}
+
+    def run(self, anything):
+        raise RuntimeError("meant to fail")
+
+
+class ProbeWait(ProbeFail):
+    """Waits until the user cancels."""
+
+    def run(self, anything):
+        import comfy.model_management as management
+
+        for _ in range(6000):
+            management.throw_exception_if_processing_interrupted()
+            time.sleep(0.01)
+        raise RuntimeError("nobody cancelled")
+
+
+NODE_CLASS_MAPPINGS = {"ProbeModels": ProbeModels, "ProbeFail": ProbeFail, "ProbeWait": ProbeWait}
 NODE_DISPLAY_NAME_MAPPINGS = {"ProbeModels": "Probe: loaded models"}

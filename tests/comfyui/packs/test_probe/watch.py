@@ -4,6 +4,7 @@ SaveImage's answer gains the SHA-256 of the float tensor it was given, and
 routes tell what ComfyUI has loaded and whether the bystanders are whole.
 """
 
+import contextlib
 import gc
 import hashlib
 
@@ -60,6 +61,38 @@ def loaded_models() -> list[dict]:
     ]
 
 
+def settle() -> dict:
+    """What lives in this process once garbage and the C heap's free pages are gone."""
+    import ctypes
+
+    import torch
+
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+    # By class only: asking an object for its class may run anything.
+    return {"tensors": sum(issubclass(type(found), torch.Tensor) for found in gc.get_objects())}
+
+
+LEAKED: list = []
+
+
+def leak(size: int) -> None:
+    """Makes MemSweep keep that many bytes at every sweep: shows that a leak would be seen."""
+    import sys
+
+    import torch
+
+    (service,) = (m for name, m in list(sys.modules.items()) if name.endswith("memsweep.comfyui.service"))
+    original = service.run
+
+    def run(*arguments):
+        LEAKED.append(torch.ones(size, dtype=torch.uint8))
+        return original(*arguments)
+
+    service.run = run
+
+
 def add_routes() -> None:
     from server import PromptServer
 
@@ -83,6 +116,15 @@ def add_routes() -> None:
     async def freeze_route(_request):
         gc.collect()
         gc.freeze()
+        return web.json_response({})
+
+    @server.routes.post("/probe/settle")
+    async def settle_route(_request):
+        return web.json_response(settle())
+
+    @server.routes.post("/probe/leak")
+    async def leak_route(request):
+        leak((await request.json())["bytes"])
         return web.json_response({})
 
     @server.routes.get("/probe/models")

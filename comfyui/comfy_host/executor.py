@@ -1,0 +1,195 @@
+"""The executor that is running our node: its nodes, their links, and its cache's entries."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from types import FrameType
+from typing import Any
+
+from .entries import Entry, Unidentified, all_caches, is_plain, is_readable
+
+
+def wants_lists(names: Iterable[str]) -> bool:
+    """Whether the executor, which is just asking, should hand over whole lists.
+
+    Item by item, an empty list cannot be passed at all, and a short one would come out as long as
+    the longest. As whole lists, one blocked item would block all the others. So: lists, unless an
+    item is blocked.
+    """
+    values = sys._getframe(2).f_locals.get("input_data_all")
+    if not isinstance(values, dict):
+        return False
+    data = [values[name] for name in names if isinstance(values.get(name), list)]
+    blocked = any(type(item).__name__ == "ExecutionBlocker" for items in data for item in items)
+    return not blocked and any(len(items) != 1 for items in data)
+
+
+class Run:
+    """The executor's state around our node, as its frame holds it."""
+
+    def __init__(self, node: str, values: Mapping[str, Any]) -> None:
+        self.node = node
+        self.list = values["execution_list"]
+        self.prompt = values["dynprompt"]
+        self.inputs = values.get("input_data_all") or {}
+        self.executed = values.get("executed") or ()
+        self.tracker = getattr(getattr(self.list, "output_link_callback", None), "__self__", None)
+
+    @classmethod
+    def find(cls, node: str, dynprompt: Any) -> Run:
+        """Raises `Unidentified` with what did not match."""
+        if dynprompt is None:
+            raise Unidentified("it handed over no prompt")
+        for frame in _execute_frames():
+            # One look: before Python 3.13 each look stores a snapshot on that frame.
+            values = frame.f_locals
+            if {"execution_list", "dynprompt"} <= values.keys():
+                run = cls(node, values)
+                run._verify(dynprompt)
+                return run
+        raise Unidentified("no frame of `execution.execute` is on the stack")
+
+    def _verify(self, dynprompt: Any) -> None:
+        if getattr(self.list, "dynprompt", None) is not dynprompt:
+            raise Unidentified("its list belongs to another prompt")
+        pending = getattr(self.list, "pendingNodes", None)
+        if not isinstance(pending, dict):
+            raise Unidentified(f"its pending nodes are a {type(pending).__name__}")
+        if self.node not in pending:
+            raise Unidentified("this node is not pending in it")
+        for cache in all_caches(getattr(self.list, "output_cache", None)):
+            keys = getattr(cache, "cache_key_set", None)
+            if not isinstance(cache.cache, dict) or not hasattr(keys, "get_data_key"):
+                raise Unidentified(f"its output cache is a {type(cache).__name__}")
+
+    def describe(self) -> tuple[list[Entry], dict[str, Any], list[Any]]:
+        """Entries, executor facts without slots, and the slot values in entry order."""
+        root = self.list.output_cache
+        if hasattr(root, "cache"):
+            entries = [
+                Entry(cache, key, entry)
+                for cache in all_caches(root)
+                for key, entry in list(cache.cache.items())
+            ]
+            numbers = {(id(e.cache), e.key): number for number, e in enumerate(entries)}
+        elif type(root).__name__ == "NullCache":
+            # Nothing to evict, but what pending nodes hold says which models they need.
+            entries, numbers = self._held()
+        else:
+            raise Unidentified(f"its output cache is a {type(root).__name__}")
+        nodes = list(self._nodes(numbers))
+        for node in nodes:
+            if node["entry"] is not None:
+                entry = entries[node["entry"]]
+                entry.nodes.append(f"{node['id']} {node['class']}")
+                entry.made_now = entry.made_now or node["id"] in self.executed
+        facts = {
+            "kind": "identified",
+            "running": self.node,
+            "keeps_nothing": not hasattr(root, "cache"),
+            "nodes": nodes,
+            "entries": [self._entry_fact(entry) for entry in entries],
+        }
+        slots = [value for entry in entries if is_readable(entry) for value in entry.outputs]
+        return entries, facts, slots
+
+    def fill(self, facts: dict[str, Any], slots: list[Any], reached: list[Any]) -> None:
+        """Puts what each slot reaches into the entry facts."""
+        rows = iter(zip(slots, reached, strict=True))
+        for fact in facts.get("entries", ()):
+            if fact["slots"] is not None:
+                fact["slots"] = [
+                    {**found, "plain": is_plain(value)}
+                    for value, found in (next(rows) for _ in range(fact["slots"]))
+                ]
+
+    def _held(self) -> tuple[list[Entry], dict[Any, int]]:
+        """Results that the executor itself keeps for pending nodes, numbered by source node."""
+        sources = {
+            source: entry
+            for of_consumer in getattr(self.list, "execution_cache", {}).values()
+            for source, entry in of_consumer.items()
+            if entry is not None
+        }
+        entries = [Entry(None, source, entry) for source, entry in sources.items()]
+        return entries, {source: number for number, source in enumerate(sources)}
+
+    def _entry_fact(self, entry: Entry) -> dict[str, Any]:
+        consumers = [
+            consumer
+            for consumer, sources in getattr(self.list, "execution_cache", {}).items()
+            if any(value is entry.entry for value in sources.values())
+        ]
+        return {
+            "name": ", ".join(entry.nodes) or "an earlier workflow's node",
+            "slots": len(entry.outputs) if is_readable(entry) else None,
+            "has_ui": entry.has_ui(),
+            "held_for": consumers,
+        }
+
+    def _nodes(self, numbers: Mapping[Any, int]) -> Iterator[dict[str, Any]]:
+        import nodes as registry
+
+        for node_id in sorted(self.prompt.all_node_ids()):
+            node = self.prompt.get_node(node_id)
+            cls = registry.NODE_CLASS_MAPPINGS.get(node.get("class_type"))
+            inputs = node.get("inputs")
+            unread = cls is None or not isinstance(inputs, dict)
+            pending = node_id in self.list.pendingNodes
+            yield {
+                "id": node_id,
+                "class": str(node.get("class_type")),
+                "pending": pending,
+                "output": bool(getattr(cls, "OUTPUT_NODE", False)),
+                "opaque": unread or (pending and _reads_prompt(cls)),
+                "unrepeatable": any(
+                    getattr(cls, mark, False) is True for mark in ("API_NODE", "NOT_IDEMPOTENT")
+                ),
+                "parent": self.prompt.get_parent_node_id(node_id),
+                "links": [] if unread else list(_links(inputs)),
+                "entry": self._entry_number(node_id, numbers),
+            }
+
+    def _entry_number(self, node_id: str, numbers: Mapping[Any, int]) -> int | None:
+        cache = self.list.output_cache
+        if not hasattr(cache, "cache"):
+            return numbers.get(node_id)
+        if hasattr(cache, "_get_cache_for"):
+            cache = cache._get_cache_for(node_id)
+        if cache is None:
+            return None
+        key = cache.cache_key_set.get_data_key(node_id)
+        return None if key is None else numbers.get((id(cache), key))
+
+
+def _execute_frames() -> Iterator[FrameType]:
+    code = getattr(getattr(sys.modules.get("execution"), "execute", None), "__code__", None)
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        # Packs that wrap `execute` leave the original's name and file to go by.
+        name, file = frame.f_code.co_name, os.path.basename(frame.f_code.co_filename)
+        if frame.f_code is code or (name, file) == ("execute", "execution.py"):
+            yield frame
+        frame = frame.f_back
+
+
+def _links(inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for value in inputs.values():
+        if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str):
+            if isinstance(value[1], (int, float)) and value[1] >= 0:
+                yield {"source": value[0], "slot": int(value[1])}
+
+
+def _reads_prompt(cls: type) -> bool:
+    """Whether a node gets the whole prompt: the end node of a loop clones nodes of it, and its
+    clones link to outputs that the end node itself does not."""
+    if hasattr(cls, "SPEC"):
+        return False
+    try:
+        hidden = cls.INPUT_TYPES().get("hidden", {}).values()
+    except Exception:
+        return True
+    # Nodes of the newer interface write the kind as a tuple.
+    return any("DYNPROMPT" in (kind if isinstance(kind, tuple) else (kind,)) for kind in hidden)

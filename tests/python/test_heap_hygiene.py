@@ -9,6 +9,7 @@ import weakref
 
 import pytest
 from memsweep import _memsweep as heap
+from sizes import scaled
 
 
 class Target:
@@ -151,7 +152,7 @@ def test_walking_beside_threads_that_change_the_heap():
     for thread in threads:
         thread.start()
     rounds = 0
-    end = time.monotonic() + 2
+    end = time.monotonic() + scaled(2, 60)
     try:
         while time.monotonic() < end or rounds < 3:
             found = heap.candidates([], (Target,), [sys._getframe()])

@@ -22,6 +22,10 @@ mod unsupported;
 #[cfg(windows)]
 mod windows;
 
+#[cfg(all(fuzzing, target_os = "linux"))]
+#[doc(hidden)]
+pub use linux::fuzzing;
+
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Instant;

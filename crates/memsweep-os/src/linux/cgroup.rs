@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use memsweep_core::bytes::Bytes;
 
-use super::text::{parse_single_number, read_small, read_up_to, unescape, words};
+use super::text::{parse_single_number, read_small, read_up_to, unescape};
 use crate::Roots;
 
 /// The limit that binds first, with the usage of the group that has it.
@@ -22,7 +22,7 @@ pub(crate) struct Tightest {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
+pub(super) enum Version {
     One,
     Two,
 }
@@ -45,11 +45,11 @@ impl Version {
 
 /// A mount of a hierarchy that may control memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Mount {
-    version: Version,
+pub(super) struct Mount {
+    pub(super) version: Version,
     /// The group that is seen at `point`, as a path in the hierarchy.
-    root: Vec<u8>,
-    point: PathBuf,
+    pub(super) root: Vec<u8>,
+    pub(super) point: PathBuf,
 }
 
 /// Mount tables of container hosts hold thousands of lines.
@@ -116,7 +116,7 @@ fn covers_children(folder: &Path) -> bool {
     flag.and_then(|content| parse_single_number(&content)) != Some(0)
 }
 
-fn parse_limit(version: Version, content: &[u8]) -> Option<Bytes> {
+pub(super) fn parse_limit(version: Version, content: &[u8]) -> Option<Bytes> {
     // "max" is not a number, so it is no limit here.
     let limit = parse_single_number(content)?;
     let unlimited = version == Version::One && limit >= NO_LIMIT_V1;
@@ -125,7 +125,7 @@ fn parse_limit(version: Version, content: &[u8]) -> Option<Bytes> {
 
 /// Our group in each hierarchy that may control memory. Lines read `4:memory:/path`, and
 /// `0::/path` for version 2.
-fn parse_membership(content: &[u8]) -> Vec<(Version, Vec<u8>)> {
+pub(super) fn parse_membership(content: &[u8]) -> Vec<(Version, Vec<u8>)> {
     let mut groups = Vec::new();
     for line in content.split(|&byte| byte == b'\n') {
         let mut parts = line.splitn(3, |&byte| byte == b':');
@@ -144,21 +144,22 @@ fn parse_membership(content: &[u8]) -> Vec<(Version, Vec<u8>)> {
 }
 
 /// Lines read `31 23 0:28 /root /point options [optional fields] - type source super-options`.
-fn parse_mounts(content: &[u8]) -> Vec<Mount> {
+pub(super) fn parse_mounts(content: &[u8]) -> Vec<Mount> {
     content.split(|&byte| byte == b'\n').filter_map(parse_mount).collect()
 }
 
 fn parse_mount(line: &[u8]) -> Option<Mount> {
-    let mut words = words(line);
-    let root = words.nth(3)?;
-    let point = words.next()?;
-    let mut words = words.skip_while(|word| *word != b"-").skip(1);
-    let version = match words.next()? {
+    // Blanks alone part the fields: a name may hold any other byte, and a source may be empty.
+    let mut fields = line.split(|&byte| byte == b' ');
+    let root = fields.nth(3)?;
+    let point = fields.next()?;
+    let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
+    let version = match fields.next()? {
         b"cgroup2" => Version::Two,
         b"cgroup" => Version::One,
         _ => return None,
     };
-    let options = words.nth(1)?;
+    let options = fields.nth(1)?;
     if version == Version::One && !options.split(|&byte| byte == b',').any(|o| o == b"memory") {
         return None;
     }
@@ -175,7 +176,7 @@ fn usual_mounts() -> Vec<Mount> {
 }
 
 /// The mount point as a path we may open.
-fn beneath_roots(point: &Path, roots: &Roots, live: bool) -> Option<PathBuf> {
+pub(super) fn beneath_roots(point: &Path, roots: &Roots, live: bool) -> Option<PathBuf> {
     if let Ok(rest) = point.strip_prefix("/sys") {
         let plain = rest.components().all(|part| matches!(part, Component::Normal(_)));
         return plain.then(|| roots.sys.join(rest));
@@ -207,7 +208,7 @@ fn parse_group_path(path: &[u8]) -> Option<GroupPath<'_>> {
 
 /// Our group's path below the mount point; empty when only the mount point itself is known to
 /// apply; `None` when the mount shows a part of the tree that we are not in.
-fn path_below_mount(root: &[u8], group: &[u8]) -> Option<PathBuf> {
+pub(super) fn path_below_mount(root: &[u8], group: &[u8]) -> Option<PathBuf> {
     let (root, group) = (parse_group_path(root)?, parse_group_path(group)?);
     if root.levels_up > group.levels_up {
         // Mounted from further up than our namespace sees: an ancestor if no name follows.
@@ -261,6 +262,22 @@ mod tests {
                     point: "/sys/fs/cgroup/unified".into()
                 },
             ]
+        );
+    }
+
+    #[test]
+    fn only_blanks_part_the_fields_of_a_mount() {
+        let mount = |root: &[u8], point: &str| Mount {
+            version: Version::Two,
+            root: root.to_vec(),
+            point: point.into(),
+        };
+        // The kernel escapes blanks, tabs, line ends and backslashes of a name, and no other byte.
+        let content = b"41 31 0:38 /a\x0cb /sys/fs/c\rd rw - cgroup2 cgroup2 rw\n\
+            42 31 0:39 / /sys/fs/e rw - cgroup2  rw\n";
+        assert_eq!(
+            parse_mounts(content),
+            [mount(b"/a\x0cb", "/sys/fs/c\rd"), mount(b"/", "/sys/fs/e")]
         );
     }
 

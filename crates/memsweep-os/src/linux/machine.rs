@@ -15,7 +15,7 @@ pub(crate) fn read(proc: &Path) -> MachineMemory {
     memory
 }
 
-fn parse(content: &[u8]) -> MachineMemory {
+pub(super) fn parse(content: &[u8]) -> MachineMemory {
     let mut memory = MachineMemory::default();
     for (key, value) in keyed_lines(content) {
         let field = match key {
@@ -31,7 +31,7 @@ fn parse(content: &[u8]) -> MachineMemory {
 }
 
 /// `some avg10=`: the share of the last 10 s in which at least one task waited for memory.
-fn parse_pressure(content: &[u8]) -> Option<f64> {
+pub(super) fn parse_pressure(content: &[u8]) -> Option<f64> {
     let line = content.split(|&byte| byte == b'\n').find(|line| line.starts_with(b"some "))?;
     let text = words(line).find_map(|word| word.strip_prefix(b"avg10="))?;
     // `f64` would take "inf", "nan", "-1" and "1e9" as well.

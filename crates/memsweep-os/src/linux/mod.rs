@@ -1,6 +1,8 @@
 //! Linux: everything comes from small kernel files beneath two roots, and from the C library.
 
 mod cgroup;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod heap;
 mod machine;
 mod maps;

@@ -14,7 +14,7 @@ pub(crate) fn read(proc: &Path) -> ProcessMemory {
     read_small(&proc.join("self/status")).map(|content| parse(&content)).unwrap_or_default()
 }
 
-fn parse(content: &[u8]) -> ProcessMemory {
+pub(super) fn parse(content: &[u8]) -> ProcessMemory {
     let mut memory = ProcessMemory::default();
     let (mut locked, mut pinned) = (None, None);
     for (key, value) in keyed_lines(content) {

@@ -80,7 +80,7 @@ def _sweep(
     if spec.task == "release_model":
         host.after_node(lambda: LOG.info("after Release Model: %s", hosting.sweep().summary))
     LOG.info("node %s: %s", host.node, report.summary)
-    return _answer(str(report), json.loads(report.to_json()))
+    return _answer(str(report), report.to_json())
 
 
 def _facts(
@@ -100,7 +100,7 @@ def _facts(
 def _read(hosting: Any, host: comfy_host.ComfyHost) -> dict[str, Any]:
     reading = hosting.read(host)
     lines = [str(reading), *(f"model {name}" for name in host.loaded_models())]
-    return _answer("\n".join(lines), {"schema": 1, "reading": json.loads(reading.to_json())})
+    return _answer("\n".join(lines), f'{{"schema":1,"reading":{reading.to_json()}}}')
 
 
 def _none_notes(values: Mapping[str, Any]) -> list[str]:
@@ -111,5 +111,7 @@ def _none_notes(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _answer(text: str, report: dict[str, Any] | None) -> dict[str, Any]:
+def _answer(text: str, report: str | None) -> dict[str, Any]:
+    # As text, not as the thousand small objects it describes: ComfyUI keeps what a node shows for
+    # as long as the prompt is in its history, which is up to 10 000 prompts.
     return {"summary": text.split("\n", 1)[0], "text": text, "report": report}

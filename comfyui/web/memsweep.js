@@ -245,7 +245,7 @@ function formatBytes(bytes) {
 function nodeReport(output) {
   const message = record(list(record(output)["memsweep"])[0]);
   const text = string(message["text"]);
-  const report = record(message["report"]);
+  const report = parsed(message["report"]);
   if (report["schema"] === SCHEMA && "reading" in report) {
     return { headline: levels(record(report["reading"])), badge: "reading", lines: sheet(text), text };
   }
@@ -265,6 +265,13 @@ function nodeReport(output) {
     ].filter(({ label }) => label !== ""),
     text
   };
+}
+function parsed(text) {
+  try {
+    return record(JSON.parse(string(text)));
+  } catch {
+    return {};
+  }
 }
 function plainLines(text, headline2) {
   return text.split("\n").filter((each) => each.trim() !== "" && each !== headline2).map((each) => line("note", each));

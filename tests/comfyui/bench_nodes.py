@@ -53,7 +53,7 @@ def collect_node(held: tuple) -> dict:
 
     node = nodes.NODE_CLASS_MAPPINGS["MemSweepFree"]()
     answer = node.run(anything=held[0], level="collect")
-    report = answer["ui"]["memsweep"][0]["report"]
+    report = json.loads(answer["ui"]["memsweep"][0]["report"] or "null")
     if report is None or report["level"] != "collect":
         raise SystemExit(f"the node did not sweep: {answer['ui']['text'][0]}")
     ours, one = race(lambda: node.run(anything=held[0], level="collect"), gc.collect)

@@ -125,7 +125,7 @@ for spare in (0, 2 << 20, 1 << 30):
     toys.ARMED["mend"] = lambda: (limit(None), over())
     result = case.same(workflow(seed=spare + 2), case.runner)
     shown = result.outputs["sweep"]["memsweep"][0]
-    answer.append([spare, shown["report"], shown["text"], case.gone, case.unloaded])
+    answer.append([spare, json.loads(shown["report"] or "null"), shown["text"], case.gone, case.unloaded])
 case.next_prompts()
 print("ANSWER " + json.dumps(answer))
 """

@@ -69,7 +69,7 @@ export function formatBytes(bytes: number): string {
 export function nodeReport(output: unknown): NodeReport | null {
   const message = record(list(record(output)["memsweep"])[0]);
   const text = string(message["text"]);
-  const report = record(message["report"]);
+  const report = parsed(message["report"]);
   if (report["schema"] === SCHEMA && "reading" in report) {
     return { headline: levels(record(report["reading"])), badge: "reading", lines: sheet(text), text };
   }
@@ -89,6 +89,15 @@ export function nodeReport(output: unknown): NodeReport | null {
     ].filter(({ label }) => label !== ""),
     text,
   };
+}
+
+/** ComfyUI keeps what a node shows for thousands of prompts, so a report comes as compact text. */
+function parsed(text: unknown): Fields {
+  try {
+    return record(JSON.parse(string(text)));
+  } catch {
+    return {};
+  }
 }
 
 function plainLines(text: string, headline: string): Line[] {

@@ -235,7 +235,7 @@ class Watch:
         counts["models unloaded"] += self._unloaded
         counts["tensors freed"] += gone
         counts["sweeps that released something"] += bool(gone or self._unloaded or collected)
-        for row in answer["report"]["rows"]:
+        for row in json.loads(answer["report"])["rows"]:
             if row["outcome"]["kind"] in ("failed", "cancelled"):
                 raise CounterExample(f"a step failed: {row}")
 

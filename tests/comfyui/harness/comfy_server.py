@@ -197,7 +197,7 @@ class PromptResult:
 
     def reports(self) -> dict[str, dict]:
         """Report JSON by node id."""
-        return {n: o["memsweep"][0]["report"] for n, o in self.outputs.items() if "memsweep" in o}
+        return {n: json.loads(o["memsweep"][0]["report"]) for n, o in self.outputs.items() if "memsweep" in o}
 
 
 def free_port() -> int:

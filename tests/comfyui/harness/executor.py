@@ -6,6 +6,7 @@ A `Runner` is one executor with one cache class; any number can live side by sid
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import sys
@@ -98,11 +99,11 @@ class Result:
     def cached(self) -> set[str]:
         return {node for kind, data in self.messages if kind == "execution_cached" for node in data["nodes"]}
 
-    def report(self, node: str) -> dict:
-        """The report JSON a node left; exactly one."""
+    def report(self, node: str) -> dict | None:
+        """The report a node left, exactly one; None where the sweep stopped without."""
         found = self.outputs[node]["memsweep"]
         assert len(found) == 1, f"{node} left {len(found)} reports"
-        return found[0]["report"]
+        return json.loads(found[0]["report"] or "null")
 
     def text(self, node: str) -> str:
         return "\n".join(self.outputs[node]["text"])

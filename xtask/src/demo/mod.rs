@@ -106,7 +106,7 @@ fn with_nodes(
             step.tick(&|| placement.label.to_owned());
             let finished = server.run(&picture.with(placement))?;
             runs.push(Run {
-                report: workflow::report(&finished.outputs).cloned(),
+                report: workflow::report(&finished.outputs),
                 resident: finished.resident,
                 identical: finished.pixels == *reference,
             });

@@ -187,8 +187,9 @@ pub(super) fn saved_image(outputs: &Value) -> Option<[String; 3]> {
 }
 
 /// The report of our node.
-pub(super) fn report(outputs: &Value) -> Option<&Value> {
-    outputs.get(OURS)?.get("memsweep")?.get(0)?.get("report")
+pub(super) fn report(outputs: &Value) -> Option<Value> {
+    let text = outputs.get(OURS)?.get("memsweep")?.get(0)?.get("report")?;
+    serde_json::from_str(text.as_str()?).ok()
 }
 
 #[cfg(test)]
@@ -233,7 +234,7 @@ mod tests {
     fn outputs_without_an_image_or_a_report_give_none() {
         assert_eq!(saved_image(&json!({})), None);
         assert_eq!(report(&json!({ OURS: { "text": ["x"] } })), None);
-        let outputs = json!({ OURS: { "memsweep": [{ "report": { "schema": 1 } }] } });
-        assert_eq!(report(&outputs), Some(&json!({ "schema": 1 })));
+        let outputs = json!({ OURS: { "memsweep": [{ "report": r#"{"schema":1}"# }] } });
+        assert_eq!(report(&outputs), Some(json!({ "schema": 1 })));
     }
 }

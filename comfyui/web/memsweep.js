@@ -111,10 +111,12 @@ var LEAST_WIDTH = 360;
 var MARGIN = 20;
 function connect({ name, keys, read }) {
   const shown = /* @__PURE__ */ new WeakMap();
+  const latest = /* @__PURE__ */ new WeakMap();
   let cached = /* @__PURE__ */ new WeakSet();
-  const show = (node, output) => {
-    const report = read(output);
-    if (report === null) return;
+  const show = async (node, output) => {
+    latest.set(node, output);
+    const report = await read(output);
+    if (report === null || latest.get(node) !== output) return;
     const entry = shown.get(node) ?? addView(node);
     shown.set(node, entry);
     entry.view.show(report);
@@ -128,7 +130,7 @@ function connect({ name, keys, read }) {
       const executed = node.onExecuted;
       node.onExecuted = function(output) {
         executed?.call(this, output);
-        show(this, output);
+        void show(this, output);
       };
       const serialized = node.onSerialize;
       node.onSerialize = function(saved) {
@@ -141,7 +143,7 @@ function connect({ name, keys, read }) {
     onNodeOutputsUpdated(outputs) {
       for (const [id, output] of Object.entries(outputs)) {
         const node = findNode(id);
-        if (node && keys.has(node.comfyClass ?? "")) show(node, output);
+        if (node && keys.has(node.comfyClass ?? "")) void show(node, output);
       }
     }
   });
@@ -250,7 +252,7 @@ function nodeReport(output) {
     return { headline: levels(record(report["reading"])), badge: "reading", lines: sheet(text), text };
   }
   if (report["schema"] !== SCHEMA) {
-    const summary = string(message["summary"]) || text.split("\n", 1)[0] || "";
+    const summary = text.split("\n", 1)[0] ?? "";
     return summary === "" ? null : { headline: summary, badge: "", lines: plainLines(text, summary), text };
   }
   return {
@@ -464,5 +466,31 @@ function byId(devices, id) {
   return list(devices).map(record).find((device) => device["id"] === id) ?? {};
 }
 
+// src/packed.ts
+async function unpacked(output) {
+  if (typeof output !== "object" || output === null || !("memsweep" in output)) return output;
+  const { memsweep } = output;
+  if (!Array.isArray(memsweep)) return output;
+  const messages = memsweep.map(async (message) => {
+    if (typeof message !== "object" || message === null || !("report" in message)) return message;
+    return { ...message, report: await inflated(message.report) };
+  });
+  return { ...output, memsweep: await Promise.all(messages) };
+}
+async function inflated(packed) {
+  if (typeof packed !== "string") return null;
+  try {
+    const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return await new Response(stream).text();
+  } catch {
+    return null;
+  }
+}
+
 // src/main.ts
-connect({ name: "MemSweep.Reports", keys: NODE_KEYS, read: nodeReport });
+connect({
+  name: "MemSweep.Reports",
+  keys: NODE_KEYS,
+  read: async (output) => nodeReport(await unpacked(output))
+});

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from harness import executor  # noqa: E402
 from harness.paths import checkpoints  # noqa: E402
+from harness.reports import unpacked  # noqa: E402
 
 ROUNDS = 9
 READINGS = 200
@@ -53,7 +54,7 @@ def collect_node(held: tuple) -> dict:
 
     node = nodes.NODE_CLASS_MAPPINGS["MemSweepFree"]()
     answer = node.run(anything=held[0], level="collect")
-    report = json.loads(answer["ui"]["memsweep"][0]["report"] or "null")
+    report = unpacked(answer["ui"]["memsweep"][0])
     if report is None or report["level"] != "collect":
         raise SystemExit(f"the node did not sweep: {answer['ui']['text'][0]}")
     ours, one = race(lambda: node.run(anything=held[0], level="collect"), gc.collect)

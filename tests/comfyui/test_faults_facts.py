@@ -93,6 +93,7 @@ from harness import executor
 executor.boot()
 assert executor.load_pack()
 from harness import faults, toys
+from harness.reports import unpacked
 import nodes
 nodes.NODE_CLASS_MAPPINGS.update(faults.FAULT_TOYS)
 case = faults.Case(executor, toys)
@@ -125,7 +126,7 @@ for spare in (0, 2 << 20, 1 << 30):
     toys.ARMED["mend"] = lambda: (limit(None), over())
     result = case.same(workflow(seed=spare + 2), case.runner)
     shown = result.outputs["sweep"]["memsweep"][0]
-    answer.append([spare, json.loads(shown["report"] or "null"), shown["text"], case.gone, case.unloaded])
+    answer.append([spare, unpacked(shown), shown["text"], case.gone, case.unloaded])
 case.next_prompts()
 print("ANSWER " + json.dumps(answer))
 """

@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(0)]
 
 LARGE = os.environ.get("MEMSWEEP_LARGE", "") not in ("", "0")
 SEED = int(os.environ.get("MEMSWEEP_SEED") or 1)
-PROMPTS, WARM_UP, EVERY = (500, 100, 5) if LARGE else (100, 30, 5)
+PROMPTS, WARM_UP, EVERY = (500, 100, 5) if LARGE else (200, 80, 5)
 LIMIT = 2**20 / 100  # bytes per prompt
 PLANTED = 256 * 1024  # bytes per sweep
 

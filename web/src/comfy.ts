@@ -21,7 +21,7 @@ export interface Wiring {
   /** The classes whose nodes show a report. */
   keys: ReadonlySet<string>;
   /** Reads a node's output; null where it holds no report. */
-  read(output: unknown): NodeReport | null;
+  read(output: unknown): Promise<NodeReport | null>;
 }
 
 type Size = [number, number];
@@ -36,12 +36,15 @@ interface Shown {
 /** Registers the extension. Nothing is drawn until a node has a report. */
 export function connect({ name, keys, read }: Wiring): void {
   const shown = new WeakMap<ComfyNode, Shown>();
+  /** The last output that each node was given: reading takes a moment, and the last one counts. */
+  const latest = new WeakMap<ComfyNode, unknown>();
   /** The nodes that the running prompt takes from the cache. */
   let cached = new WeakSet<ComfyNode>();
 
-  const show = (node: ComfyNode, output: unknown): void => {
-    const report = read(output);
-    if (report === null) return;
+  const show = async (node: ComfyNode, output: unknown): Promise<void> => {
+    latest.set(node, output);
+    const report = await read(output);
+    if (report === null || latest.get(node) !== output) return;
     const entry = shown.get(node) ?? addView(node);
     shown.set(node, entry);
     entry.view.show(report);
@@ -56,7 +59,7 @@ export function connect({ name, keys, read }: Wiring): void {
       const executed = node.onExecuted;
       node.onExecuted = function (this: ComfyNode, output) {
         executed?.call(this, output);
-        show(this, output);
+        void show(this, output);
       };
       const serialized = node.onSerialize;
       node.onSerialize = function (this: ComfyNode, saved) {
@@ -69,7 +72,7 @@ export function connect({ name, keys, read }: Wiring): void {
     onNodeOutputsUpdated(outputs) {
       for (const [id, output] of Object.entries(outputs)) {
         const node = findNode(id);
-        if (node && keys.has(node.comfyClass ?? "")) show(node, output);
+        if (node && keys.has(node.comfyClass ?? "")) void show(node, output);
       }
     },
   });

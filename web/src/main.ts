@@ -2,5 +2,10 @@
 
 import { connect } from "./comfy.ts";
 import { NODE_KEYS, nodeReport } from "./model.ts";
+import { unpacked } from "./packed.ts";
 
-connect({ name: "MemSweep.Reports", keys: NODE_KEYS, read: nodeReport });
+connect({
+  name: "MemSweep.Reports",
+  keys: NODE_KEYS,
+  read: async (output) => nodeReport(await unpacked(output)),
+});

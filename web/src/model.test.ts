@@ -14,7 +14,7 @@ function samples(): { name: string; report: Record<string, unknown> }[] {
 }
 
 function read(report: unknown): NodeReport {
-  const message = { summary: "summary", text: "summary\nmore", report: JSON.stringify(report) };
+  const message = { text: "summary\nmore", report: JSON.stringify(report) };
   const result = nodeReport({ memsweep: [message] });
   assert.ok(result);
   return result;
@@ -103,7 +103,7 @@ test("a reading shows its balance sheet, and no change that nobody made", () => 
     process: { resident: 5_020_581_888 },
     devices: [{ id: "cuda:0", used: 9_556_721_664 }, { id: "cuda:1", used: null }],
   };
-  const report = nodeReport({ memsweep: [{ summary: "process", text, report: JSON.stringify({ schema: 1, reading }) }] });
+  const report = nodeReport({ memsweep: [{ text, report: JSON.stringify({ schema: 1, reading }) }] });
   assert.ok(report);
   assert.equal(report.headline, "RAM 4.7 GiB, cuda:0 8.9 GiB");
   assert.equal(report.badge, "reading");
@@ -161,7 +161,7 @@ test("a claim that no reading shows is a problem, not a result", () => {
 });
 
 test("a report of an unknown schema is shown as its text", () => {
-  const report = nodeReport({ memsweep: [{ summary: "short", text: "short\nlong", report: '{"schema":2}' }] });
+  const report = nodeReport({ memsweep: [{ text: "short\nlong", report: '{"schema":2}' }] });
   assert.equal(report?.headline, "short");
   assert.deepEqual(report?.lines.map(({ label }) => label), ["long"]);
 });

@@ -74,7 +74,7 @@ export function nodeReport(output: unknown): NodeReport | null {
     return { headline: levels(record(report["reading"])), badge: "reading", lines: sheet(text), text };
   }
   if (report["schema"] !== SCHEMA) {
-    const summary = string(message["summary"]) || text.split("\n", 1)[0] || "";
+    const summary = text.split("\n", 1)[0] ?? "";
     return summary === "" ? null : { headline: summary, badge: "", lines: plainLines(text, summary), text };
   }
   return {
@@ -91,7 +91,7 @@ export function nodeReport(output: unknown): NodeReport | null {
   };
 }
 
-/** ComfyUI keeps what a node shows for thousands of prompts, so a report comes as compact text. */
+/** The report, which comes as JSON text. */
 function parsed(text: unknown): Fields {
   try {
     return record(JSON.parse(string(text)));

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from harness import toys
+from harness.reports import unpacked
 
 from graphs import naive, zoo_state
 from graphs.outcome import CounterExample, Tally
@@ -235,7 +236,7 @@ class Watch:
         counts["models unloaded"] += self._unloaded
         counts["tensors freed"] += gone
         counts["sweeps that released something"] += bool(gone or self._unloaded or collected)
-        for row in json.loads(answer["report"])["rows"]:
+        for row in unpacked(answer)["rows"]:
             if row["outcome"]["kind"] in ("failed", "cancelled"):
                 raise CounterExample(f"a step failed: {row}")
 

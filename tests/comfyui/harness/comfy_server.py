@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from harness.paths import PROBE_PACK, REPOSITORY, checkpoints, comfyui_tree
+from harness.reports import unpacked
 
 START_LIMIT_S = 240
 PROMPT_LIMIT_S = 300
@@ -197,7 +198,7 @@ class PromptResult:
 
     def reports(self) -> dict[str, dict]:
         """Report JSON by node id."""
-        return {n: json.loads(o["memsweep"][0]["report"]) for n, o in self.outputs.items() if "memsweep" in o}
+        return {n: unpacked(o["memsweep"][0]) for n, o in self.outputs.items() if "memsweep" in o}
 
 
 def free_port() -> int:

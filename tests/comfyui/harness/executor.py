@@ -6,7 +6,6 @@ A `Runner` is one executor with one cache class; any number can live side by sid
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import sys
@@ -15,6 +14,7 @@ import uuid
 from pathlib import Path
 
 from harness.paths import REPOSITORY, comfyui_tree
+from harness.reports import unpacked
 
 CACHES = ("RAM_PRESSURE", "CLASSIC", "LRU", "NONE")
 
@@ -103,7 +103,7 @@ class Result:
         """The report a node left, exactly one; None where the sweep stopped without."""
         found = self.outputs[node]["memsweep"]
         assert len(found) == 1, f"{node} left {len(found)} reports"
-        return json.loads(found[0]["report"] or "null")
+        return unpacked(found[0])
 
     def text(self, node: str) -> str:
         return "\n".join(self.outputs[node]["text"])

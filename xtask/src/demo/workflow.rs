@@ -1,5 +1,7 @@
 //! The example workflow in ComfyUI's API format, and the places where a node of ours goes in.
 
+use base64::prelude::{BASE64_STANDARD, Engine};
+use flate2::read::ZlibDecoder;
 use serde_json::{Value, json};
 
 /// Where a node of ours stands, and with which settings.
@@ -189,7 +191,8 @@ pub(super) fn saved_image(outputs: &Value) -> Option<[String; 3]> {
 /// The report of our node.
 pub(super) fn report(outputs: &Value) -> Option<Value> {
     let text = outputs.get(OURS)?.get("memsweep")?.get(0)?.get("report")?;
-    serde_json::from_str(text.as_str()?).ok()
+    let packed = BASE64_STANDARD.decode(text.as_str()?).ok()?;
+    serde_json::from_reader(ZlibDecoder::new(packed.as_slice())).ok()
 }
 
 #[cfg(test)]
@@ -234,7 +237,8 @@ mod tests {
     fn outputs_without_an_image_or_a_report_give_none() {
         assert_eq!(saved_image(&json!({})), None);
         assert_eq!(report(&json!({ OURS: { "text": ["x"] } })), None);
-        let outputs = json!({ OURS: { "memsweep": [{ "report": r#"{"schema":1}"# }] } });
+        let outputs =
+            json!({ OURS: { "memsweep": [{ "report": "eJyrVipOzkjNTVSyMqwFABvKBBk=" }] } });
         assert_eq!(report(&outputs), Some(json!({ "schema": 1 })));
     }
 }

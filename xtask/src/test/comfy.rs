@@ -23,6 +23,9 @@ const IN_PROCESS: [&str; 10] = [
     "tests/comfyui/test_protection.py",
 ];
 
+/// Random workflows on each older version, where nothing else was asked for.
+const FEW_CASES: &str = "80";
+
 /// Two at a time. A group is what shares a server or an executor: see `tests/comfyui/conftest.py`.
 const TWO_AT_A_TIME: [&str; 4] = ["-n", "2", "--dist", "loadgroup"];
 
@@ -66,7 +69,7 @@ impl Session<'_> {
             if !comfyui::is_there(self.paths, release) {
                 comfyui::install(self.paths, release, &format!("Downloading {what}"))?;
             }
-            let tests = Program::new(self.paths.python(), &self.paths.root)
+            let mut tests = Program::new(self.paths.python(), &self.paths.root)
                 .args(["-m", "pytest", "-ra", "-m", "not planted"])
                 .args(IN_PROCESS)
                 .arg("tests/comfyui/test_older_versions.py")
@@ -74,6 +77,9 @@ impl Session<'_> {
                 .envs(self.environment())
                 .env("MEMSWEEP_COMFYUI", self.paths.comfyui(release))
                 .env("PYTHONPATH", overlay::make(self.paths, release)?);
+            if self.options.cases.is_none() && !self.options.large {
+                tests = tests.env("MEMSWEEP_CASES", FEW_CASES);
+            }
             self.untitled_runner(&what, &tests)?;
         }
         Ok(())

@@ -22,6 +22,7 @@ impl Session<'_> {
             }
         };
         let format = cargo(&["fmt", "--all", "--check"]);
+        let format_fuzz = cargo(&["fmt", "--check", "--manifest-path", "fuzz/Cargo.toml"]);
         let lint = cargo(&[
             "clippy",
             "--locked",
@@ -42,6 +43,7 @@ impl Session<'_> {
             "--package=xtask",
         ]);
         self.runner("cargo fmt --check", &format)?;
+        self.runner("cargo fmt --check, fuzz", &format_fuzz)?;
         self.runner("cargo clippy", &lint)?;
         self.runner("cargo test", &test)
     }

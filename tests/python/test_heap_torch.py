@@ -125,6 +125,27 @@ def test_a_tensor_saved_for_a_live_backward_is_pinned():
     assert answer("saved") == [True]
 
 
+def test_a_result_that_autograd_keeps_is_pinned_though_no_reference_shows_it():
+    # `exp` keeps its result for the backward pass: C++ holds the memory, and no Python object.
+    KEPT["result"] = torch.ones(3, requires_grad=True).exp()
+    KEPT["graph"] = KEPT["result"].sum()
+    KEPT["detached"] = KEPT["result"].detach()
+    KEPT["untracked"] = torch.ones(3).exp()
+    assert answer("result", "detached", "untracked") == [True, True, False]
+    found = heap.candidates([], TYPES).hits
+    assert not among(KEPT["result"], found)
+    assert among(KEPT["untracked"], found)
+
+
+def test_tensors_that_share_memory_are_free_together():
+    KEPT["all"] = torch.ones(8)
+    KEPT["view"] = KEPT["all"][2:]
+    KEPT["array"] = KEPT["all"].numpy()
+    KEPT["storage"] = KEPT["all"].untyped_storage()
+    KEPT["again"] = torch.empty(0).set_(KEPT["storage"])
+    assert answer("all", "view", "again") == [False, False, False]
+
+
 def test_a_model_in_a_frame_given_is_free():
     model = KEPT["model"] = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU())
     assert answer("model") == [True]

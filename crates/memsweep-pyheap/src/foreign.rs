@@ -27,8 +27,16 @@ struct Tensors<'py> {
     retains_gradient: Bound<'py, PyAny>,
     use_count: Bound<'py, PyAny>,
     quiet: Option<Bound<'py, PyAny>>,
+    storages: Option<Storages<'py>>,
     /// C++ owners together hold one Python reference; known by trying, torch changed it.
     owners_hold_a_reference: bool,
+}
+
+/// How a tensor's memory is asked for its owners.
+struct Storages<'py> {
+    of_tensor: Bound<'py, PyAny>,
+    address: Bound<'py, PyAny>,
+    use_count: Bound<'py, PyAny>,
 }
 
 struct Arrays<'py> {
@@ -91,6 +99,17 @@ impl<'py> Getters<'py> {
         }
     }
 
+    /// The C++ object behind a tensor's memory, and how many owners it has beside `known`
+    /// tensors. `None` where there is none, or torch does not tell.
+    pub(crate) fn storage(&self, tensor: &Bound<'py, PyAny>, known: u64) -> Option<(usize, u64)> {
+        let storages = self.tensors.as_ref()?.storages.as_ref()?;
+        let storage = storages.of_tensor.call1((tensor,)).ok()?;
+        let address = get(&storages.address, &storage)?.extract::<usize>().ok()?;
+        let owners = storages.use_count.call1((address,)).ok()?.extract::<u64>().ok()?;
+        // Torch has one Python object for each storage, which we hold just now.
+        Some((address, owners.saturating_sub(known + 1)))
+    }
+
     /// Whether `known` C++ owners are all there are, and together hold a Python reference.
     pub(crate) fn owners_explain_a_reference(
         &self,
@@ -133,6 +152,7 @@ impl<'py> Tensors<'py> {
             retains_gradient: class.getattr("retains_grad")?,
             use_count: class.getattr("_use_count")?,
             quiet: module.getattr("DisableTorchFunctionSubclass").ok(),
+            storages: Storages::find(&module, &class).ok(),
             owners_hold_a_reference: false,
             class,
         }))
@@ -174,6 +194,16 @@ impl<'py> Tensors<'py> {
             keep(get(&self.gradient, owner));
         }
         Ok(())
+    }
+}
+
+impl<'py> Storages<'py> {
+    fn find(module: &Bound<'py, PyAny>, class: &Bound<'py, PyType>) -> PyResult<Self> {
+        Ok(Self {
+            of_tensor: class.getattr("untyped_storage")?,
+            address: module.getattr("StorageBase")?.getattr("_cdata")?,
+            use_count: module.getattr("_storage_Use_Count")?,
+        })
     }
 }
 

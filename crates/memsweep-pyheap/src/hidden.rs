@@ -65,11 +65,12 @@ pub(crate) unsafe fn pinned<'py>(
     roots.retain(|root| !exempt.contains(&root.address));
     explain_silent(world, &walk.silent, &mut roots);
     explain_running(world, &mut explained, &mut roots)?;
+    let shared = shared_with_strangers(world, &mut walk.storages)?;
 
     let hits = std::mem::take(&mut walk.hits);
     let held = std::mem::take(&mut walk.held);
     drop(walk);
-    let addresses: Vec<usize> = roots.iter().map(|root| root.address).collect();
+    let addresses: Vec<usize> = roots.iter().map(|root| root.address).chain(shared).collect();
     let mut walk = Walk::new(world, AddressSet::new()?, Bounds::Pin)?.without_hits();
     // SAFETY: the roots were met above and what only we held is still held.
     unsafe { walk.run(&addresses)? };
@@ -110,6 +111,27 @@ fn explain_silent(world: &World<'_>, silent: &AddressMap<u64>, roots: &mut Vec<R
         }
         root.left > 0
     });
+}
+
+/// Tensors whose memory has an owner that is none of the tensors met: C++ alone knows it. What
+/// autograd keeps of an operation's result is of that kind, and it holds no tensor of Python.
+fn shared_with_strangers(
+    world: &World<'_>,
+    storages: &mut [(usize, usize)],
+) -> Result<Vec<usize>, OutOfMemory> {
+    storages.sort_unstable();
+    let mut found = Vec::new();
+    let _quiet = world.foreign.quiet();
+    for group in storages.chunk_by(|one, other| one.0 == other.0) {
+        // SAFETY: the walk met the tensors, and nothing has died since.
+        let tensor = unsafe { strong(world.py, group[0].1) };
+        let strangers = world.foreign.storage(&tensor, group.len() as u64);
+        if strangers.is_some_and(|(_, count)| count > 0) {
+            found.try_reserve(group.len())?;
+            found.extend(group.iter().map(|(_, tensor)| *tensor));
+        }
+    }
+    Ok(found)
 }
 
 /// Takes away what our own frames hold and cannot be asked for: cells, and the functions that run.

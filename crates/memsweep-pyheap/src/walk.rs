@@ -45,6 +45,8 @@ pub(crate) struct Walk<'w, 'py, M> {
     pub(crate) held: Vec<Bound<'py, PyAny>>,
     /// How often an object was met through C++ only, where no Python reference stands for it.
     pub(crate) silent: AddressMap<u64>,
+    /// Tensors met while counting: the C++ object behind their memory, and the tensor.
+    pub(crate) storages: Vec<(usize, usize)>,
 }
 
 impl<'w, 'py, M: Marks> Walk<'w, 'py, M> {
@@ -74,6 +76,7 @@ impl<'w, 'py, M: Marks> Walk<'w, 'py, M> {
             hits: Vec::new(),
             held: Vec::new(),
             silent: AddressMap::default(),
+            storages: Vec::new(),
         };
         walk.close_modules()?;
         Ok(walk)
@@ -243,6 +246,13 @@ impl<'w, 'py, M: Marks> Walk<'w, 'py, M> {
             // SAFETY: the object was met in this walk; nothing died since.
             let owner = unsafe { strong(self.world.py, address) };
             self.world.foreign.edges(&owner, foreign, &mut found)?;
+            if self.bounds == Bounds::None
+                && foreign == Foreign::Tensor
+                && let Some((storage, _)) = self.world.foreign.storage(&owner, 0)
+            {
+                self.storages.try_reserve(1)?;
+                self.storages.push((storage, address));
+            }
             for (target, edge) in found.drain(..) {
                 let address = target.as_ptr() as usize;
                 self.held.try_reserve(1)?;

@@ -85,6 +85,6 @@ def hidden_references_ignored() -> Iterator[None]:
 PLANTED = {
     "live set ignored": (live_set_ignored, "still need"),
     "protection by ids only": (protection_by_ids_only, "still needed was unloaded"),
-    "an output node evicted": (output_node_evicted, "output nodes wrote"),
+    "an output node evicted": (output_node_evicted, "output nodes wrote|instead of"),
     "hidden references ignored": (hidden_references_ignored, "in hidden use"),
 }

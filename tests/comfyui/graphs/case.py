@@ -120,6 +120,15 @@ class _Draft:
             if found == socket and (below is None or link[0] < below)
         ]
 
+    def without(self, *nodes: str) -> list[Link]:
+        """Sockets of which none of these nodes is an ancestor."""
+        tainted: set[int] = set()
+        for number, spec in enumerate(self.specs):
+            above = {source for source, _ in spec.links.values()}
+            if spec.kind.node in nodes or tainted & above:
+                tainted.add(number)
+        return [link for link, _ in self.sockets if link[0] not in tainted]
+
     def add(self, kind: Kind, links: dict[str, Link], widgets: dict[str, object]) -> int:
         number = len(self.specs)
         self.specs.append(Spec(kind, links, widgets))
@@ -139,7 +148,10 @@ def workflows(draw, longest: int = 24) -> Workflow:
 
     for _ in range(draw(st.integers(longest // 3, longest))):
         sockets = {socket for _, socket in draft.sockets}
-        kind = draw(st.sampled_from([k for k in DRAWN if sockets.issuperset(k.takes.values())]))
+        kinds = [kind for kind in DRAWN if sockets.issuperset(kind.takes.values())]
+        # One node that fails: of two, the order decides which is first.
+        fails = any(spec.kind.node == "ToyFail" for spec in draft.specs)
+        kind = draw(st.sampled_from([k for k in kinds if not (fails and k.node == "ToyFail")]))
         add(kind)
     if draft.available("piece") and draw(st.integers(0, 9)) == 9:
         body = add(LOOP_BODY)
@@ -160,25 +172,32 @@ def recent(draw, links: list[Link]) -> Link:
 
 def sweeps(draw, draft: _Draft):
     places = [(number, name) for number, spec in enumerate(draft.specs) for name in spec.links]
+    # A sweep makes what is connected to it run. A node that fails must not be reached by a sweep
+    # alone; and ComfyUI lets no node run that has a blocked input, so a node with several inputs
+    # carries a blockade from one to the others, as any node does.
+    sound = draft.without("ToyFail")
+    free = draft.without("ToyFail", "ToyBlock", "ToyBlockedList")
     # Late in the workflow there is something that no later node needs.
     late = st.integers(0, 2 * len(places) - 1).map(lambda n: places[-1 - n // 4])
     for number, name in draw(st.lists(late, max_size=2, unique=True)) if places else ():
         kind = draw(st.sampled_from(DRAWN_PASSING))
-        earlier = [link for link, _ in draft.sockets if link[0] < number]
-        also = {more: draw(st.sampled_from(earlier)) for more in kind.also if draw(st.booleans())}
+        earlier = [link for link in free if link[0] < number]
+        also = some(draw, kind.also, earlier)
         if kind.also_model:
             held = ("model", "clip", "vae", "control")
-            models = [
-                link for link, socket in draft.sockets if link[0] < number and socket in held
-            ]
+            models = [link for link in earlier if dict(draft.sockets)[link] in held]
             # Without a model it is asked to release something that is none.
-            also["model"] = draw(st.sampled_from(models or earlier))
+            also["model"] = draw(st.sampled_from(models or [draft.specs[number].links[name]]))
         yield Sweep(kind, draft.specs[number].links[name], (number, name), also)
-    links = [link for link, _ in draft.sockets]
     for _ in range(draw(st.integers(0, 3)) // 2):
         kind = draw(st.sampled_from(DRAWN_TERMINAL))
-        also = {more: draw(st.sampled_from(links)) for more in kind.also if draw(st.booleans())}
-        yield Sweep(kind, recent(draw, links), None, also)
+        if sound:
+            yield Sweep(kind, recent(draw, sound), None, some(draw, kind.also, free))
+
+
+def some(draw, names: tuple[str, ...], links: list[Link]) -> dict[str, Link]:
+    """Links for some of these inputs."""
+    return {name: draw(st.sampled_from(links)) for name in names if links and draw(st.booleans())}
 
 
 @st.composite

@@ -26,7 +26,7 @@ def opened(folder: Path) -> Iterator[None]:
     nodes.NODE_CLASS_MAPPINGS.update(classes)
     elements, toys.ELEMENTS = toys.ELEMENTS, 256
     inputs = folder_paths.get_input_directory()
-    pixels = bytes((x * 7 + y * 13 + c * 29) % 256 for y in range(8) for x in range(8) for c in range(3))
+    pixels = bytes((number * 37) % 256 for number in range(8 * 8 * 3))
     Image.frombytes("RGB", (8, 8), pixels).save(folder / "small.png")
     folder_paths.set_input_directory(str(folder))
     try:

@@ -36,7 +36,9 @@ def run(
     """Sweeps for one node and answers with `text` and `report`."""
     try:
         from memsweep import hosting
-    except Exception as error:
+    except comfy_host.STOPS:
+        raise
+    except BaseException as error:
         LOG.warning("%s (%s)", INSTALL, error)
         return _answer(f"{INSTALL}\n({error})", None)
     passing = comfy_host.STOPS

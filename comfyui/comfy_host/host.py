@@ -114,6 +114,9 @@ class ComfyHost:
             self._entries, executor, slots = run.describe()
         except Unidentified as reason:
             executor = {"kind": "unidentified", "reason": str(reason)}
+        except self.passing:
+            # In older versions a cancel is an `Exception` too.
+            raise
         except Exception as error:
             executor = {"kind": "unidentified", "reason": f"it cannot be read: {said(error)}"}
         if run is not None:

@@ -106,7 +106,7 @@ class Run:
         for number, step in enumerate(steps):
             result = self.run(step)
             self.hashes.append(result.image_hashes)
-            self.sweeps += len(result.reports())
+            self.sweeps += sum("rows" in (report or ()) for report in result.reports().values())
             self.raw.append((number, self.anonymous()))
             if number % EVERY == EVERY - 1:
                 self.settle(number)

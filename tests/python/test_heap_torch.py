@@ -137,6 +137,43 @@ def test_a_result_that_autograd_keeps_is_pinned_though_no_reference_shows_it():
     assert among(KEPT["untracked"], found)
 
 
+def test_what_shares_memory_with_a_connected_tensor_is_protected():
+    whole = torch.ones(8)
+    KEPT["part"], KEPT["other"] = whole[:4], whole[4:]
+    KEPT["free"] = torch.ones(3)
+    del whole
+    found = heap.candidates([KEPT["part"]], TYPES)
+    assert not among(KEPT["other"], found.hits)
+    assert among(KEPT["free"], found.hits)
+
+
+def test_what_shares_memory_with_a_tensor_in_use_is_in_use():
+    KEPT["whole"] = torch.ones(8)
+    part = KEPT["whole"].detach()[2:]
+    KEPT["sibling"] = KEPT["whole"][:2]
+    assert answer("whole", "sibling") == [True, True]
+    assert part is not None
+
+
+def test_no_python_code_runs_under_a_mode():
+    from torch.overrides import TorchFunctionMode
+
+    class Mode(TorchFunctionMode):
+        calls = 0
+
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            Mode.calls += 1
+            return function(*args, **(kwargs or {}))
+
+    KEPT["view"] = torch.ones(8)[1:]
+    with Mode():
+        calls = Mode.calls
+        heap.reach([KEPT["view"]], TYPES)
+        heap.candidates([], TYPES)
+        heap.pinned([KEPT["view"]])
+        assert Mode.calls == calls
+
+
 def test_tensors_that_share_memory_are_free_together():
     KEPT["all"] = torch.ones(8)
     KEPT["view"] = KEPT["all"][2:]

@@ -64,6 +64,7 @@ impl<'py> Getters<'py> {
 
     /// Finds out how torch counts its C++ owners, for those who look at reference counts.
     pub(crate) fn try_owners(&mut self, modules: &Bound<'py, PyDict>) {
+        let _quiet = self.quiet();
         if let Some(tensors) = &mut self.tensors {
             tensors.owners_hold_a_reference = Tensors::try_owners(modules).unwrap_or(false);
         }
@@ -151,7 +152,11 @@ impl<'py> Tensors<'py> {
             is_leaf: class.getattr("is_leaf")?,
             retains_gradient: class.getattr("retains_grad")?,
             use_count: class.getattr("_use_count")?,
-            quiet: module.getattr("DisableTorchFunctionSubclass").ok(),
+            // The first also keeps modes out, such as a default device's; not every torch has it.
+            quiet: module
+                .getattr("DisableTorchFunction")
+                .or_else(|_| module.getattr("DisableTorchFunctionSubclass"))
+                .ok(),
             storages: Storages::find(&module, &class).ok(),
             owners_hold_a_reference: false,
             class,

@@ -21,6 +21,20 @@ pub(crate) struct Pinned<'py> {
     pub(crate) hits: Vec<Bound<'py, PyAny>>,
     /// How many objects the pass saw.
     pub(crate) seen: usize,
+    /// The C++ object behind each tensor's memory, and the tensor; sorted.
+    pub(crate) storages: Vec<(usize, usize)>,
+}
+
+/// Tensors that share memory stand or fall together: where one is in the set, all are.
+pub(crate) fn spread(storages: &[(usize, usize)], set: &mut AddressSet) -> Result<(), OutOfMemory> {
+    for group in storages.chunk_by(|one, other| one.0 == other.0) {
+        if group.iter().any(|(_, tensor)| set.contains(*tensor)) {
+            for (_, tensor) in group {
+                set.insert(*tensor)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// An object with references that nothing explains.
@@ -65,7 +79,8 @@ pub(crate) unsafe fn pinned<'py>(
     roots.retain(|root| !exempt.contains(&root.address));
     explain_silent(world, &walk.silent, &mut roots);
     explain_running(world, &mut explained, &mut roots)?;
-    let shared = shared_with_strangers(world, &mut walk.storages)?;
+    let mut storages = std::mem::take(&mut walk.storages);
+    let shared = shared_with_strangers(world, &mut storages)?;
 
     let hits = std::mem::take(&mut walk.hits);
     let held = std::mem::take(&mut walk.held);
@@ -74,10 +89,11 @@ pub(crate) unsafe fn pinned<'py>(
     let mut walk = Walk::new(world, AddressSet::new()?, Bounds::Pin)?.without_hits();
     // SAFETY: the roots were met above and what only we held is still held.
     unsafe { walk.run(&addresses)? };
-    let set = std::mem::replace(walk.marks_mut(), AddressSet::new()?);
+    let mut set = std::mem::replace(walk.marks_mut(), AddressSet::new()?);
     drop(walk);
     drop(held);
-    Ok(Pinned { set, hits, seen })
+    spread(&storages, &mut set)?;
+    Ok(Pinned { set, hits, seen, storages })
 }
 
 /// Objects with more references than were met or explained.

@@ -82,20 +82,21 @@ pub fn candidates<'py>(
         world.prepare_counting();
     }
     let _off = CollectorOff::new(world.py);
-    let (found, pins, visited) = if check_pinned {
+    let (found, pins, visited, storages) = if check_pinned {
         let arguments =
             [protect.as_ptr() as usize, types.as_ptr() as usize, frames.as_ptr() as usize];
         let explained = Explained::by_frames(frames)?;
         // SAFETY: the lock is held, the collector is off, and the arguments are our caller's.
         let pinned = unsafe { hidden::pinned(&world, explained, &arguments)? };
-        (pinned.hits, Some(pinned.set), pinned.seen)
+        (pinned.hits, Some(pinned.set), pinned.seen, pinned.storages)
     } else {
         let (hits, visited) = instances(&world)?;
-        (hits, None, visited)
+        (hits, None, visited, Vec::new())
     };
     let mut walk = Walk::new(&world, AddressSet::new()?, Bounds::Reach)?.without_hits();
     // SAFETY: the list holds its elements, the lock is held and the collector is off.
     unsafe { walk.run(&addresses(protect)?)? };
+    hidden::spread(&storages, walk.marks_mut())?;
     Ok(sort(found, walk.marks(), pins.as_ref(), visited))
 }
 

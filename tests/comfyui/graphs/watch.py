@@ -98,7 +98,7 @@ class Watch:
         # The model to release is not protected by being the input that names it.
         named = ("model",) if spec.task == "release_model" else ()
         needed = [value for name, value in values.items() if name not in named]
-        models = _models([*needed, *self._linked_values(linked)])
+        models = _models([*needed, *self._linked_values(linked), *held_for(execution, unique_id)])
         del needed
         litter = toys.STORAGES.get("litter")
         littered = litter is not None and litter() is not None
@@ -211,11 +211,10 @@ class Watch:
         """What a park could choose from: asked for as it would ask, and looked at."""
         found = self.candidates(connected)
         self.tally.counts["looks for hidden use"] += 1
-        chosen = {id(tensor) for tensor in found}
-        if any(id(ref()) in chosen for ref in zoo_state.HIDDEN):
+        chosen = _storages(found)
+        if chosen & _storages(ref() for ref in zoo_state.HIDDEN):
             raise CounterExample("a tensor in hidden use could have been chosen")
-        reached = naive.closure(connected)
-        if any(id(tensor) in reached for tensor in found):
+        if chosen & _storages(naive.closure(connected).values()):
             raise CounterExample("a connected tensor could have been chosen")
 
     @staticmethod
@@ -236,9 +235,23 @@ class Watch:
         counts["models unloaded"] += self._unloaded
         counts["tensors freed"] += gone
         counts["sweeps that released something"] += bool(gone or self._unloaded or collected)
+        counts["sweeps that released more than cycles"] += bool(gone or self._unloaded)
         for row in unpacked(answer)["rows"]:
             if row["outcome"]["kind"] in ("failed", "cancelled"):
                 raise CounterExample(f"a step failed: {row}")
+
+
+def held_for(execution: Any, running: Any) -> list:
+    """What newer executors hold for nodes that wait; without a cache nothing else does."""
+    found = []
+    for pending, sources in getattr(execution, "execution_cache", {}).items():
+        if pending == str(running):
+            continue
+        for link in execution.dynprompt.get_node(pending)["inputs"].values():
+            entry = sources.get(link[0]) if isinstance(link, list) and len(link) == 2 else None
+            if entry is not None:
+                found.append(entry.outputs[link[1]])
+    return found
 
 
 def execution_list() -> Any:
@@ -283,6 +296,12 @@ def place(runner: Any, node: str) -> tuple[Any, Any]:
 def _tensors(roots: list) -> list[weakref.ref]:
     found = naive.closure(roots).values()
     return [weakref.ref(item) for item in found if isinstance(item, torch.Tensor)]
+
+
+def _storages(items: Any) -> set[int]:
+    """The memory behind the tensors among these."""
+    tensors = (item for item in items if isinstance(item, torch.Tensor))
+    return {tensor.untyped_storage()._cdata for tensor in tensors}
 
 
 def _models(roots: list) -> list[int]:

@@ -1,7 +1,8 @@
 //! The walk itself: an explicit stack, a visitor that only marks and pushes, and a ring of prefetches.
 //!
-//! It calls no Python code, creates no Python object and changes no reference count, except for
-//! the strong references it takes to what was asked for. Running out of memory stops it cleanly.
+//! It calls no Python code and changes no reference count, except for the strong references it
+//! takes to what was asked for; while counting, torch makes an object for each tensor's storage.
+//! Running out of memory stops it cleanly.
 
 use pyo3::prelude::*;
 

@@ -189,6 +189,18 @@ def test_a_cancel_raised_inside_a_step_passes_through(runner, toys, monkeypatch)
     check_cancel(runner, toys, lambda: monkeypatch.setattr(gc, "collect", cancelled), monkeypatch.undo)
 
 
+def test_a_cancel_raised_while_facts_are_gathered_passes_through(runner, toys, monkeypatch):
+    """In older versions a cancel is an `Exception`, and what cannot be read is one too."""
+    import comfy.model_management as management
+    from harness import faults
+
+    def cancelled(self):
+        raise management.InterruptProcessingException
+
+    run = faults.pack("comfy_host.executor").Run
+    check_cancel(runner, toys, lambda: monkeypatch.setattr(run, "describe", cancelled), monkeypatch.undo)
+
+
 def test_a_cancel_that_arrives_during_a_sweep_cancels_the_prompt(runner, toys):
     import nodes
 
@@ -229,12 +241,23 @@ def check_cancel(runner, toys, arm, disarm):
         runner.check_side_tables()
 
 
-@pytest.mark.parametrize("missing", ("memsweep._memsweep", "memsweep"))
+PANIC = """
+class Panic(BaseException):
+    pass
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "memsweep":
+            raise Panic("as PyO3 passes a panic on")
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize("missing", ("memsweep._memsweep", "memsweep", "a module that panics"))
 def test_without_the_native_module_data_passes_and_the_report_names_the_fix(missing):
     """In a process of its own: the pack is imported without what it needs."""
     program = f"""
 import json, sys
-sys.modules[{missing!r}] = None
+{PANIC if "panics" in missing else f"sys.modules[{missing!r}] = None"}
 from harness import executor
 executor.boot()
 loaded = executor.load_pack()

@@ -96,6 +96,25 @@ def runner(request, comfy, toys):
     return comfy.Runner(request.param)
 
 
+@pytest.fixture
+def faults(comfy, toys, monkeypatch):
+    """What breaks a step on purpose; its toy nodes are known for this test."""
+    import nodes
+    from harness import faults as module
+
+    for name, toy in module.FAULT_TOYS.items():
+        monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, name, toy)
+    return module
+
+
+@pytest.fixture
+def case(comfy, toys, faults):
+    """A workflow in which one thing can be broken, and what must hold afterwards."""
+    made = faults.Case(comfy, toys)
+    yield made
+    made.mend()
+
+
 @pytest.fixture(scope="session")
 def zoo(comfy, tmp_path_factory):
     """The nodes of the random workflows; answers with what plays a case."""

@@ -17,23 +17,6 @@ TABLES = (
 )
 
 
-@pytest.fixture
-def faults(comfy, toys, monkeypatch):
-    import nodes
-    from harness import faults as module
-
-    for name, toy in module.FAULT_TOYS.items():
-        monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, name, toy)
-    return module
-
-
-@pytest.fixture
-def case(comfy, toys, faults):
-    made = faults.Case(comfy, toys)
-    yield made
-    made.mend()
-
-
 @pytest.mark.parametrize("way", ("raises", "raises afterwards", "raises no Exception", "hangs", "lies"))
 @pytest.mark.parametrize("kind", ("collect", *TORCH_STEPS))
 def test_a_step_of_torch_or_python_that_goes_wrong(case, faults, kind, way):

@@ -13,16 +13,6 @@ from workflows import node
 
 
 @pytest.fixture
-def faults(comfy, toys, monkeypatch):
-    import nodes
-    from harness import faults as module
-
-    for name, toy in module.FAULT_TOYS.items():
-        monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, name, toy)
-    return module
-
-
-@pytest.fixture
 def case(comfy, toys, faults):
     made = faults.Case(comfy, toys)
     made.calls.append("armed")

@@ -4,23 +4,6 @@ result as ever, or it is off the list; the report says which."""
 import pytest
 
 
-@pytest.fixture
-def faults(comfy, toys, monkeypatch):
-    import nodes
-    from harness import faults as module
-
-    for name, toy in module.FAULT_TOYS.items():
-        monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, name, toy)
-    return module
-
-
-@pytest.fixture
-def case(comfy, toys, faults):
-    made = faults.Case(comfy, toys)
-    yield made
-    made.mend()
-
-
 def unload_points():
     import comfy.model_management as management
     from comfy.model_patcher import ModelPatcher

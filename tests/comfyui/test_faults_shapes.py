@@ -8,16 +8,6 @@ import pytest
 
 
 @pytest.fixture
-def faults(comfy, toys, monkeypatch):
-    import nodes
-    from harness import faults as module
-
-    for name, toy in module.FAULT_TOYS.items():
-        monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, name, toy)
-    return module
-
-
-@pytest.fixture
 def case(request, comfy, toys, faults):
     made = faults.Case(comfy, toys, getattr(request, "param", "RAM_PRESSURE"))
     made.calls.append("armed")

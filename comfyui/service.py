@@ -39,8 +39,9 @@ def run(
     except comfy_host.STOPS:
         raise
     except BaseException as error:
-        LOG.warning("%s (%s)", INSTALL, error)
-        return _answer(f"{INSTALL}\n({error})", None)
+        why = comfy_host.said(error)
+        LOG.warning("%s (%s)", INSTALL, why)
+        return _answer(f"{INSTALL}\n({why})", None)
     passing = comfy_host.STOPS
     try:
         host = comfy_host.ComfyHost(hosting, unique_id, dynprompt)

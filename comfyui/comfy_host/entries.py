@@ -47,6 +47,8 @@ class Entry:
                     if self.key in table:
                         raise RuntimeError("its cache kept it")
         except BaseException:
+            # The cache last: if a side table takes nothing back, an entry that is gone does less harm
+            # than one that the cache holds and its next clean-up cannot find.
             for table, value in reversed(taken):
                 if self.key not in table:
                     table[self.key] = value

@@ -8,7 +8,7 @@ Models have a file of their own, and so have the facts a sweep starts from.
 import resource
 
 import pytest
-from harness.executor import quiet
+from harness.executor import pack, quiet
 
 TORCH_STEPS = ("synchronize", "empty_device_cache", "empty_host_cache")
 TABLES = (
@@ -97,7 +97,7 @@ STEPS = ("evict", "collect", "synchronize", "unload", "empty_device_cache", "emp
 
 def arm_and_note(case, faults, kind, way):
     """Arms a fault, and notes the steps that Python was asked for."""
-    host = faults.pack("comfy_host").ComfyHost
+    host = pack("comfy_host").ComfyHost
     original, asked = host.release, []
     if kind == "evict":
         outputs = case.runner.executor.caches.outputs
@@ -163,7 +163,7 @@ def test_a_process_that_may_open_no_more_files(case, faults, tmp_path):
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     case.arm(lambda: (
-        case.patch.setattr(faults.pack("comfy_host.host"), "_model_files", lambda _: files),
+        case.patch.setattr(pack("comfy_host.host"), "_model_files", lambda _: files),
         case.patch.setattr(hosting, "sweep_with", starved),
     ))
     # Only here: without files the switch cannot touch the machine that runs the tests.

@@ -9,6 +9,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from harness.executor import pack
 from workflows import node
 
 
@@ -172,7 +173,7 @@ LISTS = ("an object", "a mock", "a mock of this prompt", "other nodes", "a mocke
 
 @pytest.mark.parametrize("name", LISTS)
 def test_a_frame_that_is_not_the_executors(case, faults, name):
-    service = faults.pack("service")
+    service = pack("service")
     run, said = service.run, []
 
     def fault():
@@ -190,7 +191,7 @@ def test_a_frame_that_is_not_the_executors(case, faults, name):
 
 
 def test_a_frame_that_only_has_the_executors_name_is_passed_by(case, faults):
-    service = faults.pack("service")
+    service = pack("service")
     run = service.run
     case.arm(lambda: case.patch.setattr(service, "run", lambda *a: lookalike(caches=None)(run, *a)))
     case.run()
@@ -198,7 +199,7 @@ def test_a_frame_that_only_has_the_executors_name_is_passed_by(case, faults):
 
 
 def test_a_node_that_another_pack_runs_in_a_thread_of_its_own(case, faults):
-    service = faults.pack("service")
+    service = pack("service")
     run = service.run
 
     def in_a_thread(*arguments):

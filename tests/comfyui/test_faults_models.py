@@ -2,6 +2,7 @@
 result as ever, or it is off the list; the report says which."""
 
 import pytest
+from harness.executor import executor_locals
 
 
 def unload_points():
@@ -70,7 +71,7 @@ def test_newer_versions_list_of_models_in_use_agrees_with_the_models(case, fault
     tracked = {}
 
     def fault():
-        callback = getattr(faults.executor_locals()["execution_list"], "output_link_callback", None)
+        callback = getattr(executor_locals()["execution_list"], "output_link_callback", None)
         if callback is None:
             pytest.skip("this version has no such list")
         tracked["list"] = callback.__self__.models

@@ -5,6 +5,7 @@ import collections
 from unittest import mock
 
 import pytest
+from harness.executor import executor_locals, pack
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def case(request, comfy, toys, faults):
 
 def while_we_look(case, faults, change):
     """Arms a change that lasts as long as our node: the executor itself would stumble over it."""
-    service = faults.pack("service")
+    service = pack("service")
     run = service.run
 
     def odd(*arguments):
@@ -93,7 +94,7 @@ def odd_parent(prompt):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_shape_that_nobody_has_seen(case, faults, shape):
     def change(patch):
-        el = faults.executor_locals()["execution_list"]
+        el = executor_locals()["execution_list"]
         path, value = SHAPES[shape](el)
         *owners, name = path.split(".")
         for owner in owners:
@@ -133,7 +134,7 @@ def test_a_cached_entry_of_a_kind_that_nobody_has_seen_stays(case, faults, kind)
     odd, kept = entry_kinds()[kind], []
 
     def change(patch):
-        cache = faults.executor_locals()["caches"].outputs
+        cache = executor_locals()["caches"].outputs
         key = cache.cache_key_set.get_data_key("a")
         patch.setitem(cache.cache, key, odd)
         undo = patch.undo

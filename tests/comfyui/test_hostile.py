@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from harness.executor import quiet
+from harness.executor import pack, quiet
 from workflows import node
 
 KINDS = {
@@ -192,12 +192,11 @@ def test_a_cancel_raised_inside_a_step_passes_through(runner, toys, monkeypatch)
 def test_a_cancel_raised_while_facts_are_gathered_passes_through(runner, toys, monkeypatch):
     """In older versions a cancel is an `Exception`, and what cannot be read is one too."""
     import comfy.model_management as management
-    from harness import faults
 
     def cancelled(self):
         raise management.InterruptProcessingException
 
-    run = faults.pack("comfy_host.executor").Run
+    run = pack("comfy_host.executor").Run
     check_cancel(runner, toys, lambda: monkeypatch.setattr(run, "describe", cancelled), monkeypatch.undo)
 
 

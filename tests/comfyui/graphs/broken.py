@@ -12,12 +12,13 @@ from typing import Any
 from unittest import mock
 
 import torch
+from harness.executor import pack
 
-from graphs.watch import Watch, own_frames, pack_service
+from graphs.watch import Watch, own_frames
 
 
 def _facts_changed(change: Callable[[dict], None]) -> Any:
-    host = pack_service().comfy_host.ComfyHost
+    host = pack("service").comfy_host.ComfyHost
     inventory = host.inventory
 
     def changed(self, *arguments):
@@ -53,7 +54,7 @@ def live_set_ignored() -> Iterator[None]:
 @contextlib.contextmanager
 def protection_by_ids_only() -> Iterator[None]:
     """A model counts as connected only when its very object is, not a clone that shares it."""
-    host = pack_service().comfy_host.ComfyHost
+    host = pack("service").comfy_host.ComfyHost
 
     def by_id(self, hits):
         found = {id(value) for value in hits}

@@ -23,7 +23,6 @@ from graphs.kinds import (
 )
 
 
-
 def weighted(kinds: tuple) -> tuple:
     return tuple(kind for kind in kinds for _ in range(kind.weight))
 
@@ -114,11 +113,8 @@ class _Draft:
     specs: list[Spec] = field(default_factory=list)
     sockets: list[tuple[Link, str]] = field(default_factory=list)
 
-    def available(self, socket: str, below: int | None = None) -> list[Link]:
-        return [
-            link for link, found in self.sockets
-            if found == socket and (below is None or link[0] < below)
-        ]
+    def available(self, socket: str) -> list[Link]:
+        return [link for link, found in self.sockets if found == socket]
 
     def without(self, *nodes: str) -> list[Link]:
         """Sockets of which none of these nodes is an ancestor."""

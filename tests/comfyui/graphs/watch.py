@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from harness import toys
+from harness.executor import executor_locals, pack
 from harness.reports import unpacked
 
 from graphs import naive, zoo_state
@@ -37,20 +38,13 @@ class _Entry:
     digest: list[str]
 
 
-def pack_service() -> Any:
-    """The pack's own module, whatever name ComfyUI loaded it under."""
-    import nodes
-
-    return nodes.NODE_CLASS_MAPPINGS["MemSweepFree"].run.__globals__["service"]
-
-
 class Idle:
     """While entered, our nodes pass their data on and sweep nothing."""
 
     def __enter__(self) -> None:
-        self.service = pack_service()
+        self.service = pack("service")
         self._run = self.service.run
-        self.service.run = lambda *_: {"summary": "", "text": "", "report": None}
+        self.service.run = lambda *_: {"text": "", "report": None}
 
     def __exit__(self, *_exception: Any) -> None:
         self.service.run = self._run
@@ -62,7 +56,7 @@ class Watch:
     def __init__(self, runner: Any, tally: Tally, look_for_hidden: bool):
         self.runner, self.tally = runner, tally
         self.look_for_hidden = look_for_hidden
-        self.service = pack_service()
+        self.service = pack("service")
         self.host_class = self.service.comfy_host.ComfyHost
         self.evicted_keys: set = set()
         self._planned: list[tuple] = []
@@ -92,7 +86,8 @@ class Watch:
         self.service.run, self.host_class.release = self._run, self._release
 
     def _watched_run(self, spec, values, widgets, unique_id, dynprompt):
-        execution = execution_list()
+        running = executor_locals()
+        execution = running["execution_list"]
         before = self._entries()
         linked = self._linked(execution, str(unique_id))
         # The model to release is not protected by being the input that names it.
@@ -108,7 +103,8 @@ class Watch:
 
         self._check_entries(before, linked)
         self._check_models(models)
-        gone = self._check_gone(execution, values)
+        gone = self._check_gone(running, values)
+        del running
         collected = littered and litter() is None
         self._count(spec, answer, gone, collected)
         if self.look_for_hidden and zoo_state.HIDDEN:
@@ -190,14 +186,17 @@ class Watch:
         if not set(needed).issubset(loaded):
             raise CounterExample("a model that is connected or still needed was unloaded")
 
-    def _check_gone(self, execution: Any, values: dict) -> int:
+    def _check_gone(self, running: dict, values: dict) -> int:
         """Dropped tensors are freed, or hang on something that may hold them."""
+        # What the executor holds for the node that runs, and for nodes that wait.
+        waiting = ("input_data_all", "pending_subgraph_results", "pending_async_nodes")
         dropped = [ref for *_, refs in self._planned for ref in refs]
         alive = [tensor for tensor in (ref() for ref in dropped) if tensor is not None]
         if alive:
             roots = [
-                *self._caches(), *zoo_state.holders(), values, *waiting_inputs(),
-                getattr(execution, "execution_cache", {}),
+                *self._caches(), *zoo_state.holders(), values,
+                *(running.get(name) for name in waiting),
+                getattr(running["execution_list"], "execution_cache", {}),
                 self.runner.executor.caches.objects,
             ]
             reached = naive.closure(roots, leave_out=[alive, dropped])
@@ -251,27 +250,6 @@ def held_for(execution: Any, running: Any) -> list:
             entry = sources.get(link[0]) if isinstance(link, list) and len(link) == 2 else None
             if entry is not None:
                 found.append(entry.outputs[link[1]])
-    return found
-
-
-def execution_list() -> Any:
-    """The list of the executor that is running the node we are called from."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_name == "execute" and "execution_list" in frame.f_code.co_varnames:
-            return frame.f_locals["execution_list"]
-        frame = frame.f_back
-    raise RuntimeError("no executor is running us")
-
-
-def waiting_inputs() -> list:
-    """What the executor holds for the node that runs, and for nodes that wait."""
-    frame, found = sys._getframe(1), []
-    while frame is not None:
-        if frame.f_code.co_name == "execute" and "execution_list" in frame.f_code.co_varnames:
-            names = ("input_data_all", "pending_subgraph_results", "pending_async_nodes")
-            found += [frame.f_locals.get(name) for name in names]
-        frame = frame.f_back
     return found
 
 

@@ -57,6 +57,24 @@ def load_pack() -> bool:
             os.rmdir(folder)
 
 
+def pack(name: str):
+    """A module of the loaded node pack, whatever name ComfyUI loaded it under."""
+    import nodes
+
+    ours = nodes.NODE_CLASS_MAPPINGS["MemSweepFree"].__module__
+    return sys.modules[ours.removesuffix("nodes") + name]
+
+
+def executor_locals() -> dict:
+    """The locals of `execution.execute` around the node that is running."""
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "execute" and "execution_list" in frame.f_locals:
+            return dict(frame.f_locals)
+        frame = frame.f_back
+    raise AssertionError("no executor around us")
+
+
 class FakeServer:
     """What PromptExecutor touches of PromptServer."""
 

@@ -2,7 +2,6 @@
 the check that nothing is left half done."""
 
 import gc
-import sys
 import time
 import weakref
 
@@ -68,23 +67,6 @@ def workflow(seed=1, arm="arm", **widgets):
         "d": node("ToyView", label="d", value=["c", 0]),
         "save": node("ToySave", value=["d", 0]),
     }
-
-
-def pack(name):
-    """A module of the loaded node pack."""
-    import nodes
-
-    return sys.modules[nodes.NODE_CLASS_MAPPINGS["MemSweepFree"].__module__.removesuffix(".nodes") + "." + name]
-
-
-def executor_locals():
-    """The locals of `execution.execute` around the node that is running."""
-    frame = sys._getframe()
-    while frame is not None:
-        if frame.f_code.co_name == "execute" and "execution_list" in frame.f_locals:
-            return dict(frame.f_locals)
-        frame = frame.f_back
-    raise AssertionError("no executor around us")
 
 
 # -- calls that go wrong

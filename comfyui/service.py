@@ -66,9 +66,11 @@ def _sweep(
     values: Mapping[str, Any],
     widgets: Mapping[str, Any],
 ) -> dict[str, Any]:
+    parking, warnings = _parking(hosting)
     settings = {
         "level": spec.level_for(widgets),
         "system_wide": bool(widgets.get("system_wide", False)),
+        "park": parking,
     }
     inventory: dict[str, Any] = {}
     if hosting.level_of(json.dumps(settings)) not in ("trim", "collect"):
@@ -81,11 +83,20 @@ def _sweep(
         del protected, targets
     else:
         inventory["notes"] = _none_notes(values)
+    inventory.setdefault("notes", []).extend(warnings)
     report = hosting.sweep_with(host, settings, inventory)
     if spec.task == "release_model":
         host.after_node(lambda: LOG.info("after Release Model: %s", hosting.sweep().summary))
     LOG.info("node %s: %s", host.node, report.summary)
     return _answer(str(report), report.to_json())
+
+
+def _parking(hosting: Any) -> tuple[dict[str, Any], list[str]]:
+    """What the environment says on parking. A mistake there parks nothing, and is told."""
+    try:
+        return hosting.park_settings(), []
+    except ValueError as error:
+        return {"off": True}, [f"nothing was parked: {error}"]
 
 
 def _facts(
@@ -99,7 +110,12 @@ def _facts(
     except BaseException as error:
         LOG.exception("node %s: what is in use could not be found out", host.node)
         note = "no model was unloaded and no cached output dropped, because what is in use "
-        return {"notes": [f"{note}could not be found out: {comfy_host.said(error)}"]}
+        why = f"could not be found out: {comfy_host.said(error)}"
+        return {
+            "notes": [f"{note}{why}"],
+            # Whatever needs to know it is left out.
+            "executor": {"kind": "unidentified", "reason": f"what is in use {why}"},
+        }
 
 
 def _read(hosting: Any, host: comfy_host.ComfyHost) -> dict[str, Any]:

@@ -135,8 +135,9 @@ SPECS: tuple[NodeSpec, ...] = (
                 ["park", "destroy"],
                 {
                     "default": "park",
-                    "tooltip": "What to do with tensors that other packs still hold. Neither is "
-                    "part of this version: both stop after the cached outputs.",
+                    "tooltip": "What to do with tensors that other packs still hold. park: their "
+                    "memory goes to disk, nobody notices. destroy: their memory is taken; using "
+                    "one is an error that says so.",
                 },
             )
         },
@@ -178,7 +179,8 @@ SPECS: tuple[NodeSpec, ...] = (
                 {
                     "default": "evict",
                     "tooltip": "trim: allocator slack. collect: also reference cycles. unload: "
-                    "also idle models. evict: also cached outputs nobody needs.",
+                    "also idle models. evict: also cached outputs nobody needs. park: also "
+                    "memory that others hold and do not use goes to disk.",
                 },
             )
         },

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from . import leftovers
 from .entries import Entry, Unidentified
 from .executor import Run
 
@@ -52,6 +53,7 @@ class ComfyHost:
         self._entries: list[Entry] = []
         self._models: list[Any] = []
         self._tracker: Any = None
+        self._storages: Any = None
 
     # What a sweep asks of a host.
 
@@ -85,10 +87,21 @@ class ComfyHost:
             return self._evict(request["entries"])
         if request["kind"] == "unload":
             return self._unload(request["model"])
+        if request["kind"] == "destroy":
+            return leftovers.destroy(self._hosting, self._places(request["keep"]), self.node)
         outcome: dict[str, Any] = self._torch.carry_out(request)
         if request["kind"] == "empty_device_cache" and outcome["kind"] != "done":
             outcome = self._empty_foreign_cache(outcome)
         return outcome
+
+    def parking(self, keep: list[int]) -> Any:
+        """What the park step asks for."""
+        return self._hosting.Parking(
+            self._storages, keep, leftovers.spill_folder(), leftovers.Progress(self.node)
+        )
+
+    def _places(self, numbers: list[int]) -> set[Any]:
+        return set() if self._storages is None else self._storages.places(numbers)
 
     # Facts.
 
@@ -104,7 +117,7 @@ class ComfyHost:
         self, protected: Mapping[str, Any], targets: list[Any] | None = None
     ) -> dict[str, Any]:
         """The facts of a plan. `targets` are models to release by name, wherever they sit."""
-        storages = self._hosting.Storages()
+        storages = self._storages = self._hosting.Storages()
         self._models = self._loaded()
         roots = list(protected.values())
         slots: list[Any] = []

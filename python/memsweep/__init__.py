@@ -5,6 +5,7 @@ freed. Nothing happens on import: no thread, no device context, no file.
 """
 
 from memsweep._memsweep import Reading, Report, __version__
-from memsweep.library import reading, sweep, sweep_with
+from memsweep.destroying import DestroyedError
+from memsweep.library import park, reading, sweep, sweep_with
 
-__all__ = ["Reading", "Report", "__version__", "reading", "sweep", "sweep_with"]
+__all__ = ["DestroyedError", "Reading", "Report", "__version__", "park", "reading", "sweep", "sweep_with"]

@@ -28,6 +28,15 @@ class Storages:
                 found.add(self._number(*block))
         return sorted(found)
 
+    def places(self, numbers: Iterable[int]) -> set[tuple[str, int]]:
+        """Device and address of these storages. They are valid while their owners are held."""
+        wanted = set(numbers)
+        return {place for place, number in self._numbers.items() if number in wanted}
+
+    def addresses(self, numbers: Iterable[int]) -> set[int]:
+        """The addresses of those that lie in RAM."""
+        return {address for device, address in self.places(numbers) if device == "cpu"}
+
     def _number(self, device: str, address: int, size: int) -> int:
         key = (device, address)
         number = self._numbers.get(key)

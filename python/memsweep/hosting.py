@@ -5,20 +5,25 @@ docs/report-format.md), answers `devices`, `release` and `check_cancelled`, and 
 """
 
 from memsweep._memsweep import Reading, Report, level_of, mapped_files, reach_many, read
+from memsweep import destroying
 from memsweep.facts import Storages
 from memsweep.library import Host, sweep, sweep_with
+from memsweep.parking import Parking, settings as park_settings
 from memsweep.torch_host import TorchHost, done, nothing, unsupported
 
 __all__ = [
     "Host",
+    "Parking",
     "Reading",
     "Report",
     "Storages",
     "TorchHost",
+    "destroying",
     "done",
     "level_of",
     "mapped_files",
     "nothing",
+    "park_settings",
     "reach_many",
     "read",
     "sweep",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from memsweep import _memsweep
+from memsweep import _memsweep, destroying
 from memsweep.facts import Storages
+from memsweep.parking import Meant, Parking
+from memsweep.parking import settings as park_settings
 from memsweep.torch_host import TorchHost
 
 
@@ -43,27 +46,53 @@ def sweep(
     goal: Mapping[str, Any] | None = None,
     dry_run: bool = False,
     system_wide: bool = False,
+    parking: Mapping[str, Any] | None = None,
 ) -> _memsweep.Report:
     """Gives memory back and reports what was measured.
 
     `protect`: objects in use; whatever they reach is never touched.
-    `level`: `trim` (allocator slack) or `collect` (also unreachable cycles). The deeper levels
-    need a program that manages models or caches, such as ComfyUI; here they do the same as
-    `collect`, and the report says so.
+    `level`: `trim` (allocator slack), `collect` (also unreachable cycles), `park` (also memory that
+    is held and idle moves to disk, see `park`) or `destroy` (first takes the memory of every tensor
+    of 1 MiB or more that is neither protected nor in a variable of a running function; using one
+    raises `DestroyedError`). `unload` and `evict` need a program that manages models or caches,
+    such as ComfyUI; here they do the same as `collect`.
     `goal`: stop as soon as it holds, one of `{"ram_available": bytes}`,
     `{"process_anonymous": bytes}` or `{"device_free": {"device": "cuda:0", "bytes": bytes}}`.
     `dry_run`: plan and report, release nothing.
     `system_wide`: also drop the machine's page cache (Linux, needs root) or page out this process
     (Windows). Never counted as freed.
+    `parking`: `{"off": True}`, `{"folder": path, "bytes": most, "seconds": longest}`; what is
+    absent is taken from the environment (see docs/memory.md).
 
-    Raises `ValueError` for a level or goal that does not exist. A step that fails is a row of the
+    Raises `ValueError` for a level, goal or number that cannot be meant. A step that fails is a row of the
     report, not an exception.
     """
-    settings = {"level": level, "goal": goal, "system_wide": system_wide, "dry_run": dry_run}
+    settings = _settings(level, parking)
+    settings.update(goal=goal, system_wide=system_wide, dry_run=dry_run)
     inventory: dict[str, Any] = {}
+    host = _Program()
     if _memsweep.level_of(json.dumps(settings)) not in ("trim", "collect"):
-        inventory = _inventory_of(list(protect))
-    return sweep_with(TorchHost(), settings, inventory)
+        inventory = host.inventory(list(protect))
+    del protect
+    return sweep_with(host, settings, inventory)
+
+
+def park(
+    objects: Sequence[object], parking: Mapping[str, Any] | None = None
+) -> _memsweep.Report:
+    """Moves the memory behind these objects to disk; the objects stay as they are, bit for bit.
+
+    `objects`: tensors, arrays, `bytes`, `bytearray`, or anything that reaches them, such as a
+    model. Blocks below 1 MiB stay, and so does what is in use, page-locked, shared or mapped from a
+    file: the report says how much stayed, and why. A later touch reads from the disk.
+    `parking`: as for `sweep`.
+
+    Linux with glibc's allocator only; elsewhere the report says so. Raises `ValueError` for settings
+    that cannot be meant.
+    """
+    host = _Program(only=list(objects))
+    del objects
+    return _memsweep.park(json.dumps(_settings("park", parking)), host)
 
 
 def sweep_with(
@@ -73,15 +102,44 @@ def sweep_with(
     return _memsweep.sweep(json.dumps(settings), json.dumps(inventory), host)
 
 
-def _inventory_of(protect: list[object]) -> dict[str, Any]:
-    storages = Storages()
-    reached = _memsweep.reach(protect, storages.types())
-    connected = storages.numbers(reached)
-    return {
-        "storages": storages.facts,
-        "connected": {"storages": connected, "models": []},
-        "notes": [
-            "no model manager and no output cache in this program: models and cached outputs "
-            "are freed by dropping your own references"
-        ],
-    }
+def _settings(level: str, parking: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"level": level, "park": park_settings(parking)}
+
+
+class _Program(TorchHost):
+    """The host of a sweep in a plain program."""
+
+    def __init__(self, only: list[object] | None = None) -> None:
+        self._storages: Storages | None = None
+        self._only = None if only is None else Meant(only)
+
+    def inventory(self, protect: list[object]) -> dict[str, Any]:
+        """The facts of a plan: only what is protected is known."""
+        storages = self._storages = Storages()
+        connected = storages.numbers(_memsweep.reach(protect, storages.types()))
+        return {
+            "storages": storages.facts,
+            "connected": {"storages": connected, "models": []},
+            "notes": [
+                "no model manager and no output cache in this program: models and cached outputs "
+                "are freed by dropping your own references"
+            ],
+        }
+
+    def carry_out(self, action: dict[str, Any]) -> dict[str, Any]:
+        if action["kind"] != "destroy":
+            return super().carry_out(action)
+        keep = self._storages.places(action["keep"]) if self._storages is not None else set()
+        when = time.strftime("%Y-%m-%d %H:%M:%S")
+        return destroying.destroy(
+            keep,
+            destroying.constants(destroying.is_of_the_program),
+            destroying.frames_of(lambda frame: frame.f_globals.get("__package__") == "memsweep"),
+            f"its memory was taken by memsweep.sweep(level='destroy') at {when}; give what you "
+            "still need as `protect`, or load it again",
+            destroying.is_of_the_program,
+        )
+
+    def parking(self, keep: list[int]) -> Parking:
+        """What the park step asks for."""
+        return Parking(self._storages, keep, only=self._only)

@@ -15,7 +15,8 @@ from types import ModuleType
 from typing import Any
 
 
-def _torch() -> ModuleType | None:
+def loaded() -> ModuleType | None:
+    """Torch, if the program has loaded it."""
     torch = sys.modules.get("torch")
     # A module that is still being imported has no tensors yet either.
     return torch if hasattr(torch, "Tensor") and hasattr(torch, "_C") else None
@@ -28,7 +29,7 @@ def _numpy() -> ModuleType | None:
 
 def memory_types() -> tuple[type, ...]:
     """Classes whose instances own large memory: tensors and arrays."""
-    torch, numpy = _torch(), _numpy()
+    torch, numpy = loaded(), _numpy()
     types: list[type] = []
     if torch is not None:
         types.append(torch.Tensor)
@@ -43,7 +44,7 @@ def block_of(value: object) -> tuple[str, int, int] | None:
     `None` for what owns no memory of its own: meta and fake tensors, sparse and wrapped ones
     (the heap walk reaches their inner tensors), empty ones.
     """
-    torch, numpy = _torch(), _numpy()
+    torch, numpy = loaded(), _numpy()
     if numpy is not None and isinstance(value, numpy.ndarray):
         owner = value
         while isinstance(owner.base, numpy.ndarray):
@@ -63,6 +64,20 @@ def block_of(value: object) -> tuple[str, int, int] | None:
     except (RuntimeError, NotImplementedError, AttributeError):
         return None
     return (device, address, size) if address and size else None
+
+
+def is_page_locked(value: object) -> bool:
+    """Whether a driver has locked this memory in place. Without a device in use nobody has."""
+    torch, numpy = loaded(), _numpy()
+    if torch is None or not any(True for _ in _cuda_devices(torch)):
+        return False
+    try:
+        if numpy is not None and isinstance(value, numpy.ndarray):
+            value = torch.from_numpy(value)
+        return isinstance(value, torch.Tensor) and bool(torch.Tensor.is_pinned(value))
+    except (RuntimeError, TypeError):
+        # It cannot be asked, so it stays.
+        return True
 
 
 def _cuda_devices(torch: ModuleType) -> Iterator[int]:
@@ -137,7 +152,7 @@ def _other_kinds(torch: ModuleType) -> set[str]:
 
 def device_rows() -> list[dict[str, Any]]:
     """One row per device with a context in this process; fields as in a reading."""
-    torch = _torch()
+    torch = loaded()
     if torch is None:
         return []
     rows = []
@@ -152,7 +167,7 @@ def device_rows() -> list[dict[str, Any]]:
 
 def synchronize() -> int:
     """Waits for every device with a context. Answers how many there were."""
-    torch = _torch()
+    torch = loaded()
     if torch is None:
         return 0
     count = 0
@@ -167,7 +182,7 @@ def synchronize() -> int:
 
 def empty_device_cache() -> int:
     """Returns the free blocks of torch's device allocators. Answers how many devices there were."""
-    torch = _torch()
+    torch = loaded()
     if torch is None:
         return 0
     count = sum(1 for _ in _cuda_devices(torch))
@@ -182,7 +197,7 @@ def empty_device_cache() -> int:
 
 def empty_host_cache() -> bool | None:
     """Returns free page-locked blocks. `None` when no device is in use, False when torch cannot."""
-    torch = _torch()
+    torch = loaded()
     if torch is None or not (any(True for _ in _cuda_devices(torch)) or _other_kinds(torch)):
         return None
     accelerator = getattr(torch, "accelerator", None)

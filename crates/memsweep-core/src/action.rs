@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bytes::Bytes;
+use crate::park::{ParkLimits, Parked, Refused};
 
 /// One step of a plan. Carried out by the host, never by the core.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +34,18 @@ pub enum Action {
         /// Absolute paths.
         files: Vec<String>,
     },
+    /// Move the pages of memory that is held and not in use to disk.
+    Park {
+        /// Storages of the inventory that stay in memory: connected, or needed by a node to run.
+        keep: Vec<u32>,
+        /// How far it goes.
+        limits: ParkLimits,
+    },
+    /// Take the memory of unprotected tensors; using one afterwards is an error.
+    Destroy {
+        /// Storages of the inventory that stay.
+        keep: Vec<u32>,
+    },
     /// Return the C heap's free pages.
     TrimHeap,
     /// `system_wide` only. Linux: `sync`, then drop the machine's page cache. Windows: page out our
@@ -53,6 +66,10 @@ pub enum Outcome {
         #[serde(default)]
         detail: Option<String>,
     },
+    /// Memory was looked at for parking, and moved as far as possible.
+    Parked(Parked),
+    /// Tensors lost their memory.
+    Destroyed(Destroyed),
     /// There was nothing to do.
     NothingToDo {
         /// Why.
@@ -78,9 +95,56 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// What the step itself says it released; `None` when it did not succeed or says nothing.
+    #[must_use]
+    pub fn claimed(&self) -> Option<Bytes> {
+        match self {
+            Self::Done { claimed, .. } => *claimed,
+            Self::Parked(parked) => Some(parked.bytes),
+            Self::Destroyed(destroyed) => Some(destroyed.bytes()),
+            _ => None,
+        }
+    }
+
+    /// Whether something was carried out.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Done { .. } | Self::Parked(_) | Self::Destroyed(_))
+    }
+
     /// A success that claims nothing.
     #[must_use]
     pub const fn done() -> Self {
         Self::Done { claimed: None, detail: None }
+    }
+}
+
+/// What came of destroying.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Destroyed {
+    /// Tensors that lost their memory, by who held them.
+    pub owners: Vec<Owner>,
+    /// What stayed, by reason.
+    pub refused: Vec<Refused>,
+}
+
+/// Somebody who held tensors.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Owner {
+    /// For people: a module's global, a class, or unknown.
+    pub name: String,
+    /// How many tensors.
+    pub tensors: u64,
+    /// Their memory.
+    pub bytes: Bytes,
+}
+
+impl Destroyed {
+    /// The memory of all of them.
+    #[must_use]
+    pub fn bytes(&self) -> Bytes {
+        self.owners.iter().map(|owner| owner.bytes).sum()
     }
 }

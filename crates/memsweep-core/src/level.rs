@@ -17,9 +17,9 @@ pub enum Level {
     Unload,
     /// Cached outputs that no node still to run needs.
     Evict,
-    /// Tensors held by somebody, moved to disk. Not built yet.
+    /// Memory held by somebody and not needed now, moved to disk; its owner never notices.
     Park,
-    /// Unprotected tensors emptied. Not built yet.
+    /// Opt-in: unprotected tensors lose their memory, and using one is an error.
     Destroy,
 }
 
@@ -27,9 +27,6 @@ impl Level {
     /// All levels, shallow to deep.
     pub const ALL: [Self; 6] =
         [Self::Trim, Self::Collect, Self::Unload, Self::Evict, Self::Park, Self::Destroy];
-
-    /// The deepest level that exists in this version.
-    pub const DEEPEST_BUILT: Self = Self::Evict;
 
     /// The name used in JSON, in nodes and in Python.
     #[must_use]

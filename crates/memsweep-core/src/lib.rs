@@ -17,6 +17,7 @@ pub mod bytes;
 pub mod inventory;
 pub mod level;
 pub mod live;
+pub mod park;
 pub mod plan;
 pub mod policy;
 pub mod reading;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bytes::Bytes;
 use crate::level::{Level, UnknownLevel};
+use crate::park::ParkLimits;
 use crate::reading::Reading;
 
 /// Settings as a node or a caller gives them.
@@ -18,6 +19,22 @@ pub struct Settings {
     pub system_wide: bool,
     /// Plan and report, release nothing.
     pub dry_run: bool,
+    /// How far parking may go.
+    pub park: ParkSettings,
+}
+
+/// Parking, as a caller sets it. What is absent keeps its default.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ParkSettings {
+    /// Nothing is parked.
+    pub off: bool,
+    /// A folder on a disk, for the spill files.
+    pub folder: Option<String>,
+    /// The most that one sweep moves.
+    pub bytes: Option<Bytes>,
+    /// The longest that one sweep moves.
+    pub seconds: Option<f64>,
 }
 
 /// When a sweep has done enough. A value that cannot be read never counts as reached.
@@ -54,7 +71,7 @@ impl Goal {
 pub struct Policy {
     /// What was asked for.
     pub requested: Level,
-    /// What will be done: never deeper than [`Level::DEEPEST_BUILT`].
+    /// What will be done: `evict` where `park` was asked for and is switched off.
     pub level: Level,
     /// When to stop early.
     pub goal: Option<Goal>,
@@ -62,6 +79,8 @@ pub struct Policy {
     pub system_wide: bool,
     /// Nothing is released.
     pub dry_run: bool,
+    /// How far parking may go; `None` means not at all.
+    pub park: Option<ParkLimits>,
 }
 
 /// Settings that cannot be meant.
@@ -73,6 +92,9 @@ pub enum PolicyError {
     /// A goal without a device can never be reached.
     #[error("goal `device_free` needs the device's id, such as `cuda:0`")]
     GoalWithoutDevice,
+    /// A time that is no time.
+    #[error("park `seconds` is {0}: use a number of seconds of at least 0")]
+    ParkSeconds(String),
 }
 
 impl TryFrom<Settings> for Policy {
@@ -86,12 +108,28 @@ impl TryFrom<Settings> for Policy {
         if matches!(&settings.goal, Some(Goal::DeviceFree { device, .. }) if device.is_empty()) {
             return Err(PolicyError::GoalWithoutDevice);
         }
+        let park = limits(settings.park)?;
+        let level =
+            if requested == Level::Park && park.is_none() { Level::Evict } else { requested };
         Ok(Self {
             requested,
-            level: requested.min(Level::DEEPEST_BUILT),
+            level,
             goal: settings.goal,
             system_wide: settings.system_wide,
             dry_run: settings.dry_run,
+            park,
         })
     }
+}
+
+fn limits(settings: ParkSettings) -> Result<Option<ParkLimits>, PolicyError> {
+    if settings.off {
+        return Ok(None);
+    }
+    let default = ParkLimits::default();
+    let seconds = settings.seconds.unwrap_or(default.seconds);
+    if !seconds.is_finite() || seconds < 0.0 {
+        return Err(PolicyError::ParkSeconds(seconds.to_string()));
+    }
+    Ok(Some(ParkLimits { folder: settings.folder, bytes: settings.bytes, seconds }))
 }

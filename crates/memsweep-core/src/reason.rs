@@ -26,6 +26,10 @@ pub enum Release {
     AfterRelease,
     /// Mapped before the sweep; dropped only if nothing maps it any more.
     MaybeUnmapped,
+    /// Held by somebody, and not in use now.
+    HeldAndIdle,
+    /// The level `destroy` was chosen, and neither connected nor needed nor in use.
+    Leftover,
     /// The `system_wide` switch is on.
     SystemWide,
 }
@@ -71,6 +75,10 @@ impl fmt::Display for Release {
             Self::NotNeeded => f.write_str("not connected, and no node still to run needs it"),
             Self::AfterRelease => f.write_str("what was released may sit in reference cycles"),
             Self::MaybeUnmapped => f.write_str("mapped before the sweep, perhaps not any more"),
+            Self::HeldAndIdle => f.write_str("held by somebody, and not in use now"),
+            Self::Leftover => {
+                f.write_str("level destroy was chosen; not connected, not needed and not in use")
+            }
             Self::SystemWide => f.write_str("the system_wide switch is on"),
         }
     }

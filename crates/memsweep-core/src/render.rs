@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::action::Outcome;
+use crate::action::{Destroyed, Outcome};
 use crate::balance::balance;
 use crate::bytes::{Bytes, Change};
+use crate::park::{Parked, Refused};
 use crate::reading::Reading;
 use crate::report::{Report, Row, Verdict};
 
@@ -67,6 +68,7 @@ pub fn reading_text(reading: &Reading) -> String {
         ("page-locked, of that", reading.process.page_locked),
         ("free in the C heap, of that at most", reading.process.heap_slack),
         ("in swap", reading.process.swapped),
+        ("parked on disk", reading.process.parked.filter(|bytes| *bytes > Bytes::ZERO)),
         ("RAM still to be had", reading.ram_available()),
         ("RAM of the machine", reading.machine.total),
         ("container limit", reading.machine.cgroup_limit),
@@ -141,6 +143,8 @@ fn row_text(row: &Row) -> String {
             }
             text
         }
+        Outcome::Parked(parked) => parked_text(row, parked),
+        Outcome::Destroyed(destroyed) => destroyed_text(row, destroyed),
         Outcome::NothingToDo { reason } => format!("nothing to do: {reason}"),
         Outcome::Skipped { reason } => match row.estimated.filter(|bytes| bytes.0 > 0) {
             Some(estimated) => format!("not done: {reason}, at most {estimated} expected"),
@@ -150,6 +154,45 @@ fn row_text(row: &Row) -> String {
         Outcome::Failed { error } => format!("failed: {error}"),
         Outcome::Cancelled => "cancelled before it began".to_owned(),
     }
+}
+
+fn parked_text(row: &Row, parked: &Parked) -> String {
+    let place = parked.folder.as_deref().map_or(String::new(), |folder| format!(" in {folder}"));
+    let mut parts = vec![measured(row), format!("{} moved to disk{place}", parked.bytes)];
+    if row.verdict == Verdict::ClaimNotSeen {
+        parts.push("not seen".to_owned());
+    }
+    if parked.already > Bytes::ZERO {
+        parts.push(format!("{} lay there before", parked.already));
+    }
+    if let Some(bytes) = parked.in_memory.filter(|bytes| *bytes > Bytes::ZERO) {
+        parts.push(format!("{bytes} of all that is parked in memory again"));
+    }
+    if let Some(why) = &parked.stopped {
+        parts.push(format!("ended early: {why}"));
+    }
+    parts.retain(|part| !part.is_empty());
+    format!("{}{}", parts.join(", "), refused_text(&parked.refused))
+}
+
+fn destroyed_text(row: &Row, destroyed: &Destroyed) -> String {
+    let mut parts = vec![measured(row), format!("{} destroyed", destroyed.bytes())];
+    parts.retain(|part| !part.is_empty());
+    let mut text = parts.join(", ");
+    for owner in &destroyed.owners {
+        let plural = if owner.tensors == 1 { "tensor" } else { "tensors" };
+        let _ = write!(text, "; {} {plural} of {}, {}", owner.tensors, owner.name, owner.bytes);
+    }
+    text + &refused_text(&destroyed.refused)
+}
+
+fn refused_text(refused: &[Refused]) -> String {
+    let mut text = String::new();
+    for Refused { reason, blocks, bytes } in refused {
+        let plural = if *blocks == 1 { "block" } else { "blocks" };
+        let _ = write!(text, "; stayed: {blocks} {plural}, {bytes}, {reason}");
+    }
+    text
 }
 
 /// Falls and rises apart: a model that leaves a device takes RAM.

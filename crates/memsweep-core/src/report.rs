@@ -185,7 +185,10 @@ impl Freed {
         let devices = self
             .devices
             .iter()
-            .filter(|_| !matches!(action, Action::EmptyHostCache | Action::TrimHeap))
+            .filter(|_| {
+                let in_ram = Action::EmptyHostCache == *action || Action::TrimHeap == *action;
+                !in_ram && !matches!(action, Action::Park { .. })
+            })
             .flat_map(|device| [device.ours, device.torch_allocated, device.torch_reserved]);
         process.chain(devices).flatten().map(|change| change.0).max()
     }
@@ -227,8 +230,8 @@ impl Row {
 
 fn verdict(action: &Action, outcome: &Outcome, fall: Option<i64>) -> Verdict {
     let claimed = match outcome {
-        Outcome::Done { claimed, .. } => claimed.map_or(0, |bytes| bytes.0),
         Outcome::Failed { .. } => return Verdict::Failed,
+        _ if outcome.is_done() => outcome.claimed().map_or(0, |bytes| bytes.0),
         _ => return Verdict::NotRun,
     };
     if matches!(action, Action::DropFileCache { .. } | Action::SystemWide) {

@@ -76,12 +76,14 @@ impl Cycles {
     }
 
     fn note(&mut self, action: &Action, outcome: &Outcome) {
-        if !matches!(outcome, Outcome::Done { .. }) {
+        if !outcome.is_done() {
             return;
         }
         match action {
             Action::Collect => self.collected = true,
-            Action::Evict { .. } | Action::Unload { .. } => self.collected = false,
+            Action::Evict { .. } | Action::Unload { .. } | Action::Destroy { .. } => {
+                self.collected = false;
+            }
             _ => {}
         }
     }

@@ -11,6 +11,7 @@
 #![deny(missing_docs)]
 
 mod devices;
+mod park;
 mod platform;
 
 #[cfg(target_os = "linux")]
@@ -26,13 +27,14 @@ mod windows;
 #[doc(hidden)]
 pub use linux::fuzzing;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Instant;
 
 use memsweep_core::action::Outcome;
 use memsweep_core::reading::{Reading, SCHEMA};
 
+pub use crate::park::{Block, Gate, Stop, Survey};
 use crate::platform::Platform;
 
 #[cfg(target_os = "linux")]
@@ -118,6 +120,24 @@ impl Os {
     #[must_use]
     pub fn mapped_files(&self) -> Vec<String> {
         self.host.mapped_files()
+    }
+
+    /// Looks at blocks of memory for parking: what of each is in memory and may move, and how much
+    /// room there is. Nothing is written. Reads the process's page tables, 20 ms for each GiB.
+    ///
+    /// # Errors
+    /// Why nothing can be parked here, and what would help.
+    pub fn survey(&self, folder: &Path, blocks: &[Block]) -> Result<Survey, String> {
+        self.host.survey(folder, blocks)
+    }
+
+    /// Whether the memory is a chunk of the C library's own heap, the only one that can be parked.
+    /// `start` is where the allocation begins that the block lies in.
+    ///
+    /// The allocation is alive while this is asked.
+    #[must_use]
+    pub fn is_heap_chunk(&self, start: usize, block: Block) -> bool {
+        self.host.is_heap_chunk(start, block)
     }
 
     /// Drops the page cache of the whole machine: a host-wide side effect that only the

@@ -1,8 +1,12 @@
 //! What an operating system can be asked for. Each platform overrides what it can do; the
 //! defaults say honestly that it cannot.
 
+use std::path::Path;
+
 use memsweep_core::action::Outcome;
 use memsweep_core::reading::{DeviceMemory, MachineMemory, ProcessMemory};
+
+use crate::park::{Block, Survey};
 
 pub(crate) trait Platform {
     fn process(&self) -> ProcessMemory {
@@ -27,6 +31,14 @@ pub(crate) trait Platform {
 
     fn mapped_files(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    fn survey(&self, _folder: &Path, _blocks: &[Block]) -> Result<Survey, String> {
+        Err("parking needs Linux; elsewhere the system pages idle memory out by itself".to_owned())
+    }
+
+    fn is_heap_chunk(&self, _start: usize, _block: Block) -> bool {
+        false
     }
 
     fn drop_system_caches(&self) -> Outcome {

@@ -80,7 +80,7 @@ pub(crate) unsafe fn pinned<'py>(
     explain_silent(world, &walk.silent, &mut roots);
     explain_running(world, &mut explained, &mut roots)?;
     let mut storages = std::mem::take(&mut walk.storages);
-    let shared = shared_with_strangers(world, &mut storages)?;
+    let shared = shared_with_strangers(world, walk.marks(), &mut storages)?;
 
     let hits = std::mem::take(&mut walk.hits);
     let held = std::mem::take(&mut walk.held);
@@ -130,9 +130,11 @@ fn explain_silent(world: &World<'_>, silent: &AddressMap<u64>, roots: &mut Vec<R
 }
 
 /// Tensors whose memory has an owner that is none of the tensors met: C++ alone knows it. What
-/// autograd keeps of an operation's result is of that kind, and it holds no tensor of Python.
+/// autograd keeps of an operation's result is of that kind, and it holds no tensor of Python. Or
+/// somebody works on the storage by its own object.
 fn shared_with_strangers(
     world: &World<'_>,
+    tally: &Tally,
     storages: &mut [(usize, usize)],
 ) -> Result<Vec<usize>, OutOfMemory> {
     storages.sort_unstable();
@@ -141,8 +143,10 @@ fn shared_with_strangers(
     for group in storages.chunk_by(|one, other| one.0 == other.0) {
         // SAFETY: the walk met the tensors, and nothing has died since.
         let tensor = unsafe { strong(world.py, group[0].1) };
-        let strangers = world.foreign.storage(&tensor, group.len() as u64);
-        if strangers.is_some_and(|(_, count)| count > 0) {
+        let found_use = world.foreign.storage(&tensor, group.len() as u64);
+        if found_use.is_some_and(|storage| {
+            storage.strangers > 0 || storage.references > tally.met(storage.object)
+        }) {
             found.try_reserve(group.len())?;
             found.extend(group.iter().map(|(_, tensor)| *tensor));
         }

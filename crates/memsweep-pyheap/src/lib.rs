@@ -1,8 +1,9 @@
 //! Walks the interpreter's heap: what objects reach, what else there is, and what is in use.
 //!
 //! Design constraints:
-//! - One hold of the interpreter lock covers a whole question, with the collector off, and only
-//!   strong references leave it; an address or `id` never does.
+//! - One hold of the interpreter lock covers a whole question, with the collector off. Only strong
+//!   references leave it; the address of an object never does. The address of memory leaves with the
+//!   object that owns it, and is asked for again before anybody uses it.
 //! - The walk runs no Python code. It uses the limited API only, so one build serves 3.10 to 3.13.
 //! - What the walk cannot see is treated as in use (see `hidden`), and an interpreter that the
 //!   self-test does not understand is refused, not guessed at.
@@ -22,6 +23,8 @@ mod frames;
 #[cfg(not(test))]
 mod hidden;
 #[cfg(not(test))]
+mod idle;
+#[cfg(not(test))]
 mod kinds;
 #[cfg(not(test))]
 mod layout;
@@ -38,6 +41,10 @@ mod walk;
 #[cfg(not(test))]
 mod world;
 
+#[cfg(not(test))]
+pub use foreign::Memory;
+#[cfg(not(test))]
+pub use idle::{Idle, idle_memory, still_idle};
 #[cfg(not(test))]
 pub use layout::Layout;
 #[cfg(not(test))]

@@ -53,6 +53,21 @@ impl Tally {
         self.seen
     }
 
+    /// How often an object was met.
+    #[must_use]
+    pub fn met(&self, address: usize) -> u64 {
+        if !fits(address) {
+            return self.elsewhere.get(&address).copied().unwrap_or(0);
+        }
+        let named = self.top[address >> REGION_SHIFT];
+        let Some(region) = (named as usize).checked_sub(1).and_then(|at| self.regions.get(at))
+        else {
+            return 0;
+        };
+        let cell = region.cells[(address >> GRANULE_SHIFT) & (GRANULES - 1)];
+        if cell & SEEN == 0 { 0 } else { self.full_count(cell, address) }
+    }
+
     /// Calls `each(address, references)` for every object seen, by address.
     ///
     /// # Errors
@@ -198,6 +213,7 @@ mod tests {
     fn it_agrees_with_a_map_also_outside_the_tables() {
         let mut tally = Tally::new().unwrap();
         let mut oracle = BTreeMap::new();
+        assert_eq!(tally.met(0x7f55_0000_0000), 0);
         let mut state = 42_u64;
         for _ in 0..50_000 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -211,6 +227,7 @@ mod tests {
             *oracle.entry(address).or_insert(0) += 1;
         }
         assert_eq!(tally.seen(), oracle.len());
+        assert!(oracle.iter().all(|(&address, &count)| tally.met(address) == count));
         assert_eq!(all(&tally), oracle);
     }
 }

@@ -249,10 +249,10 @@ impl<'w, 'py, M: Marks> Walk<'w, 'py, M> {
             self.world.foreign.edges(&owner, foreign, &mut found)?;
             if self.bounds == Bounds::None
                 && foreign == Foreign::Tensor
-                && let Some((storage, _)) = self.world.foreign.storage(&owner, 0)
+                && let Some(storage) = self.world.foreign.storage(&owner, 0)
             {
                 self.storages.try_reserve(1)?;
-                self.storages.push((storage, address));
+                self.storages.push((storage.address, address));
             }
             for (target, edge) in found.drain(..) {
                 let address = target.as_ptr() as usize;

@@ -178,6 +178,19 @@ pub(crate) fn chain(frame: Bound<'_, PyAny>, found: &mut AddressHashSet) -> PyRe
     Ok(())
 }
 
+/// The frames of our own thread, which wait for us.
+pub(crate) fn own_frames(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
+    let found = PyList::empty(py);
+    let Ok(mut frame) = py.import("sys")?.call_method0("_getframe") else {
+        return Ok(found);
+    };
+    while !frame.is_none() {
+        found.append(&frame)?;
+        frame = frame.getattr("f_back")?;
+    }
+    Ok(found)
+}
+
 /// The addresses of a list's elements, in its order.
 pub(crate) fn addresses(list: &Bound<'_, PyList>) -> PyResult<Vec<usize>> {
     let mut found = Vec::new();

@@ -2,7 +2,7 @@
 //!
 //! The Python object answers `devices() -> str` (JSON list of device rows), `release(action: str)
 //! -> str` (JSON in, JSON out) and `check_cancelled()`, which raises when the user cancelled. Its
-//! optional `passing` is a tuple of exception types that are never turned into a failed row.
+//! optional `parking(keep)` is described in `park`; its optional `passing` is a tuple of exception types that are never turned into a failed row.
 
 use memsweep_core::action::{Action, Outcome};
 use memsweep_core::reading::{DeviceMemory, Reading};
@@ -50,7 +50,12 @@ impl<'py> PyHost<'py> {
     }
 
     fn in_python(&mut self, action: &Action) -> Outcome {
-        match self.try_in_python(action) {
+        let outcome = self.try_in_python(action);
+        self.answered(outcome)
+    }
+
+    fn answered(&mut self, outcome: PyResult<Outcome>) -> Outcome {
+        match outcome {
             Ok(outcome) => outcome,
             // KeyboardInterrupt, SystemExit and the like are not ours to swallow, nor is what the
             // host names as a cancel: older ComfyUI derives its cancel from `Exception`.
@@ -69,13 +74,15 @@ impl<'py> PyHost<'py> {
     }
 
     fn try_in_python(&self, action: &Action) -> PyResult<Outcome> {
-        let Some(object) = &self.object else {
-            return Ok(Outcome::Unsupported { reason: "no host was given".to_owned() });
-        };
+        let Some(object) = &self.object else { return Ok(no_host()) };
         let request = serde_json::to_string(action).map_err(crate::error::writing)?;
         let answer: String = object.call_method1("release", (request,))?.extract()?;
         serde_json::from_str(&answer).map_err(|error| crate::error::json("the outcome", error))
     }
+}
+
+fn no_host() -> Outcome {
+    Outcome::Unsupported { reason: "no host was given".to_owned() }
 }
 
 impl Host for PyHost<'_> {
@@ -96,6 +103,17 @@ impl Host for PyHost<'_> {
             Action::DropFileCache { files } => self.py.detach(|| os.drop_file_cache(files)),
             Action::SystemWide if cfg!(windows) => self.py.detach(|| os.empty_working_set()),
             Action::SystemWide => self.py.detach(|| os.drop_system_caches()),
+            Action::Park { keep, limits } => {
+                let Some(object) = &self.object else { return no_host() };
+                let outcome = crate::park::park(self.py, os, object, keep, limits);
+                let outcome = outcome.map(|(outcome, raised)| {
+                    if let Some(error) = raised.filter(|error| self.passes(error)) {
+                        self.passing = Some(error);
+                    }
+                    outcome
+                });
+                self.answered(outcome)
+            }
             _ => self.in_python(action),
         }
     }

@@ -5,6 +5,7 @@
 mod error;
 mod heap;
 mod host;
+mod park;
 mod sweep;
 mod values;
 

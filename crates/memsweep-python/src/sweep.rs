@@ -1,7 +1,7 @@
 //! Reading, planning and sweeping, as Python calls them.
 
 use memsweep_core::inventory::Inventory;
-use memsweep_core::plan::{Plan, plan};
+use memsweep_core::plan::{Plan, park_only, plan};
 use memsweep_core::policy::{Policy, Settings};
 use memsweep_core::sweep::{Host as _, sweep as run};
 use memsweep_os::Os;
@@ -49,6 +49,17 @@ fn sweep(
     }
 }
 
+/// Parks what the host finds, and does nothing else.
+#[pyfunction]
+fn park(py: Python<'_>, settings: &str, host: Bound<'_, PyAny>) -> PyResult<PyReport> {
+    let mut host_of_sweep = PyHost::new(py, Some(host));
+    let report = run(&park_only(&policy(settings)?), &mut host_of_sweep);
+    match host_of_sweep.passing {
+        Some(error) => Err(error),
+        None => Ok(report.into()),
+    }
+}
+
 /// Regular files that this process has mapped.
 #[pyfunction]
 fn mapped_files() -> Vec<String> {
@@ -73,5 +84,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(read, module)?)?;
     module.add_function(wrap_pyfunction!(level_of, module)?)?;
     module.add_function(wrap_pyfunction!(sweep, module)?)?;
+    module.add_function(wrap_pyfunction!(park, module)?)?;
     module.add_function(wrap_pyfunction!(mapped_files, module)?)
 }

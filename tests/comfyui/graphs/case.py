@@ -92,10 +92,13 @@ class Case:
     turns: tuple[Turn, ...]
     # Look through the whole heap at each sweep: dear, so only now and then.
     looks_for_hidden: bool = False
+    # Tensors are large enough to be parked, and are: as dear.
+    parks: bool = False
 
     def __repr__(self) -> str:
         workflows = "\n  and".join(map(repr, self.workflows))
-        return f"{workflows}\n  " + "\n  ".join(map(repr, self.turns))
+        parks = "\n  with parking" if self.parks else ""
+        return f"{workflows}\n  " + "\n  ".join(map(repr, self.turns)) + parks
 
     def _repr_pretty_(self, printer, _cycle) -> None:
         """hypothesis would print the fields of every node kind."""
@@ -225,4 +228,5 @@ def cases(draw) -> Case:
         made.append(draw(workflows(longest=6)))
     first = Turn(0)
     later = draw(st.lists(turns(made), min_size=1, max_size=4))
-    return Case(tuple(made), (first, *later), draw(st.integers(0, 5)) == 5)
+    special = draw(st.integers(0, 5))
+    return Case(tuple(made), (first, *later), special == 5, special in (3, 4))

@@ -62,7 +62,7 @@ class Watch:
         self._planned: list[tuple] = []
         self._unloaded = 0
 
-    def __enter__(self) -> Watch:
+    def begin(self) -> None:
         self._run, self._release = self.service.run, self.host_class.release
         self.service.run = self._watched_run
         watch, release = self, self._release
@@ -80,9 +80,8 @@ class Watch:
             return answer
 
         self.host_class.release = watched_release
-        return self
 
-    def __exit__(self, *_exception: Any) -> None:
+    def end(self) -> None:
         self.service.run, self.host_class.release = self._run, self._release
 
     def _watched_run(self, spec, values, widgets, unique_id, dynprompt):
@@ -236,6 +235,8 @@ class Watch:
         counts["sweeps that released something"] += bool(gone or self._unloaded or collected)
         counts["sweeps that released more than cycles"] += bool(gone or self._unloaded)
         for row in unpacked(answer)["rows"]:
+            if row["outcome"]["kind"] == "parked":
+                counts["blocks parked"] += row["outcome"]["regions"]
             if row["outcome"]["kind"] in ("failed", "cancelled"):
                 raise CounterExample(f"a step failed: {row}")
 

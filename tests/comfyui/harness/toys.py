@@ -25,6 +25,8 @@ ANY = AnyType("*")
 
 ELEMENTS = 512 * 1024  # 2 MB of float32
 BYTES = ELEMENTS * 4
+# numpy's memory cannot be parked while a tensor shows it; torch's own can.
+OWNED_BY_TORCH = False
 
 RUNS: collections.Counter = collections.Counter()
 STORAGES: dict[str, weakref.ref] = {}
@@ -41,6 +43,10 @@ def forget() -> None:
 
 def watched(label: str, array: numpy.ndarray) -> torch.Tensor:
     RUNS[label] += 1
+    if OWNED_BY_TORCH:
+        tensor = torch.from_numpy(array).clone()
+        STORAGES[label] = weakref.ref(tensor)
+        return tensor
     STORAGES[label] = weakref.ref(array)
     return torch.from_numpy(array)
 

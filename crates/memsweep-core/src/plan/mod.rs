@@ -2,6 +2,7 @@
 //! stays, each with its reason. Total and deterministic.
 
 mod entries;
+mod leftovers;
 mod models;
 mod targets;
 
@@ -54,12 +55,21 @@ pub struct Kept {
     pub because: Keep,
 }
 
+/// A plan with one step: to park what the host finds.
+#[must_use]
+pub fn park_only(policy: &Policy) -> Plan {
+    let mut draft = Draft::new(policy);
+    draft.steps.extend(leftovers::park(policy, Vec::new()));
+    draft.finish()
+}
+
 /// Decides. `inventory` may be empty for levels that need no facts.
 #[must_use]
 pub fn plan(inventory: &Inventory, policy: &Policy) -> Plan {
     let mut draft = Draft::new(policy);
     let level = policy.level;
     let (evict, unload) = draft.decide(inventory);
+    let (destroy, park) = leftovers::decide(inventory, policy, &evict, &mut draft.notes);
 
     if policy.goal.is_some() {
         // With a goal, climb the ladder one level at a time, so that the sweep can stop early.
@@ -79,6 +89,11 @@ pub fn plan(inventory: &Inventory, policy: &Policy) -> Plan {
             draft.push_file_cache(inventory);
             draft.push_trim(Level::Evict);
         }
+        draft.push_destroy(destroy);
+        draft.steps.extend(park);
+        if level >= Level::Park {
+            draft.push_trim(Level::Park);
+        }
     } else {
         // References first, so that the collector and the caches find something to return;
         // the heap last, when everything above has been freed into it.
@@ -92,10 +107,12 @@ pub fn plan(inventory: &Inventory, policy: &Policy) -> Plan {
         if unloads {
             draft.push_after_release();
         }
+        draft.push_destroy(destroy);
         draft.push_caches(Level::Trim);
         if level >= Level::Evict {
             draft.push_file_cache(inventory);
         }
+        draft.steps.extend(park);
         draft.push_heap(Level::Trim);
     }
     draft.push_system_wide();
@@ -114,8 +131,8 @@ impl Draft {
         let mut notes = Vec::new();
         if policy.requested != policy.level {
             notes.push(format!(
-                "level {} is not part of this version: the sweep went as far as {}",
-                policy.requested, policy.level
+                "parking is switched off: the sweep went as far as {}",
+                policy.level
             ));
         }
         Self { policy: policy.clone(), steps: Vec::new(), kept: Vec::new(), notes }
@@ -211,6 +228,13 @@ impl Draft {
                 "page cache of model files",
                 Release::MaybeUnmapped,
             );
+        }
+    }
+
+    fn push_destroy(&mut self, destroy: Option<Step>) {
+        if let Some(step) = destroy {
+            self.steps.push(step);
+            self.push_after_release();
         }
     }
 

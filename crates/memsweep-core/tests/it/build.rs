@@ -14,16 +14,18 @@ use memsweep_core::inventory::{
     EntryFact, Execution, Executor, Inventory, Link, ModelFact, NodeFact, SlotFact, StorageFact,
 };
 use memsweep_core::level::Level;
+use memsweep_core::park::ParkLimits;
 use memsweep_core::policy::Policy;
 
 /// The policy of a plain sweep.
 pub(crate) fn policy(level: Level) -> Policy {
     Policy {
         requested: level,
-        level: level.min(Level::DEEPEST_BUILT),
+        level,
         goal: None,
         system_wide: false,
         dry_run: false,
+        park: Some(ParkLimits::default()),
     }
 }
 

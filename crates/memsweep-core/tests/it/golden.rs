@@ -6,10 +6,11 @@
 
 use std::path::{Path, PathBuf};
 
-use memsweep_core::action::Outcome;
+use memsweep_core::action::{Destroyed, Outcome, Owner};
 use memsweep_core::bytes::Bytes;
 use memsweep_core::inventory::Inventory;
 use memsweep_core::level::Level;
+use memsweep_core::park::{Parked, Refused};
 use memsweep_core::plan::{Plan, plan};
 use memsweep_core::policy::{Goal, Policy};
 use memsweep_core::reading::{DeviceMemory, MachineMemory, ProcessMemory, Reading, SCHEMA};
@@ -33,7 +34,7 @@ struct Story {
 
 #[test]
 fn stories_are_told_as_before() {
-    for story in [sd15_on_cpu(), two_gpus(), failures(), dry_run()] {
+    for story in [sd15_on_cpu(), two_gpus(), failures(), dry_run(), leftovers()] {
         let name = story.name;
         let before = story.readings.first().unwrap().clone();
         check_json(&format!("reading-{name}.json"), &before);
@@ -49,7 +50,7 @@ fn stories_are_told_as_before() {
 
 #[test]
 fn every_fixture_of_ours_is_still_told() {
-    let told = ["sd15-cpu", "two-gpus", "failures", "sd15-dry-run"];
+    let told = ["sd15-cpu", "two-gpus", "failures", "sd15-dry-run", "leftovers"];
     for file in std::fs::read_dir(folder()).unwrap() {
         let name = file.unwrap().file_name().into_string().unwrap();
         let (stem, _) = name.rsplit_once('.').unwrap_or((&name, ""));
@@ -154,7 +155,7 @@ fn sd15_reading(seconds: f64, anonymous: u64, file_backed: u64) -> Reading {
 
 /// Everything works: 4788 MB of RAM come back to 936.
 fn sd15_on_cpu() -> Story {
-    let policy = Policy { requested: Level::Park, ..build::policy(Level::Evict) };
+    let policy = Policy { requested: Level::Park, park: None, ..build::policy(Level::Evict) };
     let steps = [
         (4446, 342), // before
         (920, 342),  // evict
@@ -350,6 +351,60 @@ fn dry_run() -> Story {
         policy,
         readings: vec![sd15_reading(3.0, 4446, 342)],
         outcomes: vec![failures_must_not_show()],
+    }
+}
+
+/// Another pack keeps models in globals: what it can spare is destroyed, the rest is parked.
+fn leftovers() -> Story {
+    let stayed = |reason: &str, blocks, mib| Refused {
+        reason: reason.to_owned(),
+        blocks,
+        bytes: Bytes::from_mib(mib),
+    };
+    Story {
+        name: "leftovers",
+        inventory: build::inventory(SD15),
+        policy: build::policy(Level::Destroy),
+        readings: (0_u32..)
+            .zip([
+                4446, 4446, 4446, 4446, 4446, 4446, 4446, 4446, 3000, 3000, 3000, 3000, 3000, 1000,
+            ])
+            .map(|(at, anonymous)| sd15_reading(f64::from(at) * 0.5, anonymous, 342))
+            .collect(),
+        outcomes: vec![
+            nothing("the entries were gone already"),
+            said("0 objects"),
+            nothing("no device is in use"),
+            done(),
+            done(),
+            done(),
+            said("0 objects"),
+            Outcome::Destroyed(Destroyed {
+                owners: vec![
+                    Owner {
+                        name: "global CACHE of custom_nodes.upscaler".to_owned(),
+                        tensors: 212,
+                        bytes: Bytes::from_mib(1440),
+                    },
+                    Owner { name: "unknown".to_owned(), tensors: 1, bytes: Bytes::from_mib(6) },
+                ],
+                refused: vec![stayed("numpy arrays share its memory", 2, 64)],
+            }),
+            said("12 objects"),
+            nothing("no device is in use"),
+            nothing("nothing is page-locked"),
+            nothing("no file was named"),
+            Outcome::Parked(Parked {
+                bytes: Bytes::from_mib(1990),
+                regions: 70,
+                already: Bytes::from_mib(300),
+                in_memory: mib(12),
+                folder: Some("/var/tmp".to_owned()),
+                stopped: Some("the 60 s for parking were over".to_owned()),
+                refused: vec![stayed("page-locked", 3, 900), stayed("a mapped file", 1, 5)],
+            }),
+            done(),
+        ],
     }
 }
 

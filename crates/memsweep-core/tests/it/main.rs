@@ -9,6 +9,7 @@ mod build;
 mod golden;
 mod hosts;
 mod oracle;
+mod park;
 mod plan;
 mod properties;
 mod strategies;

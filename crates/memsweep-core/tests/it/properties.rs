@@ -9,7 +9,7 @@ use memsweep_core::inventory::{Execution, Executor, Inventory};
 use memsweep_core::level::Level;
 use memsweep_core::live::live_set;
 use memsweep_core::plan::{Plan, plan};
-use memsweep_core::policy::{Goal, Policy, PolicyError, Settings};
+use memsweep_core::policy::{Goal, ParkSettings, Policy, PolicyError, Settings};
 use memsweep_core::reading::Reading;
 use memsweep_core::render;
 use memsweep_core::report::Report;
@@ -106,6 +106,38 @@ proptest! {
     }
 
     #[test]
+    fn what_is_protected_is_neither_parked_nor_destroyed(inventory in inventories()) {
+        let found = plan(&inventory, &build::policy(Level::Destroy));
+        let expected = judge(&inventory);
+        let gone = evicted(&found);
+        let (mut parks, mut destroys) = (0, 0);
+        for step in &found.steps {
+            match &step.action {
+                Action::Park { keep, .. } => {
+                    parks += 1;
+                    prop_assert_eq!(&set(keep.clone()), &expected.protected);
+                }
+                Action::Destroy { keep } => {
+                    destroys += 1;
+                    let keep = set(keep.clone());
+                    prop_assert!(keep.is_superset(&expected.protected));
+                    let execution = execution(&inventory);
+                    for entry in (0_u32..).take(execution.entries.len()) {
+                        prop_assert!(
+                            gone.contains(&entry)
+                                || slots_storages(execution, entry).is_subset(&keep),
+                            "entry {} stays and would serve what is gone", entry
+                        );
+                    }
+                }
+                _ => {}
+            }
+        }
+        prop_assert_eq!(parks, usize::from(!inventory.is_targeted()));
+        prop_assert!(destroys <= parks);
+    }
+
+    #[test]
     fn everything_is_released_or_kept_exactly_once(inventory in inventories()) {
         prop_assume!(!inventory.is_targeted());
         let found = plan(&inventory, &build::policy(Level::Evict));
@@ -131,6 +163,8 @@ proptest! {
             Action::Collect => Level::Collect,
             Action::Unload { .. } => Level::Unload,
             Action::Evict { .. } | Action::DropFileCache { .. } => Level::Evict,
+            Action::Park { .. } => Level::Park,
+            Action::Destroy { .. } => Level::Destroy,
             _ => Level::Trim,
         };
         for step in &first.steps {
@@ -283,13 +317,22 @@ proptest! {
         goal in prop::option::of(goals()),
         system_wide in any::<bool>(),
         dry_run in any::<bool>(),
+        off in any::<bool>(),
     ) {
         let settings =
-            Settings { level: Some(name.clone()), goal: goal.clone(), system_wide, dry_run };
+            Settings {
+                level: Some(name.clone()),
+                goal: goal.clone(),
+                system_wide,
+                dry_run,
+                park: ParkSettings { off, ..ParkSettings::default() },
+            };
         match (Policy::try_from(settings), Level::ALL.iter().find(|level| level.name() == name)) {
             (Ok(policy), Some(level)) => {
                 prop_assert_eq!(policy.requested, *level);
-                prop_assert!(policy.level <= *level && policy.level <= Level::DEEPEST_BUILT);
+                let goes = if off && *level == Level::Park { Level::Evict } else { *level };
+                prop_assert_eq!(policy.level, goes);
+                prop_assert_eq!(policy.park.is_none(), off);
                 prop_assert_eq!(policy.goal, goal);
                 prop_assert_eq!((policy.system_wide, policy.dry_run), (system_wide, dry_run));
             }

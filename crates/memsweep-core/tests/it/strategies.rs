@@ -1,13 +1,14 @@
 //! Random values for the properties.
 
-use memsweep_core::action::Outcome;
+use memsweep_core::action::{Destroyed, Outcome, Owner};
 use memsweep_core::bytes::Bytes;
 use memsweep_core::inventory::{
     Connected, EntryFact, Execution, Executor, Inventory, Link, ModelFact, NodeFact, SlotFact,
     StorageFact,
 };
 use memsweep_core::level::Level;
-use memsweep_core::policy::{Goal, Policy};
+use memsweep_core::park::{Parked, Refused};
+use memsweep_core::policy::{Goal, ParkSettings, Policy, Settings};
 use memsweep_core::reading::{DeviceMemory, MachineMemory, ProcessMemory, Reading, SCHEMA};
 use proptest::collection::vec;
 use proptest::option;
@@ -203,12 +204,37 @@ pub(crate) fn outcomes() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         4 => (size(), option::of(words()))
             .prop_map(|(claimed, detail)| Outcome::Done { claimed, detail }),
+        1 => (any::<u64>(), option::of(words()), vec(refused(), 0..3)).prop_map(
+            |(bytes, stopped, refused)| Outcome::Parked(Parked {
+                bytes: Bytes(bytes),
+                stopped,
+                refused,
+                ..Parked::default()
+            })
+        ),
+        1 => (vec(words(), 0..3), any::<u64>(), vec(refused(), 0..3)).prop_map(
+            |(names, bytes, refused)| {
+                let owner = |name| Owner { name, tensors: 1, bytes: Bytes(bytes) };
+                Outcome::Destroyed(Destroyed {
+                    owners: names.into_iter().map(owner).collect(),
+                    refused,
+                })
+            }
+        ),
         1 => words().prop_map(|reason| Outcome::NothingToDo { reason }),
         1 => words().prop_map(|reason| Outcome::Skipped { reason }),
         1 => words().prop_map(|reason| Outcome::Unsupported { reason }),
         1 => words().prop_map(|error| Outcome::Failed { error }),
         1 => Just(Outcome::Cancelled),
     ]
+}
+
+fn refused() -> impl Strategy<Value = Refused> {
+    ("[a-z]{1,12}", any::<u64>(), any::<u64>()).prop_map(|(reason, blocks, bytes)| Refused {
+        reason,
+        blocks,
+        bytes: Bytes(bytes),
+    })
 }
 
 /// Any goal.
@@ -225,13 +251,16 @@ pub(crate) fn goals() -> impl Strategy<Value = Goal> {
 /// Any policy that settings can lead to.
 pub(crate) fn policies() -> impl Strategy<Value = Policy> {
     let level = prop::sample::select(Level::ALL.to_vec());
-    (level, option::of(goals()), any::<bool>(), any::<bool>()).prop_map(
-        |(requested, goal, system_wide, dry_run)| Policy {
-            requested,
-            level: requested.min(Level::DEEPEST_BUILT),
-            goal,
-            system_wide,
-            dry_run,
+    (level, option::of(goals()), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(level, goal, system_wide, dry_run, off)| {
+            let settings = Settings {
+                level: Some(level.name().to_owned()),
+                goal,
+                system_wide,
+                dry_run,
+                park: ParkSettings { off, ..ParkSettings::default() },
+            };
+            Policy::try_from(settings).unwrap()
         },
     )
 }

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::text::{parse_number, read_up_to, unescape};
+use super::text::{parse_number, parse_single_number, read_up_to, unescape};
 
 /// 65530 mappings, the kernel's default limit, with long names.
 const MAPS_LIMIT: u64 = 64 * 1024 * 1024;
@@ -17,6 +17,18 @@ pub(crate) struct MappedFile {
     pub(crate) path: Vec<u8>,
     pub(crate) device: (u32, u32),
     pub(crate) inode: u64,
+}
+
+/// How many mappings this process has.
+pub(crate) fn count(proc: &Path) -> Option<u64> {
+    let content = read_up_to(&proc.join("self/maps"), MAPS_LIMIT)?;
+    Some(content.iter().filter(|byte| **byte == b'\n').count() as u64)
+}
+
+/// How many the kernel allows.
+pub(crate) fn limit(proc: &Path) -> Option<u64> {
+    read_up_to(&proc.join("sys/vm/max_map_count"), 64)
+        .and_then(|content| parse_single_number(&content))
 }
 
 /// `None` when the table cannot be read: then it is unknown what is mapped.

@@ -7,15 +7,19 @@ mod heap;
 mod machine;
 mod maps;
 mod page_cache;
+pub(crate) mod park;
 mod process;
 mod system;
 pub(crate) mod text;
+
+use std::path::Path;
 
 use memsweep_core::action::Outcome;
 use memsweep_core::reading::{DeviceMemory, MachineMemory, ProcessMemory};
 
 use crate::Roots;
 use crate::devices::{amdgpu, nvml};
+use crate::park::{Block, Survey};
 use crate::platform::Platform;
 
 #[derive(Debug)]
@@ -41,6 +45,7 @@ impl Platform for Host {
         let mut memory = process::read(&self.roots.proc);
         if self.live {
             memory.heap_slack = heap::slack();
+            memory.parked = park::parked(&self.roots.proc);
         }
         memory
     }
@@ -70,6 +75,15 @@ impl Platform for Host {
 
     fn mapped_files(&self) -> Vec<String> {
         maps::regular_files(&self.roots.proc)
+    }
+
+    fn survey(&self, folder: &Path, blocks: &[Block]) -> Result<Survey, String> {
+        park::survey(&self.roots.proc, folder, blocks)
+    }
+
+    fn is_heap_chunk(&self, start: usize, block: Block) -> bool {
+        // SAFETY: the caller's promise is that of `Os::is_heap_chunk`.
+        unsafe { heap::is_chunk(start, block) }
     }
 
     fn drop_system_caches(&self) -> Outcome {

@@ -72,7 +72,7 @@ fn drop_file(path: &Path, mapped: &[MappedFile]) -> io::Result<Fate> {
 
 /// Bytes of the file in the page cache. `None` when the kernel does not tell: to who neither owns
 /// the file nor may write it, `mincore` says that every page is there.
-fn cached_bytes(file: &File, data: &fs::Metadata) -> Option<Bytes> {
+pub(super) fn cached_bytes(file: &File, data: &fs::Metadata) -> Option<Bytes> {
     let owner = rustix::process::geteuid().as_raw() == data.uid();
     if !owner && rustix::fs::accessat(file, "", Access::WRITE_OK, seen_as_opened()).is_err() {
         return None;

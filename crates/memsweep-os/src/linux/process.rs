@@ -14,6 +14,14 @@ pub(crate) fn read(proc: &Path) -> ProcessMemory {
     read_small(&proc.join("self/status")).map(|content| parse(&content)).unwrap_or_default()
 }
 
+/// Whether a driver holds page-locked memory of this process (`VmPin`): the kernel tells how much,
+/// and not where. Also when it cannot be read.
+pub(crate) fn driver_locked(proc: &Path) -> bool {
+    let Some(content) = read_small(&proc.join("self/status")) else { return true };
+    keyed_lines(&content)
+        .any(|(key, value)| key == b"VmPin" && parse_kib(value) != Some(Bytes::ZERO))
+}
+
 pub(super) fn parse(content: &[u8]) -> ProcessMemory {
     let mut memory = ProcessMemory::default();
     let (mut locked, mut pinned) = (None, None);

@@ -1,7 +1,9 @@
 //! Which cached outputs go.
 
+use memsweep_core::action::Action;
 use memsweep_core::level::Level;
 use memsweep_core::plan::plan;
+use memsweep_core::policy::{ParkSettings, Policy, Settings};
 
 use super::{assert_lines, decisions, evict};
 use crate::build;
@@ -316,15 +318,40 @@ fn without_a_known_executor_nothing_is_evicted() {
 }
 
 #[test]
-fn deeper_levels_stop_at_evict_and_say_so() {
+fn without_parking_the_level_stops_at_evict_and_says_so() {
     let text = "storages 10\nentry a (s0)\nnote seen before";
-    for level in [Level::Park, Level::Destroy] {
-        let built = plan(&build::inventory(text), &build::policy(level));
-        assert_eq!(built.policy.level, Level::Evict);
-        let note = format!(
-            "note level {level} is not part of this version: the sweep went as far as evict"
-        );
-        assert_lines(&decisions(&built), &["evict a, 10 B", &note, "note seen before"]);
+    let settings = Settings {
+        level: Some("park".to_owned()),
+        park: ParkSettings { off: true, ..ParkSettings::default() },
+        ..Settings::default()
+    };
+    let policy = Policy::try_from(settings).unwrap();
+    let built = plan(&build::inventory(text), &policy);
+    let note = "note parking is switched off: the sweep went as far as evict";
+    assert_lines(&decisions(&built), &["evict a, 10 B", note, "note seen before"]);
+    assert!(!built.steps.iter().any(|step| matches!(step.action, Action::Park { .. })));
+}
+
+#[test]
+fn nothing_is_destroyed_where_it_is_not_known_what_is_needed() {
+    for (text, note) in [
+        (
+            "storages 10\nunidentified no frame",
+            "nothing was destroyed, because the executor was not recognised: no frame",
+        ),
+        (
+            "storages 10\nnode 1 pending opaque",
+            "nothing was destroyed, because node 1 is still to run and may read any output",
+        ),
+        (
+            "storages 10\nentry odd ?",
+            "nothing was destroyed, because odd has a shape we do not know",
+        ),
+    ] {
+        let built = plan(&build::inventory(text), &build::policy(Level::Destroy));
+        assert!(built.notes.iter().any(|found| found == note), "{:?}", built.notes);
+        assert!(!built.steps.iter().any(|step| matches!(step.action, Action::Destroy { .. })));
+        assert!(built.steps.iter().any(|step| matches!(step.action, Action::Park { .. })));
     }
 }
 

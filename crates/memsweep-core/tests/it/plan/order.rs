@@ -22,6 +22,8 @@ fn steps(inventory: &Inventory, level: Level, goal: Option<Goal>, system_wide: b
         Action::EmptyHostCache => "host",
         Action::DropFileCache { .. } => "files",
         Action::TrimHeap => "heap",
+        Action::Park { .. } => "park",
+        Action::Destroy { .. } => "destroy",
         Action::SystemWide => "system",
     });
     kinds.collect::<Vec<_>>().join(" ")
@@ -39,6 +41,17 @@ fn steps_come_in_the_order_that_lets_each_find_what_the_last_one_freed() {
             &full,
             Level::Evict,
             "evict collect sync unload unload unload collect device host files heap",
+        ),
+        (
+            &full,
+            Level::Park,
+            "evict collect sync unload unload unload collect device host files park heap",
+        ),
+        (
+            &full,
+            Level::Destroy,
+            "evict collect sync unload unload unload collect destroy collect device host files \
+             park heap",
         ),
         (&empty, Level::Evict, "collect sync device host heap"),
     ] {
@@ -58,5 +71,10 @@ fn with_a_goal_the_cheap_steps_come_first() {
          unload unload unload collect sync device host heap \
          evict collect files sync device host heap \
          system"
+    );
+    let goal = Some(Goal::RamAvailable(Bytes(1)));
+    assert!(
+        steps(&full, Level::Park, goal, false)
+            .ends_with(" files sync device host heap park sync device host heap")
     );
 }

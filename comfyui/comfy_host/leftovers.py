@@ -1,0 +1,74 @@
+"""What ComfyUI has to say on memory that somebody still holds: where it may be parked, and what of it
+may never be destroyed."""
+
+from __future__ import annotations
+
+import os
+import time
+from types import FrameType, ModuleType
+from typing import Any
+
+
+def spill_folder() -> str | None:
+    """Beside ComfyUI's temporary folder, which is on the user's disk."""
+    import folder_paths
+
+    folder = os.path.dirname(os.path.abspath(folder_paths.get_temp_directory()))
+    return folder if os.path.isdir(folder) else None
+
+
+class Progress:
+    """Shows long parking on the node, and lets a cancel stop it."""
+
+    def __init__(self, node: str) -> None:
+        self._node = node
+        self._bar: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        import comfy.model_management as management
+        import comfy.utils
+
+        if self._bar is None and done < total:
+            self._bar = comfy.utils.ProgressBar(total)
+        if self._bar is not None:
+            self._bar.update_absolute(done, total)
+        management.throw_exception_if_processing_interrupted()
+
+
+def destroy(hosting: Any, keep: set[Any], node: str) -> dict[str, Any]:
+    """Destroys what neither the workflow nor ComfyUI itself holds."""
+    import comfy.model_management as management
+
+    destroying = hosting.destroying
+    loaded = [entry.model for entry in management.current_loaded_models]
+    when = time.strftime("%Y-%m-%d %H:%M:%S")
+    outcome: dict[str, Any] = destroying.destroy(
+        keep,
+        [*destroying.constants(_is_of_a_pack), loaded],
+        destroying.frames_of(_is_of_the_executor),
+        f"its memory was taken by MemSweep node {node} (Purge ALL, leftovers: destroy) at {when}; "
+        "connect it to the sweep, or restart the pack's loader",
+        _is_of_a_pack,
+    )
+    return outcome
+
+
+def _is_of_a_pack(module: ModuleType) -> bool:
+    """Whether a module belongs to somebody's nodes. Ours hold nothing between sweeps."""
+    import folder_paths
+
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return False
+    roots = tuple(os.path.realpath(f) + os.sep for f in folder_paths.get_folder_paths("custom_nodes"))
+    return os.path.realpath(str(file)).startswith(roots)
+
+
+# Functions that wait for this node and hold its inputs, the caches and the prompt.
+_EXECUTOR = ("execution", "asyncio", "threading", "main", "__main__", "memsweep")
+
+
+def _is_of_the_executor(frame: FrameType) -> bool:
+    name = str(frame.f_globals.get("__name__", ""))
+    ours = __name__.partition(".comfy_host")[0]
+    return name.partition(".")[0] in _EXECUTOR or name.startswith(ours)

@@ -1,0 +1,100 @@
+//! What becomes of memory that somebody still holds.
+
+use std::collections::BTreeSet;
+
+use crate::action::Action;
+use crate::inventory::{Executor, Inventory};
+use crate::level::Level;
+use crate::live::live_set;
+use crate::plan::{Step, entries};
+use crate::policy::Policy;
+use crate::reason::Release;
+
+/// The destroy step and the park step, as far as the level goes.
+pub(super) fn decide(
+    inventory: &Inventory,
+    policy: &Policy,
+    evict: &[Step],
+    notes: &mut Vec<String>,
+) -> (Option<Step>, Option<Step>) {
+    if policy.level < Level::Park || inventory.is_targeted() {
+        return (None, None);
+    }
+    let mut keep: BTreeSet<u32> = inventory.connected.storages.iter().copied().collect();
+    if let Executor::Identified(execution) = &inventory.executor {
+        keep.extend(live_set(execution).storages);
+    }
+    let destroy = if policy.level == Level::Destroy {
+        destroy(inventory, keep.clone(), evict, notes)
+    } else {
+        None
+    };
+    (destroy, park(policy, keep.into_iter().collect()))
+}
+
+/// The step that moves idle memory to disk. It harms nobody, so it needs no more facts than these:
+/// whoever reads the memory waits for the disk, and gets the same bytes.
+pub(super) fn park(policy: &Policy, keep: Vec<u32>) -> Option<Step> {
+    Some(Step {
+        action: Action::Park { keep, limits: policy.park.clone()? },
+        what: "memory that is held and idle".to_owned(),
+        because: Release::HeldAndIdle,
+        estimated: None,
+    })
+}
+
+/// The step that takes memory away. Without knowing what the nodes to run need, it is left out;
+/// and no cached output may serve what it took, so whatever a cache still holds stays.
+fn destroy(
+    inventory: &Inventory,
+    mut keep: BTreeSet<u32>,
+    evict: &[Step],
+    notes: &mut Vec<String>,
+) -> Option<Step> {
+    match &inventory.executor {
+        Executor::Absent => {}
+        Executor::Unidentified { reason } => {
+            notes.push(format!(
+                "nothing was destroyed, because the executor was not recognised: {reason}"
+            ));
+            return None;
+        }
+        Executor::Identified(execution) => {
+            let live = live_set(execution);
+            if let Some(node) = live.unreadable.or(live.any_model) {
+                notes.push(format!(
+                    "nothing was destroyed, because node {node} is still to run and may read any output"
+                ));
+                return None;
+            }
+            let going: BTreeSet<u32> = evict
+                .iter()
+                .filter_map(|step| match &step.action {
+                    Action::Evict { entries } => Some(entries),
+                    _ => None,
+                })
+                .flatten()
+                .copied()
+                .collect();
+            for (number, entry) in (0u32..).zip(&execution.entries) {
+                if going.contains(&number) {
+                    continue;
+                }
+                if entry.slots.is_none() {
+                    notes.push(format!(
+                        "nothing was destroyed, because {} has a shape we do not know",
+                        entry.name
+                    ));
+                    return None;
+                }
+                keep.extend(entries::storages(entry));
+            }
+        }
+    }
+    Some(Step {
+        action: Action::Destroy { keep: keep.into_iter().collect() },
+        what: "tensors that somebody still holds".to_owned(),
+        because: Release::Leftover,
+        estimated: None,
+    })
+}

@@ -1,0 +1,179 @@
+//! The process's mappings as `/proc/self/smaps` tells them: where each lies, what it is, and how
+//! much of it is in memory.
+//!
+//! `maps` does not say whether memory is locked, registered with a `userfaultfd` or kept from
+//! children, and replacing such memory would break somebody. `smaps` walks the page tables, 83 ms
+//! for 4 GiB: it is read once for a park, never for a reading.
+
+use std::path::Path;
+
+use memsweep_core::bytes::Bytes;
+
+use crate::linux::text::{keyed_lines, parse_kib, parse_number, read_up_to, words};
+
+/// 65530 mappings, the kernel's default limit, at less than 2 KiB each.
+const SMAPS_LIMIT: u64 = 128 * 1024 * 1024;
+
+/// What private memory of a heap may carry. Anything else, known or not, is left alone: among
+/// others `lo` (locked), `ht` (huge pages of their own), `dc` (kept from children), `wf` (wiped in
+/// children), `um` and `uw` (`userfaultfd`), `io`, `pf` (device memory), `sl` (sealed).
+const HARMLESS: [&[u8]; 11] =
+    [b"rd", b"wr", b"mr", b"mw", b"me", b"ac", b"sd", b"nr", b"hg", b"nh", b"mg"];
+
+/// One mapping.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Area {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+    pub(crate) permissions: Vec<u8>,
+    pub(crate) inode: u64,
+    pub(crate) name: Vec<u8>,
+    pub(crate) resident: Bytes,
+    /// Resident or swapped pages without a file behind them: in a private mapping of a file, the
+    /// pages that were written since.
+    pub(crate) anonymous: Bytes,
+    flags: Vec<u8>,
+}
+
+/// `None` when the table cannot be read.
+pub(crate) fn read(proc: &Path) -> Option<Vec<Area>> {
+    read_up_to(&proc.join("self/smaps"), SMAPS_LIMIT).map(|content| parse(&content))
+}
+
+/// The areas in the order of their addresses, as the kernel lists them.
+pub(crate) fn parse(content: &[u8]) -> Vec<Area> {
+    let mut areas: Vec<Area> = Vec::new();
+    for line in content.split(|&byte| byte == b'\n') {
+        if let Some(area) = parse_head(line) {
+            areas.push(area);
+            continue;
+        }
+        let (Some(area), Some((key, value))) = (areas.last_mut(), keyed_lines(line).next()) else {
+            continue;
+        };
+        let size = || parse_kib(value).unwrap_or_default();
+        match key {
+            b"Rss" => area.resident = size(),
+            b"Anonymous" | b"Swap" => area.anonymous = area.anonymous.plus(size()),
+            b"VmFlags" => area.flags = value.trim_ascii().to_vec(),
+            _ => {}
+        }
+    }
+    areas
+}
+
+/// `7f12a000-7f12b000 rw-p 00000000 00:00 0      [heap]`.
+pub(super) fn parse_head(line: &[u8]) -> Option<Area> {
+    let mut parts = line.splitn(6, |&byte| byte == b' ');
+    let (start, end) = parse_range(parts.next()?)?;
+    let permissions = parts.next().filter(|text| text.len() == 4)?.to_vec();
+    let inode = parse_number(parts.nth(2)?)?;
+    let name = parts.next().unwrap_or_default().trim_ascii().to_vec();
+    Some(Area { start, end, permissions, inode, name, ..Area::default() })
+}
+
+fn parse_range(text: &[u8]) -> Option<(usize, usize)> {
+    let (start, end) = std::str::from_utf8(text).ok()?.split_once('-')?;
+    let start = usize::from_str_radix(start, 16).ok()?;
+    let end = usize::from_str_radix(end, 16).ok()?;
+    (start < end).then_some((start, end))
+}
+
+impl Area {
+    /// Why memory in here must not be replaced; `None` for the private memory of a heap.
+    pub(crate) fn refusal(&self) -> Option<&'static str> {
+        if self.permissions.last() != Some(&b'p') {
+            return Some("shared with other processes");
+        }
+        if !self.permissions.starts_with(b"rw") {
+            return Some("not writable");
+        }
+        let flags = || words(&self.flags);
+        if flags().any(|flag| flag == b"lo") {
+            return Some("page-locked");
+        }
+        if flags().any(|flag| flag == b"ht") {
+            return Some("in huge pages that cannot be split");
+        }
+        if self.flags.is_empty() || !flags().all(|flag| HARMLESS.contains(&flag)) {
+            return Some("mapped in a special way");
+        }
+        None
+    }
+
+    /// Why memory in here is not of the C heap. Spill files are told from others by the caller.
+    pub(crate) fn foreign(&self) -> Option<&'static str> {
+        let heap = self.name.is_empty()
+            || self.name == b"[heap]"
+            || self.name.starts_with(b"[anon: glibc");
+        match (self.inode, heap) {
+            (0, true) => None,
+            (0, false) => Some("not of the C heap"),
+            _ => Some("a mapped file"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TABLE: &str = "55d2000-55d8000 rw-p 00000000 00:00 0                  [heap]\n\
+        Size:                 24 kB\nRss:                  16 kB\nAnonymous:            12 kB\n\
+        Swap:                  4 kB\nVmFlags: rd wr mr mw me ac sd \n\
+        7f10000-7f20000 rw-p 00000000 fe:00 77    /var/tmp/#77 (deleted)\n\
+        Rss:                   8 kB\nAnonymous:             0 kB\nVmFlags: rd wr mr mw me ac sd\n";
+
+    #[test]
+    fn areas_carry_what_a_park_asks() {
+        let areas = parse(TABLE.as_bytes());
+        assert_eq!(areas.len(), 2);
+        assert_eq!((areas[0].start, areas[0].end), (0x55d_2000, 0x55d_8000));
+        assert_eq!(areas[0].anonymous, Bytes::from_kib(16));
+        assert_eq!((areas[0].refusal(), areas[0].foreign()), (None, None));
+        assert_eq!((areas[1].refusal(), areas[1].foreign()), (None, Some("a mapped file")));
+        assert_eq!((areas[1].inode, areas[1].resident), (77, Bytes::from_kib(8)));
+    }
+
+    #[test]
+    fn special_memory_is_refused() {
+        for (line, reason) in [
+            ("1000-2000 rw-s 00000000 00:01 5 /dev/zero (deleted)", "shared with other processes"),
+            ("1000-2000 r--p 00000000 00:00 0 ", "not writable"),
+            ("1000-2000 ---p 00000000 00:00 0 ", "not writable"),
+        ] {
+            let areas = parse(format!("{line}\nVmFlags: rd wr mr mw me ac\n").as_bytes());
+            assert_eq!(areas[0].refusal(), Some(reason), "{line}");
+        }
+        for (flags, reason) in [
+            ("rd wr mr mw me lo ac", "page-locked"),
+            ("rd wr mr mw me ht ac", "in huge pages that cannot be split"),
+            ("rd wr mr mw me dc ac", "mapped in a special way"),
+            ("rd wr zz", "mapped in a special way"),
+            ("", "mapped in a special way"),
+        ] {
+            let text = format!("1000-2000 rw-p 00000000 00:00 0 \nVmFlags: {flags}\n");
+            assert_eq!(parse(text.as_bytes())[0].refusal(), Some(reason), "{flags}");
+        }
+        let named = parse(b"1000-2000 rw-p 00000000 00:00 0      [stack]\n");
+        assert_eq!(named[0].foreign(), Some("not of the C heap"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_parse(content: Vec<u8>) {
+            for area in parse(&content) {
+                prop_assert!(area.start < area.end);
+            }
+        }
+
+        #[test]
+        fn a_spoiled_table_never_panics(at in 0..TABLE.len(), byte: u8) {
+            let mut content = TABLE.as_bytes().to_vec();
+            content[at] = byte;
+            let _ = parse(&content);
+        }
+    }
+}

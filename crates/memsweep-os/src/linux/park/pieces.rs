@@ -1,0 +1,222 @@
+//! From blocks of memory to the pieces that move: whole pages, inside one mapping each, in memory.
+
+use std::ops::Range;
+
+use memsweep_core::bytes::Bytes;
+
+use super::areas::Area;
+use super::registry::Spills;
+
+/// The most that one spill file holds. A file's disk space comes back when nothing of it is mapped
+/// any more, in this process and in its children, so files stay small; a larger one saves nothing.
+pub(crate) const FILE_BYTES: usize = 32 * 1024 * 1024;
+
+/// What was written again since it was parked and is worth another write.
+const WRITTEN_AGAIN: Bytes = Bytes(1024 * 1024);
+
+/// What can be done for one block.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Examined {
+    /// Addresses to write and map over; each lies in one mapping and spans whole pages.
+    pub(crate) pieces: Vec<Range<usize>>,
+    /// Parked before and not written since.
+    pub(crate) parked: Vec<Range<usize>>,
+    /// Why nothing of the block may move.
+    pub(crate) refused: Option<&'static str>,
+}
+
+impl Examined {
+    fn refuse(reason: &'static str) -> Self {
+        Self { refused: Some(reason), ..Self::default() }
+    }
+
+    /// What would be written.
+    pub(crate) fn bytes(&self) -> Bytes {
+        self.pieces.iter().map(|piece| Bytes(piece.len() as u64)).sum()
+    }
+}
+
+/// Looks at the whole pages inside `block`. `resident` says how many bytes of a range are in memory.
+pub(crate) fn examine(
+    block: &Range<usize>,
+    page: usize,
+    areas: &[Area],
+    spills: &Spills,
+    resident: &mut dyn FnMut(&Range<usize>) -> usize,
+) -> Examined {
+    let start = block.start.next_multiple_of(page);
+    let end = block.end & !(page - 1);
+    let mut examined = Examined::default();
+    if start >= end {
+        return Examined::refuse("smaller than a page");
+    }
+    let first = areas.partition_point(|area| area.end <= start);
+    let mut at = start;
+    for area in &areas[first..] {
+        if at >= end || area.start > at {
+            break;
+        }
+        let spilled = spills.contains(area);
+        let foreign = if spilled { None } else { area.foreign() };
+        if let Some(reason) = area.refusal().or(foreign) {
+            return Examined::refuse(reason);
+        }
+        let range = at..area.end.min(end);
+        at = range.end;
+        if spilled && area.anonymous < WRITTEN_AGAIN {
+            examined.parked.push(range);
+        } else {
+            add_pieces(&range, resident, &mut examined.pieces);
+        }
+    }
+    if at < end {
+        return Examined::refuse("not mapped");
+    }
+    examined
+}
+
+/// Cuts a range into pieces, leaving out those that are hardly in memory: what was never touched,
+/// or swapped out, would only cost disk. A reservation of 64 GB costs a look at its pages.
+fn add_pieces(
+    range: &Range<usize>,
+    resident: &mut dyn FnMut(&Range<usize>) -> usize,
+    pieces: &mut Vec<Range<usize>>,
+) {
+    let mut at = range.start;
+    while at < range.end {
+        let piece = at..range.end.min(at + FILE_BYTES);
+        at = piece.end;
+        if resident(&piece) * 4 > piece.len() {
+            pieces.push(piece);
+        }
+    }
+}
+
+/// A piece of a block on its way to disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    pub(crate) block: usize,
+    pub(crate) range: Range<usize>,
+    /// Where it lies in its file.
+    pub(crate) offset: usize,
+}
+
+/// Distributes pieces over files, in order.
+pub(crate) fn pack(pieces: impl Iterator<Item = (usize, Range<usize>)>) -> Vec<Vec<Piece>> {
+    let mut files: Vec<Vec<Piece>> = Vec::new();
+    let mut room = 0;
+    for (block, range) in pieces {
+        if range.len() > room {
+            files.push(Vec::new());
+            room = FILE_BYTES;
+        }
+        if let Some(file) = files.last_mut() {
+            let offset = FILE_BYTES - room;
+            room = room.saturating_sub(range.len());
+            file.push(Piece { block, range, offset });
+        }
+    }
+    files
+}
+
+/// The length of a file.
+pub(crate) fn length(file: &[Piece]) -> usize {
+    file.last().map_or(0, |piece| piece.offset + piece.range.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::areas::parse;
+    use super::*;
+
+    const PAGE: usize = 0x1000;
+
+    fn areas(lines: &[&str]) -> Vec<Area> {
+        let table: String = lines
+            .iter()
+            .map(|line| format!("{line}\nAnonymous: 4 kB\nVmFlags: rd wr mr mw me ac\n"))
+            .collect();
+        parse(table.as_bytes())
+    }
+
+    fn shown(ranges: &[Range<usize>]) -> String {
+        let texts = ranges.iter().map(|range| format!("{:x}..{:x}", range.start, range.end));
+        texts.collect::<Vec<_>>().join(" ")
+    }
+
+    fn look(block: Range<usize>, areas: &[Area]) -> Examined {
+        let spills = Spills::of(&[7]);
+        examine(&block, PAGE, areas, &spills, &mut |range| range.len())
+    }
+
+    #[test]
+    fn only_whole_pages_inside_a_block_move() {
+        let areas = areas(&["10000-20000 rw-p 00000000 00:00 0 "]);
+        assert_eq!(shown(&look(0x10010..0x14fff, &areas).pieces), "11000..14000");
+        assert_eq!(shown(&look(0x10000..0x20000, &areas).pieces), "10000..20000");
+        assert_eq!(look(0x10010..0x11fff, &areas).refused, Some("smaller than a page"));
+    }
+
+    #[test]
+    fn a_block_that_leaves_its_mapping_is_refused() {
+        let areas = areas(&["10000-20000 rw-p 00000000 00:00 0 "]);
+        assert_eq!(look(0x1f000..0x22000, &areas).refused, Some("not mapped"));
+        assert_eq!(look(0x8000..0x12000, &areas).refused, Some("not mapped"));
+        assert_eq!(look(0x30000..0x32000, &areas).refused, Some("not mapped"));
+    }
+
+    #[test]
+    fn one_page_that_must_stay_keeps_the_whole_block() {
+        let areas = areas(&[
+            "10000-11000 rw-p 00000000 00:00 0 ",
+            "11000-12000 rw-p 00000000 fe:00 9 /models/a",
+            "12000-13000 rw-p 00000000 00:00 0 ",
+        ]);
+        assert_eq!(look(0x10000..0x13000, &areas), Examined::refuse("a mapped file"));
+    }
+
+    #[test]
+    fn what_is_parked_already_is_told_from_what_is_not() {
+        let areas = areas(&[
+            "10000-11000 rw-p 00000000 00:00 0 ",
+            "11000-12000 rw-p 00000000 fe:00 7 /var/tmp/#7 (deleted)",
+            "12000-13000 rw-p 00000000 00:00 0 ",
+        ]);
+        let found = look(0x10000..0x13000, &areas);
+        assert_eq!(shown(&found.pieces), "10000..11000 12000..13000");
+        assert_eq!(shown(&found.parked), "11000..12000");
+    }
+
+    #[test]
+    fn what_was_written_since_moves_again() {
+        let table = "10000-11000 rw-p 00000000 fe:00 7 /var/tmp/#7 (deleted)\n\
+            Anonymous: 2048 kB\nVmFlags: rd wr\n";
+        let found = look(0x10000..0x11000, &parse(table.as_bytes()));
+        assert_eq!((shown(&found.pieces).as_str(), found.parked.len()), ("10000..11000", 0));
+    }
+
+    #[test]
+    fn memory_that_was_never_touched_stays() {
+        let areas = areas(&["10000-9010000 rw-p 00000000 00:00 0 "]);
+        let mut asked = Vec::new();
+        let found =
+            examine(&(0x10000..0x0901_0000), PAGE, &areas, &Spills::of(&[]), &mut |range| {
+                asked.push(range.clone());
+                if asked.len() == 2 { range.len() / 2 } else { range.len() / 8 }
+            });
+        assert_eq!(found.pieces, [asked[1].clone()]);
+    }
+
+    #[test]
+    fn files_are_filled_in_order_and_never_overfilled() {
+        let piece = |mib: usize| 0..mib << 20;
+        let sizes = [20, 12, 1, 32, 5].map(piece);
+        let files = pack(sizes.into_iter().enumerate());
+        let shape: Vec<Vec<(usize, usize)>> = files
+            .iter()
+            .map(|file| file.iter().map(|piece| (piece.block, piece.offset >> 20)).collect())
+            .collect();
+        assert_eq!(shape, [vec![(0, 0), (1, 20)], vec![(2, 0)], vec![(3, 0)], vec![(4, 0)]]);
+        assert!(files.iter().all(|file| length(file) <= FILE_BYTES));
+    }
+}

@@ -1,0 +1,323 @@
+//! Every step failing, lying and ending the process: nothing is lost and nothing stays behind.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::*;
+use crate::linux::park::spill::View;
+
+const MIB: usize = 1024 * 1024;
+
+/// A folder on the disk that the tests were built on.
+fn folder() -> PathBuf {
+    std::env::current_exe().unwrap().parent().unwrap().to_owned()
+}
+
+/// What happens at a given step.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Error(i32),
+    Kill,
+}
+
+/// The real disk, whose `step`-th call fails.
+struct Faulty {
+    inner: Folder,
+    step: usize,
+    fault: Fault,
+    calls: usize,
+}
+
+impl Faulty {
+    fn new(step: usize, fault: Fault) -> Self {
+        Self { inner: Folder::open(&folder()).unwrap(), step, fault, calls: 0 }
+    }
+
+    fn tick(&mut self) -> io::Result<()> {
+        self.calls += 1;
+        if self.calls - 1 != self.step {
+            return Ok(());
+        }
+        match self.fault {
+            Fault::Error(code) => Err(io::Error::from_raw_os_error(code)),
+            // SAFETY: ends this process, which the test started for that.
+            Fault::Kill => unsafe { libc::kill(libc::getpid(), libc::SIGKILL) }.then_never(),
+        }
+    }
+}
+
+trait Never {
+    fn then_never(self) -> io::Result<()>;
+}
+
+impl Never for i32 {
+    fn then_never(self) -> io::Result<()> {
+        std::thread::sleep(Duration::from_secs(60));
+        Ok(())
+    }
+}
+
+impl Disk for Faulty {
+    fn create(&mut self, bytes: usize) -> io::Result<File> {
+        self.tick()?;
+        self.inner.create(bytes)
+    }
+
+    fn write(
+        &mut self,
+        file: &File,
+        offset: usize,
+        address: usize,
+        bytes: usize,
+    ) -> io::Result<()> {
+        self.tick()?;
+        self.inner.write(file, offset, address, bytes)
+    }
+
+    fn start_flush(&mut self, file: &File) -> io::Result<()> {
+        self.tick()?;
+        self.inner.start_flush(file)
+    }
+
+    fn flush(&mut self, file: &File) -> io::Result<()> {
+        self.tick()?;
+        self.inner.flush(file)
+    }
+
+    fn view(&mut self, file: &File, bytes: usize) -> io::Result<View> {
+        self.tick()?;
+        self.inner.view(file, bytes)
+    }
+
+    unsafe fn swap(
+        &mut self,
+        file: &File,
+        offset: usize,
+        address: usize,
+        bytes: usize,
+    ) -> io::Result<()> {
+        self.tick()?;
+        // SAFETY: the caller's promise.
+        unsafe { self.inner.swap(file, offset, address, bytes) }
+    }
+
+    fn drop_cache(&mut self, file: &File) -> io::Result<()> {
+        self.tick()?;
+        self.inner.drop_cache(file)
+    }
+}
+
+/// Lets everything pass; nobody else knows the blocks.
+struct Open;
+
+impl Gate for Open {
+    fn hold(&mut self, blocks: &[usize], swap: &mut dyn FnMut(usize)) -> Result<(), Stop> {
+        (0..blocks.len()).for_each(swap);
+        Ok(())
+    }
+
+    fn progress(&mut self, _: Bytes, _: Bytes) -> Result<(), Stop> {
+        Ok(())
+    }
+}
+
+/// Different on every page.
+fn content(number: usize, bytes: usize) -> Vec<u8> {
+    let mut bytes = vec![number as u8; bytes];
+    bytes.iter_mut().step_by(509).enumerate().for_each(|(at, byte)| *byte = (at * 31) as u8);
+    bytes
+}
+
+fn pieces_of(blocks: &[Vec<u8>]) -> Vec<Vec<Piece>> {
+    let areas = areas::read(Path::new("/proc")).unwrap();
+    let ours: Vec<Block> = blocks
+        .iter()
+        .map(|block| Block { address: block.as_ptr() as usize, bytes: block.len() })
+        .collect();
+    let examined = examine_all(&ours, &areas);
+    // A file for each two blocks, so that small blocks make several batches.
+    let pieces: Vec<(usize, Range<usize>)> = examined
+        .iter()
+        .enumerate()
+        .flat_map(|(number, found)| {
+            assert_eq!(found.refused, None);
+            found.pieces.iter().map(move |range| (number, range.clone()))
+        })
+        .collect();
+    pieces.chunks(2).flat_map(|two| pieces::pack(two.iter().cloned())).collect()
+}
+
+/// Two batches of several files each.
+fn blocks() -> Vec<Vec<u8>> {
+    (0..11).map(|number| content(number, MIB + 4321 * number)).collect()
+}
+
+fn total(files: &[Vec<Piece>]) -> Bytes {
+    files.iter().flatten().map(|piece| Bytes(piece.range.len() as u64)).sum()
+}
+
+fn assert_untouched(blocks: &[Vec<u8>], step: usize) {
+    for (number, block) in blocks.iter().enumerate() {
+        assert!(*block == content(number, block.len()), "block {number} differs, step {step}");
+    }
+}
+
+#[test]
+fn an_error_at_any_step_loses_nothing_and_is_told() {
+    let mut blocks = blocks();
+    let steps = {
+        let mut disk = Faulty::new(usize::MAX, Fault::Error(0));
+        let files = pieces_of(&blocks);
+        let parked = carry_out(&mut disk, &files, &ParkLimits::default(), &mut Open);
+        assert_eq!(parked.stopped, None);
+        assert_eq!(parked.bytes, total(&files));
+        disk.calls
+    };
+    assert!(steps > 30, "{steps}");
+    for step in 0..steps {
+        blocks = self::blocks();
+        let files = pieces_of(&blocks);
+        let code = [libc::EIO, libc::ENOSPC, libc::EDQUOT][step % 3];
+        let mut disk = Faulty::new(step, Fault::Error(code));
+        let parked = carry_out(&mut disk, &files, &ParkLimits::default(), &mut Open);
+        assert_untouched(&blocks, step);
+        let whole = parked.bytes == total(&files);
+        assert_eq!(parked.stopped.is_none(), whole, "step {step}: {parked:?}");
+        if let Some(why) = &parked.stopped {
+            let error = io::Error::from_raw_os_error(code).to_string();
+            assert!(why.contains(&error), "step {step}: {why}");
+        }
+        // Every byte can be written, and every block freed and used again.
+        for block in &mut blocks {
+            block.iter_mut().step_by(4096).for_each(|byte| *byte = byte.wrapping_add(1));
+        }
+    }
+    drop(blocks);
+}
+
+#[test]
+fn a_process_killed_at_any_step_leaves_no_file_behind() {
+    const STEP: &str = "MEMSWEEP_TEST_KILL_AT";
+    if let Ok(step) = std::env::var(STEP) {
+        let blocks = [content(0, 2 * MIB), content(1, 3 * MIB)];
+        let files = pieces_of(&blocks);
+        let mut disk = Faulty::new(step.parse().unwrap(), Fault::Kill);
+        carry_out(&mut disk, &files, &ParkLimits::default(), &mut Open);
+        return;
+    }
+    let before = listing();
+    let mut killed = 0;
+    loop {
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "linux::park::tests::a_process_killed_at_any_step_leaves_no_file_behind",
+            ])
+            .env(STEP, killed.to_string())
+            .output()
+            .unwrap()
+            .status;
+        if status.signal() != Some(libc::SIGKILL) {
+            assert!(status.success(), "{status}");
+            break;
+        }
+        killed += 1;
+    }
+    assert!(killed >= 8, "{killed}");
+    assert_eq!(listing(), before);
+}
+
+fn listing() -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Calls back before each hold, with the addresses of what is to be swapped.
+struct Meddling<F>(F);
+
+impl<F: FnMut(&[usize]) -> Vec<usize>> Gate for Meddling<F> {
+    fn hold(&mut self, blocks: &[usize], swap: &mut dyn FnMut(usize)) -> Result<(), Stop> {
+        for number in (self.0)(blocks) {
+            swap(number);
+        }
+        Ok(())
+    }
+
+    fn progress(&mut self, _: Bytes, _: Bytes) -> Result<(), Stop> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_is_written_after_the_copy_stays_where_it_is() {
+    let mut blocks = vec![content(0, 8 * MIB), content(1, 8 * MIB)];
+    let files = pieces_of(&blocks);
+    let mut disk = Folder::open(&folder()).unwrap();
+    let last = blocks[0].len() / 2;
+    let address = blocks[0].as_mut_ptr() as usize + last;
+    let mut gate = Meddling(|numbers: &[usize]| {
+        // SAFETY: inside the first block, which nobody else uses here.
+        unsafe { *(address as *mut u8) ^= 0xff };
+        (0..numbers.len()).collect()
+    });
+    let parked = carry_out(&mut disk, &files, &ParkLimits::default(), &mut gate);
+    assert_eq!(parked.regions, 1);
+    assert_eq!(parked.refused[0].reason, "written to meanwhile");
+    let mut expected = content(0, 8 * MIB);
+    expected[last] ^= 0xff;
+    assert!(blocks[0] == expected);
+    assert!(blocks[1] == content(1, 8 * MIB));
+}
+
+#[test]
+fn what_the_gate_holds_back_is_not_touched() {
+    let blocks = vec![content(0, 8 * MIB), content(1, 8 * MIB)];
+    let files = pieces_of(&blocks);
+    let mut disk = Folder::open(&folder()).unwrap();
+    let mut gate = Meddling(|_: &[usize]| vec![1]);
+    let parked = carry_out(&mut disk, &files, &ParkLimits::default(), &mut gate);
+    assert_eq!((parked.regions, parked.refused.len()), (1, 1));
+    assert_eq!(parked.refused[0].reason, "taken into use meanwhile");
+    assert_untouched(&blocks, 0);
+}
+
+#[test]
+fn memory_that_is_gone_when_it_is_written_is_no_fault() {
+    let page = rustix::param::page_size();
+    let piece = Piece { block: 0, range: page..2 * page, offset: 0 };
+    let mut disk = Folder::open(&folder()).unwrap();
+    let mut gate = Meddling(|_: &[usize]| Vec::new());
+    let parked = carry_out(&mut disk, &[vec![piece]], &ParkLimits::default(), &mut gate);
+    assert_eq!((parked.regions, parked.refused[0].blocks), (0, 1));
+}
+
+#[test]
+fn no_time_means_nothing_is_begun() {
+    let blocks = [content(0, 8 * MIB)];
+    let files = pieces_of(&blocks);
+    let limits = ParkLimits { seconds: 0.0, ..ParkLimits::default() };
+    let mut disk = Faulty::new(0, Fault::Error(libc::EIO));
+    let parked = carry_out(&mut disk, &files, &limits, &mut Open);
+    assert_eq!((parked.bytes, disk.calls), (Bytes::ZERO, 0));
+    assert_eq!(parked.stopped.as_deref(), Some("the 0 s for parking were over"));
+}
+
+#[test]
+fn a_folder_that_cannot_take_spill_files_says_what_would_help() {
+    for (path, word) in [
+        ("/dev/shm", "tmpfs"),
+        ("/no/such/folder", "No such file"),
+        ("/proc/self/status", "not a folder"),
+        ("/proc", "O_TMPFILE"),
+    ] {
+        let error = Folder::open(Path::new(path)).unwrap_err();
+        assert!(error.contains(word) && error.contains(path), "{error}");
+    }
+}

@@ -60,8 +60,13 @@ def _is_of_a_pack(module: ModuleType) -> bool:
     file = getattr(module, "__file__", None)
     if file is None:
         return False
-    roots = tuple(os.path.realpath(f) + os.sep for f in folder_paths.get_folder_paths("custom_nodes"))
-    return os.path.realpath(str(file)).startswith(roots)
+    folders = folder_paths.get_folder_paths("custom_nodes")
+    # A pack is often a link to where its author works on it.
+    return any(
+        place(str(file)).startswith(place(folder) + os.sep)
+        for folder in folders
+        for place in (os.path.abspath, os.path.realpath)
+    )
 
 
 # Functions that wait for this node and hold its inputs, the caches and the prompt.

@@ -124,6 +124,30 @@ def _note(rows: dict[str, list[int]], reason: str, size: int) -> None:
 
 def _swap_all(torch: Any, tensors: list[Any], message: str) -> str | None:
     """All of them or none: a reason is returned when one could not be exchanged."""
+    views, owners = [], []
+    held: dict[int, int] = {}
+    for tensor in tensors:
+        base = torch._C.TensorBase._base.__get__(tensor)
+        (owners if base is None else views).append(tensor)
+        held[id(base)] = held.get(id(base), 0) + 1
+        del base
+    # A view holds the tensor it shows, so that can only be exchanged once its views were.
+    if any(held.get(id(owner), 0) and _uses(torch, owner) > 1 + held[id(owner)] for owner in owners):
+        return "in use by torch itself"
+    for batch in (views, owners):
+        marks = _swap_batch(torch, batch, message)
+        if marks is None:
+            return "in use by torch itself"
+        # The marks hold the memory now, and it goes with them.
+        del marks
+    return None
+
+
+def _uses(torch: Any, tensor: Any) -> int:
+    return int(torch._C.TensorBase._use_count(tensor))
+
+
+def _swap_batch(torch: Any, tensors: list[Any], message: str) -> list[Any] | None:
     done: list[tuple[Any, Any]] = []
     for tensor in tensors:
         mark = _mark(torch, tensor, message)
@@ -132,10 +156,9 @@ def _swap_all(torch: Any, tensors: list[Any], message: str) -> str | None:
         except RuntimeError:
             for earlier, old in reversed(done):
                 torch.utils.swap_tensors(earlier, old)
-            return "in use by torch itself"
+            return None
         done.append((tensor, mark))
-    # The marks hold the memory now, and go with this list.
-    return None
+    return [mark for _, mark in done]
 
 
 _CLASSES: list[type] = []

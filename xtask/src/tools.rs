@@ -106,6 +106,21 @@ fn checked_for_venv(paths: &Paths, python: Python) -> Result<Python> {
     Ok(python)
 }
 
+/// The allocators that people preload, with which parking is tried. Without them those tests are skipped.
+pub(crate) fn allocators(paths: &Paths) -> Result<()> {
+    let folder = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+    for (package, library) in [
+        ("libjemalloc2", "libjemalloc.so.2"),
+        ("libmimalloc2.0", "libmimalloc.so.2"),
+        ("libtcmalloc-minimal4", "libtcmalloc_minimal.so.4"),
+    ] {
+        if cfg!(target_os = "linux") && !Path::new(&folder).join(library).exists() {
+            apt_install(paths, package, &format!("Installing Debian's {package}"))?;
+        }
+    }
+    Ok(())
+}
+
 /// Installs a Debian package where that needs no question: as root, with `apt-get`.
 pub(crate) fn apt_install(paths: &Paths, package: &str, heading: &str) -> Result<()> {
     let Some(apt) = find("apt-get").filter(|_| is_root()) else { return Ok(()) };

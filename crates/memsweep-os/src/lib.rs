@@ -122,6 +122,12 @@ impl Os {
         self.host.mapped_files()
     }
 
+    /// Why no memory of this process can be parked, whatever block it is.
+    #[must_use]
+    pub fn parking_refused(&self) -> Option<String> {
+        self.host.parking_refused()
+    }
+
     /// Looks at blocks of memory for parking: what of each is in memory and may move, and how much
     /// room there is. Nothing is written. Reads the process's page tables, 20 ms for each GiB.
     ///

@@ -33,8 +33,12 @@ pub(crate) trait Platform {
         Vec::new()
     }
 
+    fn parking_refused(&self) -> Option<String> {
+        Some("parking needs Linux; elsewhere the system pages idle memory out by itself".to_owned())
+    }
+
     fn survey(&self, _folder: &Path, _blocks: &[Block]) -> Result<Survey, String> {
-        Err("parking needs Linux; elsewhere the system pages idle memory out by itself".to_owned())
+        Err(self.parking_refused().unwrap_or_default())
     }
 
     fn is_heap_chunk(&self, _start: usize, _block: Block) -> bool {

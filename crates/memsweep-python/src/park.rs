@@ -34,6 +34,9 @@ pub(crate) fn park(
         let reason = "this program has no parking".to_owned();
         return Ok((Outcome::Unsupported { reason }, None));
     }
+    if let Some(reason) = os.parking_refused() {
+        return Ok((Outcome::Unsupported { reason }, None));
+    }
     let parking = host.call_method1("parking", (keep.to_vec(),))?;
     let folder = match &limits.folder {
         Some(folder) => folder.clone(),

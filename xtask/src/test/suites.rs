@@ -101,6 +101,7 @@ impl Session<'_> {
     }
 
     pub(super) fn python(&mut self) -> Result<()> {
+        tools::allocators(self.paths)?;
         let own = tools::python(self.paths)?.minor;
         self.pytest(&format!("python 3.{own}"), &["tests/python"])?;
         for (minor, found) in tools::other_pythons(self.paths, own) {

@@ -77,6 +77,10 @@ impl Platform for Host {
         maps::regular_files(&self.roots.proc)
     }
 
+    fn parking_refused(&self) -> Option<String> {
+        heap::parking_refused()
+    }
+
     fn survey(&self, folder: &Path, blocks: &[Block]) -> Result<Survey, String> {
         park::survey(&self.roots.proc, folder, blocks)
     }

@@ -2,6 +2,7 @@
 
 import time
 
+from .keeper import ProbeKeeper
 from .watch import loaded_models
 
 
@@ -58,5 +59,10 @@ class ProbeWait(ProbeFail):
         raise RuntimeError("nobody cancelled")
 
 
-NODE_CLASS_MAPPINGS = {"ProbeModels": ProbeModels, "ProbeFail": ProbeFail, "ProbeWait": ProbeWait}
+NODE_CLASS_MAPPINGS = {
+    "ProbeModels": ProbeModels,
+    "ProbeFail": ProbeFail,
+    "ProbeWait": ProbeWait,
+    "ProbeKeeper": ProbeKeeper,
+}
 NODE_DISPLAY_NAME_MAPPINGS = {"ProbeModels": "Probe: loaded models"}

@@ -1,0 +1,74 @@
+"""A pack keeps a model of 1 GB in a global: its RAM comes back, and every image stays what it was."""
+
+import pytest
+from harness.comfy_server import ComfyServer
+from workflows import node
+
+GIB = 2**30
+
+
+@pytest.fixture(scope="module")
+def server():
+    with ComfyServer("default") as running:
+        yield running
+
+
+def using(turn, reload=False):
+    return {
+        "source": node("EmptyImage", width=64, height=64, batch_size=1, color=0x336699),
+        "keeper": node("ProbeKeeper", image=["source", 0], turn=turn, reload=reload),
+        "save": node("SaveImage", images=["keeper", 0], filename_prefix="park"),
+    }
+
+
+def sweeping(key, **widgets):
+    """A workflow that has nothing to do with the other pack."""
+    return {
+        "other": node("EmptyImage", width=32, height=32, batch_size=1, color=1),
+        "ours": node(key, anything=["other", 0], **widgets),
+    }
+
+
+def run(server, prompt):
+    result = server.run(prompt)
+    assert result.ok, f"{result.error}\n{server.log_tail()}"
+    return result
+
+
+def outcome(report, kind):
+    return next(row["outcome"] for row in report["rows"] if row["action"]["kind"] == kind)
+
+
+def test_ram_comes_back_and_the_next_image_is_the_same(server):
+    first = run(server, using(turn=1)).image_hashes
+    for sweep in (2, 3):
+        report = run(server, sweeping("CleanMemory_PurgeRAM")).reports()["ours"]
+        park = outcome(report, "park")
+        assert (report["requested_level"], report["level"]) == ("park", "park")
+        if sweep == 2:
+            assert report["freed"]["process_anonymous"] > 0.95 * GIB
+            assert 0.95 * GIB < park["bytes"] < 1.2 * GIB
+        else:
+            # Only read since: nothing is written a second time.
+            assert park["bytes"] < 0.05 * GIB
+            assert park["already"] > 0.95 * GIB
+        assert report["after"]["process"]["parked"] > 0.95 * GIB
+        assert run(server, using(turn=sweep)).image_hashes == first
+
+
+def test_destroyed_memory_is_one_clear_error_until_it_is_loaded_again(server):
+    before = run(server, using(turn=10, reload=True)).image_hashes
+    report = run(server, sweeping("CleanMemory_PurgeAll", leftovers="destroy")).reports()["ours"]
+    destroyed = outcome(report, "destroy")
+    owner = destroyed["owners"][0]
+    assert "MODELS of" in owner["name"] and "keeper" in owner["name"]
+    assert owner["bytes"] == GIB
+    assert report["freed"]["process_anonymous"] > 0.95 * GIB
+
+    broken = server.run(using(turn=11))
+    assert not broken.ok
+    for words in ("DestroyedError", "MemSweep node ours", "connect it to the sweep"):
+        assert words in broken.error, broken.error
+    assert run(server, using(turn=12, reload=True)).image_hashes == before
+    # The next one does not hear of it again.
+    assert run(server, using(turn=13)).image_hashes == before

@@ -177,8 +177,8 @@ function addView(node) {
   view.element.addEventListener("wheel", (event) => {
     if (!view.scrolls() || event.ctrlKey) app.canvas?.processMouseWheel?.(event);
   });
-  const size = [node.size[0], node.size[1]];
-  return { view, plain: size, grown: size };
+  const size2 = [node.size[0], node.size[1]];
+  return { view, plain: size2, grown: size2 };
 }
 function makeRoom(node, entry) {
   const [width, height] = node.size;
@@ -196,8 +196,8 @@ function makeRoom(node, entry) {
 function savePlainSize(saved, entry) {
   if (sameSize(saved.size, entry.grown)) saved.size = [...entry.plain];
 }
-function sameSize(size, other) {
-  const given = size;
+function sameSize(size2, other) {
+  const given = size2;
   return given?.[0] === other[0] && given[1] === other[1];
 }
 function findNode(id) {
@@ -364,6 +364,15 @@ function steps(report) {
         lines.push(line("step", what, measured(row), string(outcome["detail"]) || string(row["reason"])));
         if (row["verdict"] === "claim_not_seen") lines.push(notSeen(outcome));
         break;
+      case "parked":
+        lines.push(line("step", what, measured(row), `${size(outcome["bytes"])} moved to ${string(outcome["folder"])}`));
+        if (row["verdict"] === "claim_not_seen") lines.push(notSeen({ claimed: outcome["bytes"] }));
+        lines.push(...parked(outcome), ...stayed(outcome));
+        break;
+      case "destroyed":
+        lines.push(line("step", what, measured(row), string(row["reason"])));
+        lines.push(...list(outcome["owners"]).map((each2) => destroyed(record(each2))), ...stayed(outcome));
+        break;
       case "failed":
         lines.push(line("problem", what, "failed", why));
         break;
@@ -381,6 +390,30 @@ function steps(report) {
   }
   return lines;
 }
+function size(bytes) {
+  const known = number(bytes);
+  return known === null ? "unknown" : formatBytes(known);
+}
+function parked(outcome) {
+  const lines = [
+    ["on disk before, not written again", number(outcome["already"])],
+    ["of all that is parked, in memory again", number(outcome["in_memory"])]
+  ].filter((each) => typeof each[1] === "number" && each[1] > 0);
+  const shown = lines.map(([label, bytes]) => line("part", label, formatBytes(bytes)));
+  const why = string(outcome["stopped"]);
+  return why === "" ? shown : [...shown, line("problem", "Parking ended early", "", why)];
+}
+function destroyed(owner) {
+  const tensors = number(owner["tensors"]) ?? 0;
+  const count = tensors === 1 ? "1 tensor" : `${tensors} tensors`;
+  return line("part", `${count} of ${string(owner["name"])}`, size(owner["bytes"]));
+}
+function stayed(outcome) {
+  return list(outcome["refused"]).map((each) => {
+    const row = record(each);
+    return line("kept", string(row["reason"]), size(row["bytes"]), "stayed in memory");
+  });
+}
 function goal(report) {
   if (report["goal"] === null || report["goal"] === void 0) return [];
   const met = report["goal_met"];
@@ -396,6 +429,8 @@ var VERBS = {
   empty_host_cache: "Empty",
   drop_file_cache: "Drop",
   trim_heap: "Trim",
+  park: "Park",
+  destroy: "Destroy",
   system_wide: "Release"
 };
 function step(row) {

@@ -63,7 +63,7 @@ def check_report(where, report, level):
     assert report["schema"] == 1, where
     if level is not None:
         assert report["requested_level"] == level, where
-        assert report["level"] == ("evict" if level == "park" else level), where
+        assert report["level"] == level, where
     for moment in ("before", "after"):
         assert report[moment]["process"]["resident"] > 0, where
         assert report[moment]["process"]["anonymous"] > 0, where

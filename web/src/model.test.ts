@@ -72,8 +72,28 @@ test("a sweep shows totals, its steps with measured bytes, and what it kept", ()
     "step: Trim C heap | 166.0 MiB freed",
     "note: 3 steps not run | ",
     "kept: 8-VAEDecode | 12.0 MiB",
-    "note: level park is not part of this version: the sweep went as far as evict | ",
+    "note: parking is switched off: the sweep went as far as evict | ",
     "note: protected by what is connected: 1 block of memory, 12.0 MiB | ",
+  ]);
+});
+
+test("what was parked, destroyed and left alone is told with its owners and reasons", () => {
+  const report = sample("leftovers");
+  assert.equal(report.badge, "destroy");
+  assert.deepEqual(shown(report).slice(7, 20), [
+    "step: Destroy tensors that somebody still holds | 1.4 GiB freed",
+    "part: 212 tensors of global CACHE of custom_nodes.upscaler | 1.4 GiB",
+    "part: 1 tensor of unknown | 6.0 MiB",
+    "kept: numpy arrays share its memory | 64.0 MiB",
+    "step: Collect reference cycles | unchanged",
+    "step: Park memory that is held and idle | 2.0 GiB freed",
+    "part: on disk before, not written again | 300.0 MiB",
+    "part: of all that is parked, in memory again | 12.0 MiB",
+    "problem: Parking ended early | ",
+    "kept: page-locked | 900.0 MiB",
+    "kept: a mapped file | 5.0 MiB",
+    "step: Trim C heap | unchanged",
+    "note: 5 steps not run | ",
   ]);
 });
 

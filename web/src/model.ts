@@ -208,6 +208,15 @@ function steps(report: Fields): Line[] {
         lines.push(line("step", what, measured(row), string(outcome["detail"]) || string(row["reason"])));
         if (row["verdict"] === "claim_not_seen") lines.push(notSeen(outcome));
         break;
+      case "parked":
+        lines.push(line("step", what, measured(row), `${size(outcome["bytes"])} moved to ${string(outcome["folder"])}`));
+        if (row["verdict"] === "claim_not_seen") lines.push(notSeen({ claimed: outcome["bytes"] }));
+        lines.push(...parked(outcome), ...stayed(outcome));
+        break;
+      case "destroyed":
+        lines.push(line("step", what, measured(row), string(row["reason"])));
+        lines.push(...list(outcome["owners"]).map((each) => destroyed(record(each))), ...stayed(outcome));
+        break;
       case "failed":
         lines.push(line("problem", what, "failed", why));
         break;
@@ -226,6 +235,36 @@ function steps(report: Fields): Line[] {
   return lines;
 }
 
+function size(bytes: unknown): string {
+  const known = number(bytes);
+  return known === null ? "unknown" : formatBytes(known);
+}
+
+/** What is worth knowing of a park step beside what it moved. */
+function parked(outcome: Fields): Line[] {
+  const lines = [
+    ["on disk before, not written again", number(outcome["already"])],
+    ["of all that is parked, in memory again", number(outcome["in_memory"])],
+  ].filter((each): each is [string, number] => typeof each[1] === "number" && each[1] > 0);
+  const shown = lines.map(([label, bytes]) => line("part", label, formatBytes(bytes)));
+  const why = string(outcome["stopped"]);
+  return why === "" ? shown : [...shown, line("problem", "Parking ended early", "", why)];
+}
+
+function destroyed(owner: Fields): Line {
+  const tensors = number(owner["tensors"]) ?? 0;
+  const count = tensors === 1 ? "1 tensor" : `${tensors} tensors`;
+  return line("part", `${count} of ${string(owner["name"])}`, size(owner["bytes"]));
+}
+
+/** Memory that a step left alone, by reason. */
+function stayed(outcome: Fields): Line[] {
+  return list(outcome["refused"]).map((each) => {
+    const row = record(each);
+    return line("kept", string(row["reason"]), size(row["bytes"]), "stayed in memory");
+  });
+}
+
 function goal(report: Fields): Line[] {
   if (report["goal"] === null || report["goal"] === undefined) return [];
   const met = report["goal_met"];
@@ -242,6 +281,8 @@ const VERBS: Readonly<Record<string, string>> = {
   empty_host_cache: "Empty",
   drop_file_cache: "Drop",
   trim_heap: "Trim",
+  park: "Park",
+  destroy: "Destroy",
   system_wide: "Release",
 };
 

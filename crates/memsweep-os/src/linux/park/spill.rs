@@ -167,6 +167,7 @@ impl Disk for Folder {
         View::map(file, bytes)
     }
 
+    // SAFETY: the contract is the trait's.
     unsafe fn swap(
         &mut self,
         file: &File,

@@ -92,6 +92,7 @@ impl Disk for Faulty {
         self.inner.view(file, bytes)
     }
 
+    // SAFETY: the contract is the trait's.
     unsafe fn swap(
         &mut self,
         file: &File,

@@ -179,6 +179,34 @@ def test_memory_that_was_replaced_meanwhile_is_not_touched(foreign, monkeypatch)
     assert foreign.tensor.unique().tolist() == [2.0]
 
 
+def test_what_a_thread_takes_after_the_survey_stays(foreign, monkeypatch):
+    """It leaves its place as it enters the thread, so that the count of its references is the same."""
+    from memsweep.parking import Parking
+
+    foreign.box, calls, started = [torch.full((MIB,), 4.0)], [], []
+
+    def work(ready, go_on):
+        local = foreign.box.pop()
+        ready.set()
+        go_on.wait(30)
+        foreign.box.append(local)
+
+    def take(self, owner):
+        calls.append(0)
+        # The first call belongs to the survey, the second to the swap.
+        if len(calls) == 2:
+            started.append(_thread(work))
+
+    monkeypatch.setattr(Parking, "refused", take)
+    outcome = parked(memsweep.park([foreign.box]))
+    ((thread, go_on),) = started
+    go_on.set()
+    thread.join()
+    assert outcome["bytes"] == 0
+    assert [row["reason"] for row in outcome["refused"]] == ["taken into use meanwhile"]
+    assert foreign.box[0].unique().tolist() == [4.0]
+
+
 def test_a_cancel_stops_between_batches_and_passes(foreign, monkeypatch):
     from memsweep.parking import Parking
 

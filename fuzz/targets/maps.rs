@@ -1,4 +1,4 @@
-//! `/proc/self/maps`: any content, and a file with any name.
+//! `/proc/self/maps` and `smaps`: any content, and a file with any name.
 
 #![no_main]
 
@@ -8,6 +8,9 @@ use memsweep_os::fuzzing;
 
 fuzz_target!(|content: &[u8]| {
     let [table, name] = parts(content);
+    for (start, end) in fuzzing::areas(table) {
+        assert!(start < end);
+    }
     let files = fuzzing::mapped(table);
     assert!(files.len() <= table.split(|byte| *byte == b'\n').count());
     for (path, inode) in &files {

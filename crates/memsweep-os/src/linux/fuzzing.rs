@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use memsweep_core::bytes::Bytes;
 use memsweep_core::reading::{MachineMemory, ProcessMemory};
 
-use super::{cgroup, machine, maps, process};
+use super::{cgroup, machine, maps, park, process};
 use crate::Roots;
 
 /// A mount of a control group hierarchy: its group, and where it is seen.
@@ -53,6 +53,12 @@ pub fn meminfo(content: &[u8]) -> MachineMemory {
 #[must_use]
 pub fn pressure(content: &[u8]) -> Option<f64> {
     machine::parse_pressure(content)
+}
+
+/// `/proc/self/smaps`: where each mapping begins and ends.
+#[must_use]
+pub fn areas(content: &[u8]) -> Vec<(usize, usize)> {
+    park::areas(content).into_iter().map(|area| (area.start, area.end)).collect()
 }
 
 /// `/proc/self/maps`: path and inode of each file.

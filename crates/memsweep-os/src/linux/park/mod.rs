@@ -48,6 +48,8 @@ use crate::{Block, Gate, Stop};
 #[cfg(test)]
 mod tests;
 
+#[cfg(fuzzing)]
+pub(super) use self::areas::parse as areas;
 pub(crate) use self::registry::parked;
 
 /// How much is compared and mapped in one hold: about 30 ms, the walk before it left out.

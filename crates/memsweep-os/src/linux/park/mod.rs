@@ -52,8 +52,13 @@ mod tests;
 pub(super) use self::areas::parse as areas;
 pub(crate) use self::registry::parked;
 
-/// How much is compared and mapped in one hold: about 30 ms, the walk before it left out.
-const BATCH_BYTES: usize = 128 * 1024 * 1024;
+/// How many files are compared and mapped in one hold: 128 MiB, about 30 ms.
+const FEWEST_FILES: usize = 4;
+
+/// The gate's own work in a hold does not grow with the batch. Where it takes most of the hold, as
+/// the walk over a large heap does, fewer and larger batches hold everybody up for less time in all.
+const MOST_FILES: usize = 16;
+const LONG_HOLD: Duration = Duration::from_millis(100);
 
 /// Mappings that parking leaves to the rest of the program, as a share of the kernel's limit.
 const MAPPINGS_LEFT: u64 = 4;
@@ -159,7 +164,10 @@ fn carry_out(
     let total: usize = files.iter().map(|file| length(file)).sum();
     let deadline = Instant::now() + Duration::from_secs_f64(limits.seconds.clamp(0.0, 1e6));
     let mut done = Progress::default();
-    for batch in files.chunks(BATCH_BYTES / pieces::FILE_BYTES) {
+    let (mut rest, mut at_once) = (files, FEWEST_FILES);
+    while !rest.is_empty() {
+        let (batch, later) = rest.split_at(at_once.min(rest.len()));
+        rest = later;
         if Instant::now() >= deadline {
             done.parked.stopped = Some(format!("the {} s for parking were over", limits.seconds));
             break;
@@ -167,6 +175,9 @@ fn carry_out(
         if let Err(stop) = done.batch(disk, batch, gate) {
             done.parked.stopped = Some(stop);
             break;
+        }
+        if done.held > LONG_HOLD {
+            at_once = (at_once * 2).min(MOST_FILES);
         }
         if gate.progress(Bytes(done.written as u64), Bytes(total as u64)).is_err() {
             done.parked.stopped = Some("cancelled".to_owned());
@@ -179,6 +190,8 @@ fn carry_out(
 #[derive(Default)]
 struct Progress {
     written: usize,
+    /// How long the last hold took.
+    held: Duration,
     parked: Parked,
 }
 
@@ -194,15 +207,13 @@ impl Progress {
         let bytes: usize = batch.iter().map(|file| length(file)).sum();
         self.written += bytes;
         let held = self.swap(disk, &written, gate);
-        let mut kept_in_memory = 0;
+        let mut all_cached = true;
         for Written { file, .. } in &written {
             // Pages that stay cached are the kernel's to take; the program does not need them.
-            if disk.drop_cache(file).is_err() || still_cached(file) {
-                kept_in_memory += 1;
-            }
+            all_cached &= disk.drop_cache(file).is_ok() && still_cached(file);
         }
         held?;
-        if kept_in_memory == written.len() {
+        if all_cached {
             return Err("the file system keeps what was written in memory".to_owned());
         }
         Ok(())
@@ -224,6 +235,7 @@ impl Progress {
         blocks.dedup();
         let mut swapped = vec![false; blocks.len()];
         let mut trouble = None;
+        let begun = Instant::now();
         let held = gate.hold(&blocks, &mut |number| {
             let Some(&block) = blocks.get(number) else { return };
             swapped[number] = true;
@@ -250,6 +262,7 @@ impl Progress {
                 }
             }
         });
+        self.held = begun.elapsed();
         for (block, _) in blocks.iter().zip(&swapped).filter(|(_, swapped)| !**swapped) {
             let pieces = written.iter().flat_map(|file| file.pieces);
             let bytes = pieces

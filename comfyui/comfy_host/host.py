@@ -96,9 +96,15 @@ class ComfyHost:
 
     def parking(self, keep: list[int]) -> Any:
         """What the park step asks for."""
-        return self._hosting.Parking(
-            self._storages, keep, leftovers.spill_folder(), leftovers.Progress(self.node)
-        )
+        try:
+            return self._hosting.Parking(
+                self._storages, keep, leftovers.spill_folder(), leftovers.Progress(self.passing)
+            )
+        except self.passing:
+            raise
+        except BaseException as error:
+            # The native module lets all but an `Exception` through.
+            raise RuntimeError(said(error)) from None
 
     def _places(self, numbers: list[int]) -> set[Any]:
         return set() if self._storages is None else self._storages.places(numbers)

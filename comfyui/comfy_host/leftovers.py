@@ -20,19 +20,29 @@ def spill_folder() -> str | None:
 class Progress:
     """Shows long parking on the node, and lets a cancel stop it."""
 
-    def __init__(self, node: str) -> None:
-        self._node = node
+    def __init__(self, passing: tuple[type[BaseException], ...]) -> None:
+        self._passing = passing
         self._bar: Any = None
 
     def __call__(self, done: int, total: int) -> None:
         import comfy.model_management as management
+
+        try:
+            self._show(done, total)
+        except self._passing:
+            raise
+        except BaseException:
+            # A page that cannot be told is no reason to stop.
+            self._bar = None
+        management.throw_exception_if_processing_interrupted()
+
+    def _show(self, done: int, total: int) -> None:
         import comfy.utils
 
         if self._bar is None and done < total:
             self._bar = comfy.utils.ProgressBar(total)
         if self._bar is not None:
             self._bar.update_absolute(done, total)
-        management.throw_exception_if_processing_interrupted()
 
 
 def destroy(hosting: Any, keep: set[Any], node: str) -> dict[str, Any]:

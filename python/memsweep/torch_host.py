@@ -75,7 +75,7 @@ def is_page_locked(value: object) -> bool:
         if numpy is not None and isinstance(value, numpy.ndarray):
             value = torch.from_numpy(value)
         return isinstance(value, torch.Tensor) and bool(torch.Tensor.is_pinned(value))
-    except (RuntimeError, TypeError):
+    except Exception:
         # It cannot be asked, so it stays.
         return True
 

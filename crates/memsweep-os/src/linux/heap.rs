@@ -102,19 +102,13 @@ pub(crate) unsafe fn is_chunk(start: usize, block: Block) -> bool {
     // not be there if it is not glibc's.
     let before = start - 2 * word;
     let page = rustix::param::page_size();
-    if start.is_multiple_of(page) && !is_mapped(before & !(page - 1), page) {
+    if start.is_multiple_of(page) && !super::park::is_mapped(before & !(page - 1), page) {
         return false;
     }
     // SAFETY: the word lies on a mapped page: the allocation's own, or the one just looked for.
     let size = unsafe { *((start - word) as *const usize) } & !CHUNK_FLAGS;
     let needed = block.address.saturating_add(block.bytes).saturating_sub(before);
     size.saturating_add(word) >= needed && size <= needed.saturating_add(CHUNK_SLACK)
-}
-
-fn is_mapped(address: usize, bytes: usize) -> bool {
-    let mut flag = [0_u8; 1];
-    // SAFETY: `mincore` touches no page, and one page has one flag.
-    unsafe { libc::mincore(address as *mut c_void, bytes, flag.as_mut_ptr()) == 0 }
 }
 
 /// Asks every allocator that can be found. Each call is harmless when its allocator serves nothing.

@@ -51,6 +51,7 @@ mod tests;
 #[cfg(fuzzing)]
 pub(super) use self::areas::parse as areas;
 pub(crate) use self::registry::parked;
+pub(super) use self::spill::is_mapped;
 
 /// How many files are compared and mapped in one hold: 128 MiB, about 30 ms.
 const FEWEST_FILES: usize = 4;

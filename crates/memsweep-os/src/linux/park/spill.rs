@@ -232,22 +232,21 @@ unsafe fn map_private(
     unsafe { rustix::mm::mmap(address, bytes, protection, flags, file, offset as u64) }
 }
 
-fn is_mapped(address: usize, bytes: usize) -> bool {
-    let mut flags = vec![0_u8; bytes.div_ceil(rustix::param::page_size())];
-    // SAFETY: `mincore` touches no page, and `flags` has a byte for each.
-    unsafe { libc::mincore(address as *mut libc::c_void, bytes, flags.as_mut_ptr()) == 0 }
+pub(crate) fn is_mapped(address: usize, bytes: usize) -> bool {
+    pages_in_memory(address, bytes).is_some()
 }
 
 /// Bytes of a range of private memory that are in RAM. 0 where it is not mapped.
 pub(crate) fn resident(address: usize, bytes: usize) -> usize {
-    let page = rustix::param::page_size();
-    let mut flags = vec![0_u8; bytes.div_ceil(page)];
+    pages_in_memory(address, bytes).unwrap_or(0) * rustix::param::page_size()
+}
+
+/// `None` where not all of the range is mapped.
+fn pages_in_memory(address: usize, bytes: usize) -> Option<usize> {
+    let mut flags = vec![0_u8; bytes.div_ceil(rustix::param::page_size())];
     // SAFETY: `mincore` touches no page, and `flags` has a byte for each.
     let answer = unsafe { libc::mincore(address as *mut libc::c_void, bytes, flags.as_mut_ptr()) };
-    if answer != 0 {
-        return 0;
-    }
-    flags.iter().filter(|flag| **flag & 1 == 1).count() * page
+    (answer == 0).then(|| flags.iter().filter(|flag| **flag & 1 == 1).count())
 }
 
 /// Asks the kernel to drop what is clean of an already parked range. Written pages stay: unlike

@@ -9,7 +9,8 @@
 //!
 //! 1. Without any lock: reserve disk space, write, flush. The pages are untouched and still in
 //!    place, so whatever fails here leaves everything as it was. Somebody may write to the memory
-//!    meanwhile, or free it: then the copy is worthless, and step 2 finds out.
+//!    meanwhile, or free it: then the copy is worthless, and step 2 finds out. A thread of its own
+//!    writes, some files ahead, so that the disk never waits for step 2.
 //! 2. While nobody can write ([`Gate::hold`]): compare memory and file, and where they are equal
 //!    put the file's pages in place of the old ones, in one call of the kernel. A thread that
 //!    reads sees the old pages or the new ones, which are equal.
@@ -34,6 +35,8 @@ mod spill;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use memsweep_core::bytes::Bytes;
@@ -53,13 +56,14 @@ pub(super) use self::areas::parse as areas;
 pub(crate) use self::registry::parked;
 pub(super) use self::spill::is_mapped;
 
-/// How many files are compared and mapped in one hold: 128 MiB, about 30 ms.
+/// How many files are compared and mapped in one hold: first 128 MiB, about 30 ms, and later as many
+/// as take as long as the gate's own work, which does not grow with the batch. Fewer and longer
+/// holds for the walk over a large heap keep everybody waiting for less time in all.
 const FEWEST_FILES: usize = 4;
-
-/// The gate's own work in a hold does not grow with the batch. Where it takes most of the hold, as
-/// the walk over a large heap does, fewer and larger batches hold everybody up for less time in all.
 const MOST_FILES: usize = 16;
-const LONG_HOLD: Duration = Duration::from_millis(100);
+
+/// How many written files may wait. With those in hand this bounds what is dirty in the page cache.
+const FILES_AHEAD: usize = 8;
 
 /// Mappings that parking leaves to the rest of the program, as a share of the kernel's limit.
 const MAPPINGS_LEFT: u64 = 4;
@@ -124,12 +128,7 @@ fn fact(block: &Block, examined: &Examined) -> BlockFact {
 
 impl Survey {
     /// Parks the chosen blocks, batch by batch.
-    pub(crate) fn park(
-        mut self,
-        chosen: &[u32],
-        limits: &ParkLimits,
-        gate: &mut dyn Gate,
-    ) -> Parked {
+    pub(crate) fn park(self, chosen: &[u32], limits: &ParkLimits, gate: &mut dyn Gate) -> Parked {
         let mut already = Bytes::ZERO;
         for index in chosen {
             for range in self.examined.get(*index as usize).map_or(&[][..], |found| &found.parked) {
@@ -142,7 +141,7 @@ impl Survey {
             found.iter().map(move |range| (index as usize, range.clone()))
         });
         let files = pieces::pack(pieces);
-        let mut parked = carry_out(&mut self.folder, &files, limits, gate);
+        let mut parked = carry_out(&self.folder, &files, limits, gate);
         parked.already = already;
         parked.in_memory = areas::read(&self.proc).map(|areas| registry::back_in_memory(&areas));
         parked.folder = Some(self.folder.to_string());
@@ -150,66 +149,118 @@ impl Survey {
     }
 }
 
-/// A file that was written and flushed and waits for its turn.
+/// A file that was written, whose flush was begun, and that waits for its turn.
 struct Written<'a> {
     file: File,
     pieces: &'a [Piece],
 }
 
+/// One thread writes and this one swaps, so that the disk has work while memory is compared.
 fn carry_out(
-    disk: &mut impl Disk,
+    disk: &(impl Disk + Sync),
     files: &[Vec<Piece>],
     limits: &ParkLimits,
     gate: &mut dyn Gate,
 ) -> Parked {
     let total: usize = files.iter().map(|file| length(file)).sum();
     let deadline = Instant::now() + Duration::from_secs_f64(limits.seconds.clamp(0.0, 1e6));
+    let over = || format!("the {} s for parking were over", limits.seconds);
     let mut done = Progress::default();
-    let (mut rest, mut at_once) = (files, FEWEST_FILES);
-    while !rest.is_empty() {
-        let (batch, later) = rest.split_at(at_once.min(rest.len()));
-        rest = later;
-        if Instant::now() >= deadline {
-            done.parked.stopped = Some(format!("the {} s for parking were over", limits.seconds));
-            break;
-        }
-        if let Err(stop) = done.batch(disk, batch, gate) {
-            done.parked.stopped = Some(stop);
-            break;
-        }
-        if done.held > LONG_HOLD {
-            at_once = (at_once * 2).min(MOST_FILES);
-        }
-        if gate.progress(Bytes(done.written as u64), Bytes(total as u64)).is_err() {
-            done.parked.stopped = Some("cancelled".to_owned());
-            break;
-        }
-    }
+    thread::scope(|scope| {
+        let (ahead, written) = mpsc::sync_channel(FILES_AHEAD);
+        let writer = thread::Builder::new().name("memsweep-park".to_owned());
+        let writing = writer.spawn_scoped(scope, move || {
+            for pieces in files {
+                let next =
+                    if Instant::now() < deadline { write(disk, pieces) } else { Err(over()) };
+                let ended = next.is_err();
+                // Nobody takes it any more when parking has ended for another reason.
+                if ahead.send(next).is_err() || ended {
+                    break;
+                }
+            }
+        });
+        done.parked.stopped = match writing {
+            Ok(_) => done.swap_all(disk, written, gate, Bytes(total as u64)).err(),
+            Err(error) => Some(format!("starting a thread: {error}")),
+        };
+    });
     done.parked
+}
+
+/// Where the time of a hold went.
+#[derive(Clone, Copy, Default)]
+struct Hold {
+    proving: Duration,
+    moving: Duration,
+}
+
+impl Hold {
+    /// For how many files moving takes as long as proving, when these took what they took.
+    fn balanced(self, files: usize) -> usize {
+        let factor = self.proving.as_secs_f64() / self.moving.as_secs_f64().max(1e-9);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+        let balanced = (files as f64 * factor) as usize;
+        balanced
+    }
 }
 
 #[derive(Default)]
 struct Progress {
     written: usize,
-    /// How long the last hold took.
-    held: Duration,
+    /// The last one.
+    hold: Hold,
     parked: Parked,
 }
 
 impl Progress {
-    /// `Err` says why it ends here. What was swapped stays parked, the rest as it was.
+    /// Takes files batch by batch. `Err` says why it ends early; what was swapped until then stays
+    /// parked, the rest as it was.
+    fn swap_all(
+        &mut self,
+        disk: &impl Disk,
+        files: mpsc::Receiver<Result<Written<'_>, String>>,
+        gate: &mut dyn Gate,
+        total: Bytes,
+    ) -> Result<(), String> {
+        let mut at_once = FEWEST_FILES;
+        loop {
+            let mut batch = Vec::with_capacity(at_once);
+            let mut stop = None;
+            for file in files.iter().take(at_once) {
+                match file {
+                    Ok(file) => batch.push(file),
+                    // What was written before it can be parked all the same.
+                    Err(why) => stop = Some(why),
+                }
+            }
+            if !batch.is_empty() {
+                self.batch(disk, &batch, gate, total)?;
+            }
+            if let Some(why) = stop {
+                return Err(why);
+            }
+            if batch.is_empty() {
+                return Ok(());
+            }
+            at_once = self.hold.balanced(batch.len()).clamp(FEWEST_FILES, MOST_FILES);
+        }
+    }
+
     fn batch(
         &mut self,
-        disk: &mut impl Disk,
-        batch: &[Vec<Piece>],
+        disk: &impl Disk,
+        batch: &[Written<'_>],
         gate: &mut dyn Gate,
+        total: Bytes,
     ) -> Result<(), String> {
-        let written = write(disk, batch)?;
-        let bytes: usize = batch.iter().map(|file| length(file)).sum();
-        self.written += bytes;
-        let held = self.swap(disk, &written, gate);
+        for Written { file, .. } in batch {
+            disk.flush(file).map_err(|error| format!("flushing: {error}"))?;
+        }
+        self.written += batch.iter().map(|file| length(file.pieces)).sum::<usize>();
+        let held = self.swap(disk, batch, gate);
         let mut all_cached = true;
-        for Written { file, .. } in &written {
+        for Written { file, .. } in batch {
             // Pages that stay cached are the kernel's to take; the program does not need them.
             all_cached &= disk.drop_cache(file).is_ok() && still_cached(file);
         }
@@ -217,12 +268,12 @@ impl Progress {
         if all_cached {
             return Err("the file system keeps what was written in memory".to_owned());
         }
-        Ok(())
+        gate.progress(Bytes(self.written as u64), total).map_err(|_| "cancelled".to_owned())
     }
 
     fn swap(
         &mut self,
-        disk: &mut impl Disk,
+        disk: &impl Disk,
         written: &[Written<'_>],
         gate: &mut dyn Gate,
     ) -> Result<(), String> {
@@ -237,8 +288,10 @@ impl Progress {
         let mut swapped = vec![false; blocks.len()];
         let mut trouble = None;
         let begun = Instant::now();
+        let mut proven = None;
         let held = gate.hold(&blocks, &mut |number| {
             let Some(&block) = blocks.get(number) else { return };
+            proven.get_or_insert_with(Instant::now);
             swapped[number] = true;
             for (Written { file, pieces }, view) in written.iter().zip(&views) {
                 for piece in pieces.iter().filter(|piece| piece.block == block) {
@@ -263,7 +316,8 @@ impl Progress {
                 }
             }
         });
-        self.held = begun.elapsed();
+        let proven = proven.unwrap_or_else(Instant::now);
+        self.hold = Hold { proving: proven - begun, moving: proven.elapsed() };
         for (block, _) in blocks.iter().zip(&swapped).filter(|(_, swapped)| !**swapped) {
             let pieces = written.iter().flat_map(|file| file.pieces);
             let bytes = pieces
@@ -280,28 +334,20 @@ impl Progress {
     }
 }
 
-/// Writes and flushes a batch; on any error the files are gone again, and nothing was touched.
-fn write<'a>(disk: &mut impl Disk, batch: &'a [Vec<Piece>]) -> Result<Vec<Written<'a>>, String> {
-    let mut written = Vec::with_capacity(batch.len());
-    for pieces in batch {
-        let file = disk
-            .create(length(pieces))
-            .map_err(|error| format!("reserving disk space: {error}"))?;
-        for piece in pieces {
-            let (address, bytes) = (piece.range.start, piece.range.len());
-            match disk.write(&file, piece.offset, address, bytes) {
-                // Freed meanwhile. What the file lacks differs from memory, or the gate says no.
-                Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {}
-                other => other.map_err(|error| format!("writing: {error}"))?,
-            }
+/// Writes a file and begins to flush it; on any error it is gone again, and nothing was touched.
+fn write<'a>(disk: &impl Disk, pieces: &'a [Piece]) -> Result<Written<'a>, String> {
+    let file =
+        disk.create(length(pieces)).map_err(|error| format!("reserving disk space: {error}"))?;
+    for piece in pieces {
+        let (address, bytes) = (piece.range.start, piece.range.len());
+        match disk.write(&file, piece.offset, address, bytes) {
+            // Freed meanwhile. What the file lacks differs from memory, or the gate says no.
+            Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {}
+            other => other.map_err(|error| format!("writing: {error}"))?,
         }
-        disk.start_flush(&file).map_err(|error| format!("flushing: {error}"))?;
-        written.push(Written { file, pieces });
     }
-    for Written { file, .. } in &written {
-        disk.flush(file).map_err(|error| format!("flushing: {error}"))?;
-    }
-    Ok(written)
+    disk.start_flush(&file).map_err(|error| format!("flushing: {error}"))?;
+    Ok(Written { file, pieces })
 }
 
 /// Whether the kernel kept nearly all of a file in memory although it was told to drop it.

@@ -11,8 +11,10 @@ use super::registry::Spills;
 /// any more, in this process and in its children, so files stay small; a larger one saves nothing.
 pub(crate) const FILE_BYTES: usize = 32 * 1024 * 1024;
 
-/// What was written again since it was parked and is worth another write.
+/// What was written again since it was parked and is worth another write: so many bytes of a mapping,
+/// or this share of a small one. Memory that is used again after it was freed lies across several.
 const WRITTEN_AGAIN: Bytes = Bytes(1024 * 1024);
+const SHARE_WRITTEN_AGAIN: u64 = 4;
 
 /// What can be done for one block.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,7 +65,7 @@ pub(crate) fn examine(
         }
         let range = at..area.end.min(end);
         at = range.end;
-        if spilled && area.anonymous < WRITTEN_AGAIN {
+        if spilled && !is_written_again(area) {
             examined.parked.push(range);
         } else {
             add_pieces(&range, resident, &mut examined.pieces);
@@ -73,6 +75,11 @@ pub(crate) fn examine(
         return Examined::refuse("not mapped");
     }
     examined
+}
+
+fn is_written_again(area: &Area) -> bool {
+    let size = (area.end - area.start) as u64;
+    area.anonymous >= WRITTEN_AGAIN || area.anonymous.0 * SHARE_WRITTEN_AGAIN > size
 }
 
 /// Cuts a range into pieces, leaving out those that are hardly in memory: what was never touched,
@@ -134,7 +141,7 @@ mod tests {
     fn areas(lines: &[&str]) -> Vec<Area> {
         let table: String = lines
             .iter()
-            .map(|line| format!("{line}\nAnonymous: 4 kB\nVmFlags: rd wr mr mw me ac\n"))
+            .map(|line| format!("{line}\nAnonymous: 0 kB\nVmFlags: rd wr mr mw me ac\n"))
             .collect();
         parse(table.as_bytes())
     }
@@ -193,6 +200,17 @@ mod tests {
             Anonymous: 2048 kB\nVmFlags: rd wr\n";
         let found = look(0x10000..0x11000, &parse(table.as_bytes()));
         assert_eq!((shown(&found.pieces).as_str(), found.parked.len()), ("10000..11000", 0));
+    }
+
+    #[test]
+    fn a_small_mapping_that_was_written_whole_moves_again() {
+        let table = "10000-14000 rw-p 00000000 fe:00 7 /var/tmp/#7 (deleted)\n\
+            Anonymous: 16 kB\nVmFlags: rd wr\n\
+            14000-18000 rw-p 00000000 fe:00 7 /var/tmp/#7 (deleted)\n\
+            Anonymous: 4 kB\nVmFlags: rd wr\n";
+        let found = look(0x10000..0x18000, &parse(table.as_bytes()));
+        assert_eq!(shown(&found.pieces), "10000..14000");
+        assert_eq!(shown(&found.parked), "14000..18000");
     }
 
     #[test]

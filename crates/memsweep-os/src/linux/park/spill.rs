@@ -18,30 +18,29 @@ use rustix::mm::{MapFlags, MremapFlags, ProtFlags};
 /// What a park asks of the disk, so that tests can let every single step fail.
 pub(crate) trait Disk {
     /// A file without a name and with `bytes` of disk space of its own.
-    fn create(&mut self, bytes: usize) -> io::Result<File>;
+    fn create(&self, bytes: usize) -> io::Result<File>;
     /// Writes memory into the file. Memory that is gone is an error, never a fault.
-    fn write(&mut self, file: &File, offset: usize, address: usize, bytes: usize)
-    -> io::Result<()>;
+    fn write(&self, file: &File, offset: usize, address: usize, bytes: usize) -> io::Result<()>;
     /// Begins to flush.
-    fn start_flush(&mut self, file: &File) -> io::Result<()>;
+    fn start_flush(&self, file: &File) -> io::Result<()>;
     /// Waits until everything is on disk.
-    fn flush(&mut self, file: &File) -> io::Result<()>;
+    fn flush(&self, file: &File) -> io::Result<()>;
     /// The file as memory, for comparing.
-    fn view(&mut self, file: &File, bytes: usize) -> io::Result<View>;
+    fn view(&self, file: &File, bytes: usize) -> io::Result<View>;
     /// Puts the file's pages in place of memory, all or nothing.
     ///
     /// # Safety
     /// The range is whole pages of private memory that hold what the file holds there, and nobody
     /// writes to it meanwhile.
     unsafe fn swap(
-        &mut self,
+        &self,
         file: &File,
         offset: usize,
         address: usize,
         bytes: usize,
     ) -> io::Result<()>;
     /// Drops the file's pages from memory, as far as they are clean.
-    fn drop_cache(&mut self, file: &File) -> io::Result<()>;
+    fn drop_cache(&self, file: &File) -> io::Result<()>;
 }
 
 /// The real disk beneath a folder.
@@ -107,7 +106,7 @@ impl Folder {
 }
 
 impl Disk for Folder {
-    fn create(&mut self, bytes: usize) -> io::Result<File> {
+    fn create(&self, bytes: usize) -> io::Result<File> {
         let file = self.file()?;
         // Space is taken before anything is written: a mapped file that finds the disk full later
         // cannot tell anybody.
@@ -115,13 +114,7 @@ impl Disk for Folder {
         Ok(file)
     }
 
-    fn write(
-        &mut self,
-        file: &File,
-        offset: usize,
-        address: usize,
-        bytes: usize,
-    ) -> io::Result<()> {
+    fn write(&self, file: &File, offset: usize, address: usize, bytes: usize) -> io::Result<()> {
         let mut done = 0;
         while done < bytes {
             // SAFETY: the kernel reads the memory; where it is gone, the call fails with EFAULT.
@@ -147,14 +140,14 @@ impl Disk for Folder {
         Ok(())
     }
 
-    fn start_flush(&mut self, file: &File) -> io::Result<()> {
+    fn start_flush(&self, file: &File) -> io::Result<()> {
         sync_range(file, libc::SYNC_FILE_RANGE_WRITE)
     }
 
     /// Nothing must survive a crash, so neither the disk's own cache nor the file's data about
     /// itself is flushed; what counts is that the kernel can drop the pages, and that an error of
     /// the disk is seen now.
-    fn flush(&mut self, file: &File) -> io::Result<()> {
+    fn flush(&self, file: &File) -> io::Result<()> {
         sync_range(
             file,
             libc::SYNC_FILE_RANGE_WAIT_BEFORE
@@ -163,13 +156,13 @@ impl Disk for Folder {
         )
     }
 
-    fn view(&mut self, file: &File, bytes: usize) -> io::Result<View> {
+    fn view(&self, file: &File, bytes: usize) -> io::Result<View> {
         View::map(file, bytes)
     }
 
     // SAFETY: the contract is the trait's.
     unsafe fn swap(
-        &mut self,
+        &self,
         file: &File,
         offset: usize,
         address: usize,
@@ -205,7 +198,7 @@ impl Disk for Folder {
         }
     }
 
-    fn drop_cache(&mut self, file: &File) -> io::Result<()> {
+    fn drop_cache(&self, file: &File) -> io::Result<()> {
         Ok(rustix::fs::fadvise(file, 0, None, Advice::DontNeed)?)
     }
 }

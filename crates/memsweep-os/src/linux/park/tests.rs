@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::linux::park::spill::View;
@@ -28,17 +29,16 @@ struct Faulty {
     inner: Folder,
     step: usize,
     fault: Fault,
-    calls: usize,
+    calls: AtomicUsize,
 }
 
 impl Faulty {
     fn new(step: usize, fault: Fault) -> Self {
-        Self { inner: Folder::open(&folder()).unwrap(), step, fault, calls: 0 }
+        Self { inner: Folder::open(&folder()).unwrap(), step, fault, calls: AtomicUsize::new(0) }
     }
 
-    fn tick(&mut self) -> io::Result<()> {
-        self.calls += 1;
-        if self.calls - 1 != self.step {
+    fn tick(&self) -> io::Result<()> {
+        if self.calls.fetch_add(1, Ordering::Relaxed) != self.step {
             return Ok(());
         }
         match self.fault {
@@ -61,40 +61,34 @@ impl Never for i32 {
 }
 
 impl Disk for Faulty {
-    fn create(&mut self, bytes: usize) -> io::Result<File> {
+    fn create(&self, bytes: usize) -> io::Result<File> {
         self.tick()?;
         self.inner.create(bytes)
     }
 
-    fn write(
-        &mut self,
-        file: &File,
-        offset: usize,
-        address: usize,
-        bytes: usize,
-    ) -> io::Result<()> {
+    fn write(&self, file: &File, offset: usize, address: usize, bytes: usize) -> io::Result<()> {
         self.tick()?;
         self.inner.write(file, offset, address, bytes)
     }
 
-    fn start_flush(&mut self, file: &File) -> io::Result<()> {
+    fn start_flush(&self, file: &File) -> io::Result<()> {
         self.tick()?;
         self.inner.start_flush(file)
     }
 
-    fn flush(&mut self, file: &File) -> io::Result<()> {
+    fn flush(&self, file: &File) -> io::Result<()> {
         self.tick()?;
         self.inner.flush(file)
     }
 
-    fn view(&mut self, file: &File, bytes: usize) -> io::Result<View> {
+    fn view(&self, file: &File, bytes: usize) -> io::Result<View> {
         self.tick()?;
         self.inner.view(file, bytes)
     }
 
     // SAFETY: the contract is the trait's.
     unsafe fn swap(
-        &mut self,
+        &self,
         file: &File,
         offset: usize,
         address: usize,
@@ -105,7 +99,7 @@ impl Disk for Faulty {
         unsafe { self.inner.swap(file, offset, address, bytes) }
     }
 
-    fn drop_cache(&mut self, file: &File) -> io::Result<()> {
+    fn drop_cache(&self, file: &File) -> io::Result<()> {
         self.tick()?;
         self.inner.drop_cache(file)
     }
@@ -175,20 +169,20 @@ fn assert_untouched(blocks: &[Vec<u8>], step: usize) {
 fn an_error_at_any_step_loses_nothing_and_is_told() {
     let mut blocks = blocks();
     let steps = {
-        let mut disk = Faulty::new(usize::MAX, Fault::Error(0));
+        let disk = Faulty::new(usize::MAX, Fault::Error(0));
         let files = pieces_of(&blocks);
-        let parked = carry_out(&mut disk, &files, &ParkLimits::default(), &mut Open);
+        let parked = carry_out(&disk, &files, &ParkLimits::default(), &mut Open);
         assert_eq!(parked.stopped, None);
         assert_eq!(parked.bytes, total(&files));
-        disk.calls
+        disk.calls.into_inner()
     };
     assert!(steps > 30, "{steps}");
     for step in 0..steps {
         blocks = self::blocks();
         let files = pieces_of(&blocks);
         let code = [libc::EIO, libc::ENOSPC, libc::EDQUOT][step % 3];
-        let mut disk = Faulty::new(step, Fault::Error(code));
-        let parked = carry_out(&mut disk, &files, &ParkLimits::default(), &mut Open);
+        let disk = Faulty::new(step, Fault::Error(code));
+        let parked = carry_out(&disk, &files, &ParkLimits::default(), &mut Open);
         assert_untouched(&blocks, step);
         let whole = parked.bytes == total(&files);
         assert_eq!(parked.stopped.is_none(), whole, "step {step}: {parked:?}");
@@ -210,8 +204,8 @@ fn a_process_killed_at_any_step_leaves_no_file_behind() {
     if let Ok(step) = std::env::var(STEP) {
         let blocks = [content(0, 2 * MIB), content(1, 3 * MIB)];
         let files = pieces_of(&blocks);
-        let mut disk = Faulty::new(step.parse().unwrap(), Fault::Kill);
-        carry_out(&mut disk, &files, &ParkLimits::default(), &mut Open);
+        let disk = Faulty::new(step.parse().unwrap(), Fault::Kill);
+        carry_out(&disk, &files, &ParkLimits::default(), &mut Open);
         return;
     }
     let before = listing();
@@ -265,7 +259,7 @@ impl<F: FnMut(&[usize]) -> Vec<usize>> Gate for Meddling<F> {
 fn what_is_written_after_the_copy_stays_where_it_is() {
     let mut blocks = vec![content(0, 8 * MIB), content(1, 8 * MIB)];
     let files = pieces_of(&blocks);
-    let mut disk = Folder::open(&folder()).unwrap();
+    let disk = Folder::open(&folder()).unwrap();
     let last = blocks[0].len() / 2;
     let address = blocks[0].as_mut_ptr() as usize + last;
     let mut gate = Meddling(|numbers: &[usize]| {
@@ -273,7 +267,7 @@ fn what_is_written_after_the_copy_stays_where_it_is() {
         unsafe { *(address as *mut u8) ^= 0xff };
         (0..numbers.len()).collect()
     });
-    let parked = carry_out(&mut disk, &files, &ParkLimits::default(), &mut gate);
+    let parked = carry_out(&disk, &files, &ParkLimits::default(), &mut gate);
     // Heap that another test parked and freed comes in several pieces, so bytes are compared.
     assert!(parked.bytes >= of_block(&files, 1) && parked.bytes < total(&files), "{parked:?}");
     assert_eq!(parked.refused[0].reason, "written to meanwhile");
@@ -287,9 +281,9 @@ fn what_is_written_after_the_copy_stays_where_it_is() {
 fn what_the_gate_holds_back_is_not_touched() {
     let blocks = vec![content(0, 8 * MIB), content(1, 8 * MIB)];
     let files = pieces_of(&blocks);
-    let mut disk = Folder::open(&folder()).unwrap();
+    let disk = Folder::open(&folder()).unwrap();
     let mut gate = Meddling(|_: &[usize]| vec![1]);
-    let parked = carry_out(&mut disk, &files, &ParkLimits::default(), &mut gate);
+    let parked = carry_out(&disk, &files, &ParkLimits::default(), &mut gate);
     assert_eq!((parked.bytes, parked.refused.len()), (of_block(&files, 1), 1));
     assert_eq!(parked.refused[0].reason, "taken into use meanwhile");
     assert_eq!(parked.refused[0].bytes, of_block(&files, 0));
@@ -300,9 +294,9 @@ fn what_the_gate_holds_back_is_not_touched() {
 fn memory_that_is_gone_when_it_is_written_is_no_fault() {
     let page = rustix::param::page_size();
     let piece = Piece { block: 0, range: page..2 * page, offset: 0 };
-    let mut disk = Folder::open(&folder()).unwrap();
+    let disk = Folder::open(&folder()).unwrap();
     let mut gate = Meddling(|_: &[usize]| Vec::new());
-    let parked = carry_out(&mut disk, &[vec![piece]], &ParkLimits::default(), &mut gate);
+    let parked = carry_out(&disk, &[vec![piece]], &ParkLimits::default(), &mut gate);
     assert_eq!((parked.regions, parked.refused[0].blocks), (0, 1));
 }
 
@@ -311,9 +305,9 @@ fn no_time_means_nothing_is_begun() {
     let blocks = [content(0, 8 * MIB)];
     let files = pieces_of(&blocks);
     let limits = ParkLimits { seconds: 0.0, ..ParkLimits::default() };
-    let mut disk = Faulty::new(0, Fault::Error(libc::EIO));
-    let parked = carry_out(&mut disk, &files, &limits, &mut Open);
-    assert_eq!((parked.bytes, disk.calls), (Bytes::ZERO, 0));
+    let disk = Faulty::new(0, Fault::Error(libc::EIO));
+    let parked = carry_out(&disk, &files, &limits, &mut Open);
+    assert_eq!((parked.bytes, disk.calls.into_inner()), (Bytes::ZERO, 0));
     assert_eq!(parked.stopped.as_deref(), Some("the 0 s for parking were over"));
 }
 

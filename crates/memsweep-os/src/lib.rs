@@ -2,7 +2,7 @@
 //!
 //! Design constraints:
 //! - it never decides: what to release, and whether it was worth it, is judged elsewhere;
-//! - it touches no other process, asks for no elevation and starts no thread;
+//! - it touches no other process, asks for no elevation, and starts no thread that outlives a call;
 //! - a reading never creates a device context, and what cannot be read is `None`, never 0;
 //! - nothing here fails or panics: a refused call is an [`Outcome`] that says why;
 //! - an [`Outcome`] says what the call did; what was freed is for the caller to measure.

@@ -8,11 +8,13 @@
 mod bench;
 mod clean;
 mod comfyui;
+mod cross;
 mod demo;
 mod fuzz;
 mod gpu;
 mod overlay;
 mod paths;
+mod planted;
 mod progress;
 mod run;
 mod setup;
@@ -22,6 +24,7 @@ mod tidy;
 mod tools;
 mod upstream;
 mod valgrind;
+mod windows;
 
 use std::process::ExitCode;
 
@@ -51,6 +54,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Measure the budgets, as ratios within one run
     Bench(bench::Options),
+    /// Build the Rust crates for Windows and run their tests under wine
+    Windows,
     /// Check the project's own rules
     Tidy,
     /// Run the tests that need a CUDA device
@@ -85,6 +90,7 @@ fn dispatch(command: &Command) -> Result<bool> {
         Command::Test(options) => test::run(&paths, options),
         Command::Fuzz(options) => fuzz::run(&paths, options),
         Command::Bench(options) => bench::run(&paths, options),
+        Command::Windows => windows::run(&paths),
         Command::Tidy => tidy::run(&paths),
         Command::Gpu => gpu::run(&paths),
         Command::Clean => clean::run(&paths),

@@ -197,7 +197,8 @@ impl Drop for TemporaryFolder {
 pub(crate) struct Program {
     program: OsString,
     arguments: Vec<OsString>,
-    environment: BTreeMap<OsString, OsString>,
+    /// `None` takes a variable away.
+    environment: BTreeMap<OsString, Option<OsString>>,
     folder: PathBuf,
 }
 
@@ -222,7 +223,14 @@ impl Program {
     }
 
     pub(crate) fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.environment.insert(name.as_ref().to_os_string(), value.as_ref().to_os_string());
+        let value = Some(value.as_ref().to_os_string());
+        self.environment.insert(name.as_ref().to_os_string(), value);
+        self
+    }
+
+    /// Does not hand a variable of ours on.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.environment.insert(name.into(), None);
         self
     }
 
@@ -233,9 +241,21 @@ impl Program {
         variables.into_iter().fold(self, |program, (name, value)| program.env(name, value))
     }
 
+    /// Runs it in another folder.
+    pub(crate) fn inside(mut self, folder: &Path) -> Self {
+        self.folder = folder.to_path_buf();
+        self
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).envs(&self.environment).current_dir(&self.folder);
+        command.args(&self.arguments).current_dir(&self.folder);
+        for (name, value) in &self.environment {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
         command
     }
 

@@ -98,7 +98,7 @@ fn checked_for_venv(paths: &Paths, python: Python) -> Result<Python> {
     let can = Program::new(&python.path, &paths.root).args(["-c", "import venv, ensurepip"]);
     if can.output()?.is_none() {
         // Debian's own Python comes without it.
-        apt_install(paths, "python3-venv", "Installing Debian's python3-venv")?;
+        apt_install(paths, &["python3-venv"], "Installing Debian's python3-venv")?;
     }
     if can.output()?.is_none() {
         bail!("Python's `venv` module is missing: Debian: apt-get install python3-venv");
@@ -115,21 +115,23 @@ pub(crate) fn allocators(paths: &Paths) -> Result<()> {
         ("libtcmalloc-minimal4", "libtcmalloc_minimal.so.4"),
     ] {
         if cfg!(target_os = "linux") && !Path::new(&folder).join(library).exists() {
-            apt_install(paths, package, &format!("Installing Debian's {package}"))?;
+            apt_install(paths, &[package], &format!("Installing Debian's {package}"))?;
         }
     }
     Ok(())
 }
 
-/// Installs a Debian package where that needs no question: as root, with `apt-get`.
-pub(crate) fn apt_install(paths: &Paths, package: &str, heading: &str) -> Result<()> {
-    let Some(apt) = find("apt-get").filter(|_| is_root()) else { return Ok(()) };
-    let log = paths.logs().join(format!("{package}.log"));
+/// Installs Debian's packages where that needs no question: as root, with `apt-get`.
+pub(crate) fn apt_install(paths: &Paths, packages: &[&str], heading: &str) -> Result<()> {
+    let (Some(apt), Some(first)) = (find("apt-get").filter(|_| is_root()), packages.first()) else {
+        return Ok(());
+    };
+    let log = paths.logs().join(format!("{first}.log"));
     let quiet = |arguments: &[&str]| {
         Program::new(&apt, &paths.root).env("DEBIAN_FRONTEND", "noninteractive").args(arguments)
     };
     quiet(&["update"]).run_step("Reading the package lists", &log)?;
-    quiet(&["install", "-y", "--no-install-recommends", package]).run_step(heading, &log)
+    quiet(&["install", "-y", "--no-install-recommends"]).args(packages).run_step(heading, &log)
 }
 
 /// Other interpreters, one per minor version, that the wheel is tested on where they exist.
@@ -184,7 +186,7 @@ pub(crate) fn chromium(paths: &Paths) -> Result<PathBuf> {
     if let Some(path) = find_chromium() {
         return Ok(path);
     }
-    apt_install(paths, "chromium", "Installing Chromium for the browser tests (about 100 MB)")?;
+    apt_install(paths, &["chromium"], "Installing Chromium for the browser tests (about 100 MB)")?;
     match find_chromium() {
         Some(path) => Ok(path),
         None => bail!(

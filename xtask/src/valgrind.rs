@@ -36,7 +36,7 @@ pub(crate) fn find(paths: &Paths) -> Result<PathBuf> {
     if let Some(path) = tools::find("valgrind") {
         return Ok(path);
     }
-    tools::apt_install(paths, "valgrind", "Installing valgrind (about 30 MB)")?;
+    tools::apt_install(paths, &["valgrind"], "Installing valgrind (about 30 MB)")?;
     tools::require("valgrind", "install it (Debian: apt-get install valgrind)")
 }
 

@@ -32,9 +32,13 @@ impl<'a> Cross<'a> {
         Ok(Self { paths })
     }
 
-    /// Debian's cargo on our workspace; `std` are the parts of the standard library to build.
-    pub(crate) fn cargo(&self, std: &str) -> Program {
-        self.surround(Program::new(CARGO, &self.paths.root)).arg(format!("-Zbuild-std={std}"))
+    /// A command of Debian's cargo on our workspace; `std` are the parts of the standard library to
+    /// build.
+    pub(crate) fn cargo(&self, command: &str, std: &str, target: &str) -> Program {
+        self.surround(Program::new(CARGO, &self.paths.root))
+            .arg(command)
+            .arg(format!("-Zbuild-std={std}"))
+            .args(["--locked", "--target", target])
     }
 
     /// Makes any program use Debian's compiler for what it builds.

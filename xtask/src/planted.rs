@@ -27,6 +27,7 @@ pub(crate) fn planted<T>(
 ) -> Result<T> {
     // Always the same place, so that what was built of it can be used again.
     let copy = paths.root.join("target/planted");
+    fs::create_dir_all(&copy).with_context(|| format!("creating {}", copy.display()))?;
     for source in SOURCES {
         let (from, to) = (paths.root.join(source), copy.join(source));
         remove(&to).and_then(|()| copy_tree(&from, &to))?;

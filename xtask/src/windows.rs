@@ -61,14 +61,13 @@ impl<'a> Windows<'a> {
 
     /// The tests of the crates that know no Python.
     pub(crate) fn tests(&self) -> Program {
-        self.cargo().arg("test").arg("--no-fail-fast").args(CRATES)
+        self.cargo_test().arg("--no-fail-fast").args(CRATES)
     }
 
     /// Whether the tests fail on a call with a wrong structure size.
     pub(crate) fn catches_a_wrong_size(&self) -> Result<bool> {
         planted(self.paths, &WRONG_SIZE, |folder| {
-            let tests =
-                self.cargo().args(["test", "--package=memsweep-os", "--lib"]).inside(folder);
+            let tests = self.cargo_test().args(["--package=memsweep-os", "--lib"]).inside(folder);
             let (status, lines) = tests.run_captured()?;
             let ran = lines.iter().any(|line| line.starts_with("running "));
             if !ran {
@@ -78,8 +77,8 @@ impl<'a> Windows<'a> {
         })
     }
 
-    fn cargo(&self) -> Program {
-        self.in_wine(self.cross.cargo(STD)).args(["--locked", "--target", TARGET])
+    fn cargo_test(&self) -> Program {
+        self.in_wine(self.cross.cargo("test", STD, TARGET))
     }
 
     fn in_wine(&self, program: Program) -> Program {

@@ -288,7 +288,7 @@ function headline(report) {
 }
 function changes(report) {
   const freed = record(report["freed"]);
-  const ram = number(freed["process_anonymous"]) ?? number(freed["process_resident"]);
+  const ram = processChange(freed);
   const parts = [ram === null ? "RAM not measured" : `RAM ${change(ram)}`];
   for (const each of list(freed["devices"])) {
     const device = record(each);
@@ -330,8 +330,11 @@ function totals(report) {
   const now = record(after["process"]);
   const lines = [
     total("Private RAM", was["anonymous"], now["anonymous"], freed["process_anonymous"]),
-    total("Resident RAM", was["resident"], now["resident"], freed["process_resident"])
+    total("Commit charge", was["commit"], now["commit"], freed["process_commit"])
   ];
+  if (number(freed["process_commit"]) === null) {
+    lines.push(total("Resident RAM", was["resident"], now["resident"], freed["process_resident"]));
+  }
   for (const each of list(after["devices"])) {
     const device = record(each);
     const id = string(device["id"]);
@@ -460,10 +463,13 @@ function measured(row) {
     return claimed === null ? "done" : `${formatBytes(claimed)} claimed`;
   }
   const freed = record(row["measured"]);
-  const ram = number(freed["process_anonymous"]) ?? number(freed["process_resident"]);
+  const ram = processChange(freed);
   const parts = list(freed["devices"]).map(record).map(deviceChange).filter((part2) => part2 !== "");
   if (parts.length === 0 || ram !== null && ram !== 0) parts.unshift(change(ram));
   return parts.join(", ");
+}
+function processChange(freed) {
+  return number(freed["process_anonymous"]) ?? number(freed["process_commit"]) ?? number(freed["process_resident"]);
 }
 function deviceChange(device) {
   const id = string(device["id"]);

@@ -143,6 +143,15 @@ test("what other programs gave back on a card is not told as ours", () => {
   assert.ok(shown(report).includes("step: Collect x | cuda:0 1.0 MiB freed"), shown(report).join());
 });
 
+test("on Windows the commit charge is what was freed, and an emptied working set frees nothing", () => {
+  const report = sample("windows");
+  assert.equal(report.headline, "RAM 80.0 MiB freed");
+  const totals = report.lines.filter(({ kind }) => kind === "total").map(({ label, value }) => `${label}: ${value}`);
+  assert.deepEqual(totals, ["Commit charge: 80.0 MiB freed"]);
+  const last = report.lines.find(({ detail }) => detail === "paged out, not freed");
+  assert.equal(last?.value, "done");
+});
+
 test("an unknown number gives no total, and no zero", () => {
   const report = sample("failures");
   assert.ok(!report.lines.some(({ label }) => label === "Private RAM"));

@@ -119,7 +119,7 @@ function headline(report: Fields): string {
 
 function changes(report: Fields): string[] {
   const freed = record(report["freed"]);
-  const ram = number(freed["process_anonymous"]) ?? number(freed["process_resident"]);
+  const ram = processChange(freed);
   const parts = [ram === null ? "RAM not measured" : `RAM ${change(ram)}`];
   for (const each of list(freed["devices"])) {
     const device = record(each);
@@ -170,8 +170,12 @@ function totals(report: Fields): Line[] {
   const now = record(after["process"]);
   const lines = [
     total("Private RAM", was["anonymous"], now["anonymous"], freed["process_anonymous"]),
-    total("Resident RAM", was["resident"], now["resident"], freed["process_resident"]),
+    total("Commit charge", was["commit"], now["commit"], freed["process_commit"]),
   ];
+  // Where the system counts commit, resident RAM also falls when nothing was freed.
+  if (number(freed["process_commit"]) === null) {
+    lines.push(total("Resident RAM", was["resident"], now["resident"], freed["process_resident"]));
+  }
   for (const each of list(after["devices"])) {
     const device = record(each);
     const id = string(device["id"]);
@@ -323,11 +327,16 @@ function measured(row: Fields): string {
     return claimed === null ? "done" : `${formatBytes(claimed)} claimed`;
   }
   const freed = record(row["measured"]);
-  const ram = number(freed["process_anonymous"]) ?? number(freed["process_resident"]);
+  const ram = processChange(freed);
   const parts = list(freed["devices"]).map(record).map(deviceChange).filter((part) => part !== "");
   // The device's change alone says it all while RAM stands still.
   if (parts.length === 0 || (ram !== null && ram !== 0)) parts.unshift(change(ram));
   return parts.join(", ");
+}
+
+/** What the process gave back: private RAM, on Windows the commit charge; resident RAM only where neither is known. */
+function processChange(freed: Fields): number | null {
+  return number(freed["process_anonymous"]) ?? number(freed["process_commit"]) ?? number(freed["process_resident"]);
 }
 
 /** The outermost number of ours that moved: what we gave back, else torch's cache, else tensors inside it. */

@@ -65,6 +65,7 @@ pub fn reading_text(reading: &Reading) -> String {
         }
     }
     let within = [
+        ("commit charge", reading.process.commit),
         ("page-locked, of that", reading.process.page_locked),
         ("free in the C heap, of that at most", reading.process.heap_slack),
         ("in swap", reading.process.swapped),
@@ -99,11 +100,16 @@ fn grouped(rows: &[Row]) -> Vec<(Vec<&str>, String)> {
 }
 
 fn process_part(report: &Report) -> String {
-    let before = report.before.process.resident;
-    let after = report.after.process.resident;
-    match (before, after, report.freed.process_resident) {
+    let (before, after) = (&report.before.process, &report.after.process);
+    let freed = &report.freed;
+    let (what, before, after, change) = if freed.process_commit.is_some() {
+        ("process's commit", before.commit, after.commit, freed.process_commit)
+    } else {
+        ("process", before.resident, after.resident, freed.process_resident)
+    };
+    match (before, after, change) {
         (Some(before), Some(after), Some(change)) => {
-            format!("process {before} -> {after} ({})", given_back(change))
+            format!("{what} {before} -> {after} ({})", given_back(change))
         }
         _ => "process memory unknown".to_owned(),
     }
@@ -202,7 +208,8 @@ fn measured(row: &Row) -> String {
         let list = if change.0 >= 0 { &mut given } else { &mut taken };
         list.push(format!("{} of {place}", Bytes(change.0.unsigned_abs())));
     };
-    if let Some(change) = row.measured.process_resident.or(row.measured.process_anonymous) {
+    let process = row.measured.process_commit.or(row.measured.process_resident);
+    if let Some(change) = process.or(row.measured.process_anonymous) {
         note(change, "RAM");
     }
     for device in &row.measured.devices {

@@ -83,10 +83,11 @@ impl From<Report> for PyReport {
 
 #[pymethods]
 impl PyReport {
-    /// Measured fall of the process's anonymous memory in bytes; negative when it grew.
+    /// Measured fall of the process's private memory in bytes, on Windows of its commit charge;
+    /// negative when it grew.
     #[getter]
     fn freed(&self) -> Option<i64> {
-        self.inner.freed.process_anonymous.map(|change| change.0)
+        self.inner.freed.private().map(|change| change.0)
     }
 
     /// Whether the goal holds after the sweep; `None` without a goal or when it is unknown.

@@ -34,7 +34,7 @@ struct Story {
 
 #[test]
 fn stories_are_told_as_before() {
-    for story in [sd15_on_cpu(), two_gpus(), failures(), dry_run(), leftovers()] {
+    for story in [sd15_on_cpu(), two_gpus(), failures(), dry_run(), leftovers(), windows()] {
         let name = story.name;
         let before = story.readings.first().unwrap().clone();
         check_json(&format!("reading-{name}.json"), &before);
@@ -50,7 +50,7 @@ fn stories_are_told_as_before() {
 
 #[test]
 fn every_fixture_of_ours_is_still_told() {
-    let told = ["sd15-cpu", "two-gpus", "failures", "sd15-dry-run", "leftovers"];
+    let told = ["sd15-cpu", "two-gpus", "failures", "sd15-dry-run", "leftovers", "windows"];
     for file in std::fs::read_dir(folder()).unwrap() {
         let name = file.unwrap().file_name().into_string().unwrap();
         let (stem, _) = name.rsplit_once('.').unwrap_or((&name, ""));
@@ -404,6 +404,47 @@ fn leftovers() -> Story {
                 refused: vec![stayed("page-locked", 3, 900), stayed("a mapped file", 1, 5)],
             }),
             done(),
+        ],
+    }
+}
+
+/// The heaps give back 80 MiB; then the working set is emptied, which frees nothing.
+fn windows() -> Story {
+    let row = |seconds, resident, commit| Reading {
+        schema: SCHEMA,
+        seconds: Some(seconds),
+        process: ProcessMemory {
+            resident: mib(resident),
+            commit: mib(commit),
+            ..ProcessMemory::default()
+        },
+        machine: MachineMemory {
+            total: mib(16_384),
+            available: mib(6000),
+            commit_used: mib(18_000),
+            commit_limit: mib(24_576),
+            ..MachineMemory::default()
+        },
+        ..Reading::default()
+    };
+    Story {
+        name: "windows",
+        inventory: Inventory::default(),
+        policy: Policy { system_wide: true, ..build::policy(Level::Trim) },
+        readings: vec![
+            row(1.0, 2000, 2900),  // synchronize
+            row(1.25, 2000, 2900), // device cache
+            row(1.5, 2000, 2900),  // page-locked cache
+            row(1.75, 2000, 2900), // heap
+            row(2.0, 1920, 2820),  // working set
+            row(2.25, 40, 2820),
+        ],
+        outcomes: vec![
+            nothing("no device is in use"),
+            nothing("no device is in use"),
+            nothing("nothing is page-locked"),
+            said("called HeapOptimizeResources, HeapCompact, _heapmin"),
+            said("paged out, not freed"),
         ],
     }
 }

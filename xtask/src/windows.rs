@@ -19,7 +19,8 @@ const TARGET: &str = "x86_64-pc-windows-gnu";
 const STD: &str = "std,panic_unwind,test";
 const WINE: &str = "/usr/lib/wine/wine64";
 const MINGW: &str = "/usr/bin/x86_64-w64-mingw32-gcc";
-const CRATES: [&str; 2] = ["--package=memsweep-core", "--package=memsweep-os"];
+const CRATES: [&str; 3] =
+    ["--package=memsweep-core", "--package=memsweep-os", "--package=memsweep-cli"];
 
 /// A structure whose length is a lie: the system must refuse it, and a test must notice.
 const WRONG_SIZE: Fault = Fault {

@@ -31,7 +31,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use memsweep_core::action::Outcome;
+use memsweep_core::action::{Action, Outcome};
+use memsweep_core::bytes::Bytes;
 use memsweep_core::reading::{Reading, SCHEMA};
 
 pub use crate::park::{Block, Gate, Stop, Survey};
@@ -94,6 +95,26 @@ impl Os {
             machine: self.host.machine(),
             devices: self.host.devices(),
         }
+    }
+
+    /// Carries out an action that is the operating system's; `None` for any other.
+    ///
+    /// Parking is not among them: it needs somebody who knows that nobody uses the memory.
+    #[must_use]
+    pub fn release(&self, action: &Action) -> Option<Outcome> {
+        Some(match action {
+            Action::TrimHeap => self.trim_heap(),
+            Action::DropFileCache { files } => self.drop_file_cache(files),
+            Action::SystemWide if cfg!(windows) => self.empty_working_set(),
+            Action::SystemWide => self.drop_system_caches(),
+            _ => return None,
+        })
+    }
+
+    /// How much of a file is in the page cache. `None` where the system does not tell this user.
+    #[must_use]
+    pub fn cached(&self, file: &Path) -> Option<Bytes> {
+        self.host.cached(file)
     }
 
     /// Gives the C heap's free pages back to the operating system.

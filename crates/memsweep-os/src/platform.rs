@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use memsweep_core::action::Outcome;
+use memsweep_core::bytes::Bytes;
 use memsweep_core::reading::{DeviceMemory, MachineMemory, ProcessMemory};
 
 use crate::park::{Block, Survey};
@@ -27,6 +28,10 @@ pub(crate) trait Platform {
 
     fn drop_file_cache(&self, _files: &[String]) -> Outcome {
         unsupported("this platform has no call that drops the cached pages of one file")
+    }
+
+    fn cached(&self, _file: &Path) -> Option<Bytes> {
+        None
     }
 
     fn mapped_files(&self) -> Vec<String> {

@@ -98,11 +98,6 @@ impl Host for PyHost<'_> {
         }
         let os = &self.os;
         match action {
-            // These may take long, and need no Python object.
-            Action::TrimHeap => self.py.detach(|| os.trim_heap()),
-            Action::DropFileCache { files } => self.py.detach(|| os.drop_file_cache(files)),
-            Action::SystemWide if cfg!(windows) => self.py.detach(|| os.empty_working_set()),
-            Action::SystemWide => self.py.detach(|| os.drop_system_caches()),
             Action::Park { keep, limits } => {
                 let Some(object) = &self.object else { return no_host() };
                 let outcome = crate::park::park(self.py, os, object, keep, limits);
@@ -114,7 +109,11 @@ impl Host for PyHost<'_> {
                 });
                 self.answered(outcome)
             }
-            _ => self.in_python(action),
+            // What is the system's may take long, and needs no Python object.
+            _ => match self.py.detach(|| os.release(action)) {
+                Some(outcome) => outcome,
+                None => self.in_python(action),
+            },
         }
     }
 }

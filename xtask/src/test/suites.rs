@@ -39,6 +39,7 @@ impl Session<'_> {
             "--no-fail-fast",
             "--package=memsweep-core",
             "--package=memsweep-os",
+            "--package=memsweep-cli",
             "--package=memsweep-pyheap",
             "--package=xtask",
         ]);

@@ -6,8 +6,13 @@ use super::{Problem, Tree};
 /// Crates that contain unsafe code, and explain it.
 const UNSAFE_CRATES: [&str; 2] = ["crates/memsweep-os/", "crates/memsweep-pyheap/"];
 /// Crates where the compiler itself refuses it.
-const FORBIDDING: [&str; 3] =
-    ["crates/memsweep-core/src/lib.rs", "crates/memsweep-python/src/lib.rs", "xtask/src/main.rs"];
+const FORBIDDING: [&str; 5] = [
+    "crates/memsweep-core/src/lib.rs",
+    "crates/memsweep-cli/src/lib.rs",
+    "crates/memsweep-cli/src/main.rs",
+    "crates/memsweep-python/src/lib.rs",
+    "xtask/src/main.rs",
+];
 /// The only file that may import torch.
 const TORCH_HOST: &str = "python/memsweep/torch_host.py";
 /// The only folder that may import ComfyUI.
@@ -52,6 +57,9 @@ fn refusal(name: &str, dependency: &str) -> Option<&'static str> {
         }
         "memsweep-os" if dependency.starts_with("pyo3") || dependency == "memsweep-pyheap" => {
             Some("the system crate knows nothing of Python")
+        }
+        "memsweep-cli" if dependency.starts_with("pyo3") || dependency == "memsweep-pyheap" => {
+            Some("the command runs without Python")
         }
         "memsweep-pyheap" if dependency == "memsweep-os" => {
             Some("the heap walk knows nothing of the system crate")

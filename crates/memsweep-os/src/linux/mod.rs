@@ -15,6 +15,7 @@ pub(crate) mod text;
 use std::path::Path;
 
 use memsweep_core::action::Outcome;
+use memsweep_core::bytes::Bytes;
 use memsweep_core::reading::{DeviceMemory, MachineMemory, ProcessMemory};
 
 use crate::Roots;
@@ -71,6 +72,11 @@ impl Platform for Host {
 
     fn drop_file_cache(&self, files: &[String]) -> Outcome {
         page_cache::drop_files(&self.roots.proc, files)
+    }
+
+    fn cached(&self, file: &Path) -> Option<Bytes> {
+        let file = std::fs::File::open(file).ok()?;
+        page_cache::cached_bytes(&file, &file.metadata().ok()?)
     }
 
     fn mapped_files(&self) -> Vec<String> {

@@ -2,6 +2,7 @@
 //! happens on import.
 #![forbid(unsafe_code)]
 
+mod command;
 mod error;
 mod heap;
 mod host;
@@ -15,6 +16,7 @@ use pyo3::prelude::*;
 fn _memsweep(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     values::register(module)?;
+    command::register(module)?;
     sweep::register(module)?;
     heap::register(module)
 }

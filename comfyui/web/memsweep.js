@@ -330,9 +330,10 @@ function totals(report) {
   const now = record(after["process"]);
   const lines = [
     total("Private RAM", was["anonymous"], now["anonymous"], freed["process_anonymous"]),
-    total("Commit charge", was["commit"], now["commit"], freed["process_commit"])
+    total("Commit charge", was["commit"], now["commit"], freed["process_charged"]),
+    total("Footprint", was["footprint"], now["footprint"], freed["process_charged"])
   ];
-  if (number(freed["process_commit"]) === null) {
+  if (number(freed["process_charged"]) === null) {
     lines.push(total("Resident RAM", was["resident"], now["resident"], freed["process_resident"]));
   }
   for (const each of list(after["devices"])) {
@@ -469,7 +470,7 @@ function measured(row) {
   return parts.join(", ");
 }
 function processChange(freed) {
-  return number(freed["process_anonymous"]) ?? number(freed["process_commit"]) ?? number(freed["process_resident"]);
+  return number(freed["process_charged"]) ?? number(freed["process_anonymous"]) ?? number(freed["process_resident"]);
 }
 function deviceChange(device) {
   const id = string(device["id"]);

@@ -170,10 +170,11 @@ function totals(report: Fields): Line[] {
   const now = record(after["process"]);
   const lines = [
     total("Private RAM", was["anonymous"], now["anonymous"], freed["process_anonymous"]),
-    total("Commit charge", was["commit"], now["commit"], freed["process_commit"]),
+    total("Commit charge", was["commit"], now["commit"], freed["process_charged"]),
+    total("Footprint", was["footprint"], now["footprint"], freed["process_charged"]),
   ];
-  // Where the system counts commit, resident RAM also falls when nothing was freed.
-  if (number(freed["process_commit"]) === null) {
+  // Where the system charges by another measure, resident RAM also falls when nothing was freed.
+  if (number(freed["process_charged"]) === null) {
     lines.push(total("Resident RAM", was["resident"], now["resident"], freed["process_resident"]));
   }
   for (const each of list(after["devices"])) {
@@ -334,9 +335,9 @@ function measured(row: Fields): string {
   return parts.join(", ");
 }
 
-/** What the process gave back: private RAM, on Windows the commit charge; resident RAM only where neither is known. */
+/** What the process gave back: on Windows and macOS what the system charges it with, else private RAM, else resident RAM. */
 function processChange(freed: Fields): number | null {
-  return number(freed["process_anonymous"]) ?? number(freed["process_commit"]) ?? number(freed["process_resident"]);
+  return number(freed["process_charged"]) ?? number(freed["process_anonymous"]) ?? number(freed["process_resident"]);
 }
 
 /** The outermost number of ours that moved: what we gave back, else torch's cache, else tensors inside it. */

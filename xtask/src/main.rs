@@ -1,4 +1,4 @@
-//! The project's commands: `cargo xtask setup | demo | test | fuzz | bench | tidy | gpu | clean`.
+//! The project's commands: `cargo xtask setup | demo | test | windows | check-targets | ...`, see [`Command`].
 //!
 //! Nothing here is part of the product. Every program that a command starts is ended with it.
 
@@ -19,6 +19,7 @@ mod progress;
 mod run;
 mod setup;
 mod stamp;
+mod targets;
 mod test;
 mod tidy;
 mod tools;
@@ -56,6 +57,8 @@ enum Command {
     Bench(bench::Options),
     /// Build the Rust crates for Windows and run their tests under wine
     Windows,
+    /// Check that the code compiles for every system we claim
+    CheckTargets,
     /// Check the project's own rules
     Tidy,
     /// Run the tests that need a CUDA device
@@ -91,6 +94,7 @@ fn dispatch(command: &Command) -> Result<bool> {
         Command::Fuzz(options) => fuzz::run(&paths, options),
         Command::Bench(options) => bench::run(&paths, options),
         Command::Windows => windows::run(&paths),
+        Command::CheckTargets => targets::run(&paths),
         Command::Tidy => tidy::run(&paths),
         Command::Gpu => gpu::run(&paths),
         Command::Clean => clean::run(&paths),

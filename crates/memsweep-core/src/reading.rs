@@ -56,6 +56,15 @@ pub struct ProcessMemory {
     pub footprint: Option<Bytes>,
 }
 
+impl ProcessMemory {
+    /// What the system charges to the process, where it does so by another measure than pages in
+    /// memory.
+    #[must_use]
+    pub fn charged(&self) -> Option<Bytes> {
+        self.commit.or(self.footprint)
+    }
+}
+
 /// RAM of the machine, and the limits that apply to us.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -66,6 +66,7 @@ pub fn reading_text(reading: &Reading) -> String {
     }
     let within = [
         ("commit charge", reading.process.commit),
+        ("footprint", reading.process.footprint),
         ("page-locked, of that", reading.process.page_locked),
         ("free in the C heap, of that at most", reading.process.heap_slack),
         ("in swap", reading.process.swapped),
@@ -102,8 +103,8 @@ fn grouped(rows: &[Row]) -> Vec<(Vec<&str>, String)> {
 fn process_part(report: &Report) -> String {
     let (before, after) = (&report.before.process, &report.after.process);
     let freed = &report.freed;
-    let (what, before, after, change) = if freed.process_commit.is_some() {
-        ("process's commit", before.commit, after.commit, freed.process_commit)
+    let (what, before, after, change) = if freed.process_charged.is_some() {
+        ("process is charged", before.charged(), after.charged(), freed.process_charged)
     } else {
         ("process", before.resident, after.resident, freed.process_resident)
     };
@@ -208,7 +209,7 @@ fn measured(row: &Row) -> String {
         let list = if change.0 >= 0 { &mut given } else { &mut taken };
         list.push(format!("{} of {place}", Bytes(change.0.unsigned_abs())));
     };
-    let process = row.measured.process_commit.or(row.measured.process_resident);
+    let process = row.measured.process_charged.or(row.measured.process_resident);
     if let Some(change) = process.or(row.measured.process_anonymous) {
         note(change, "RAM");
     }

@@ -52,9 +52,10 @@ pub struct Freed {
     pub process_anonymous: Option<Change>,
     /// Fall of its resident memory. Includes file pages, which the kernel could take anyway.
     pub process_resident: Option<Change>,
-    /// Windows: fall of its commit charge, which is what the program gave back there. Its resident
-    /// memory also falls when pages are only moved out of it.
-    pub process_commit: Option<Change>,
+    /// Windows and macOS: fall of what the system charges it with (commit, `phys_footprint`), which
+    /// is what the program gave back there. Its resident memory also falls when pages are only moved
+    /// out of it, and does not show all that was freed.
+    pub process_charged: Option<Change>,
     /// Per device.
     pub devices: Vec<DeviceFreed>,
 }
@@ -164,7 +165,7 @@ impl Freed {
         Self {
             process_anonymous: fallen(before.process.anonymous, after.process.anonymous),
             process_resident: fallen(before.process.resident, after.process.resident),
-            process_commit: fallen(before.process.commit, after.process.commit),
+            process_charged: fallen(before.process.charged(), after.process.charged()),
             devices: after
                 .devices
                 .iter()
@@ -183,14 +184,14 @@ impl Freed {
     /// Fall of what belongs to the process alone, in the words of its system.
     #[must_use]
     pub fn private(&self) -> Option<Change> {
-        self.process_anonymous.or(self.process_commit)
+        self.process_charged.or(self.process_anonymous)
     }
 
     /// The largest fall where this action can show, if anything is known there. RAM that falls
     /// while a device's cache is emptied says nothing about that cache.
     fn largest(&self, action: &Action) -> Option<i64> {
-        let process = match self.process_commit {
-            Some(commit) => [Some(commit), None],
+        let process = match self.process_charged {
+            Some(charged) => [Some(charged), None],
             None => [self.process_anonymous, self.process_resident],
         };
         let process = process.into_iter().filter(|_| !matches!(action, Action::EmptyDeviceCache));

@@ -83,8 +83,8 @@ impl From<Report> for PyReport {
 
 #[pymethods]
 impl PyReport {
-    /// Measured fall of the process's private memory in bytes, on Windows of its commit charge;
-    /// negative when it grew.
+    /// Measured fall of the process's private memory in bytes, on Windows and macOS of what the
+    /// system charges it with; negative when it grew.
     #[getter]
     fn freed(&self) -> Option<i64> {
         self.inner.freed.private().map(|change| change.0)

@@ -6,6 +6,7 @@ mod comfy;
 mod room;
 mod suites;
 mod summary;
+mod systems;
 mod walk;
 
 use std::ffi::OsString;
@@ -48,6 +49,10 @@ pub(crate) struct Options {
 enum Suite {
     /// rustfmt, clippy and cargo test
     Rust,
+    /// The Rust crates, built for Windows, under wine
+    Windows,
+    /// Clippy for the other systems we claim
+    Targets,
     /// The project's own rules and ruff
     Tidy,
     /// The front-end's unit tests
@@ -74,7 +79,7 @@ enum Suite {
 
 impl Suite {
     fn needs_setup(self) -> bool {
-        !matches!(self, Self::Rust | Self::Web)
+        !matches!(self, Self::Rust | Self::Windows | Self::Targets | Self::Web)
     }
 }
 
@@ -134,6 +139,8 @@ impl Session<'_> {
         }
         match suite {
             Suite::Rust => self.rust(),
+            Suite::Windows => self.windows(),
+            Suite::Targets => self.targets(),
             Suite::Tidy => self.tidy(),
             Suite::Web => self.web(),
             Suite::Python => self.python(),

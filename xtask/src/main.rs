@@ -1,4 +1,5 @@
-//! The project's commands: `cargo xtask setup | demo | test | fuzz | bench | tidy | gpu | clean`.
+//! The project's commands: `cargo xtask setup | demo | test | fuzz | bench | windows | dist | tidy |
+//! gpu | clean`.
 //!
 //! Nothing here is part of the product. Every program that a command starts is ended with it.
 
@@ -10,6 +11,7 @@ mod clean;
 mod comfyui;
 mod cross;
 mod demo;
+mod dist;
 mod fuzz;
 mod gpu;
 mod overlay;
@@ -56,6 +58,8 @@ enum Command {
     Bench(bench::Options),
     /// Build the Rust crates for Windows and run their tests under wine
     Windows,
+    /// Build the wheels and the source archive, and check them
+    Dist(dist::Options),
     /// Check the project's own rules
     Tidy,
     /// Run the tests that need a CUDA device
@@ -91,6 +95,7 @@ fn dispatch(command: &Command) -> Result<bool> {
         Command::Fuzz(options) => fuzz::run(&paths, options),
         Command::Bench(options) => bench::run(&paths, options),
         Command::Windows => windows::run(&paths),
+        Command::Dist(options) => dist::run(&paths, options),
         Command::Tidy => tidy::run(&paths),
         Command::Gpu => gpu::run(&paths),
         Command::Clean => clean::run(&paths),

@@ -10,6 +10,7 @@ mod clean;
 mod comfyui;
 mod cross;
 mod demo;
+mod dist;
 mod fuzz;
 mod gpu;
 mod overlay;
@@ -59,6 +60,8 @@ enum Command {
     Windows,
     /// Check that the code compiles for every system we claim
     CheckTargets,
+    /// Build the wheels and the source archive, and check them
+    Dist(dist::Options),
     /// Check the project's own rules
     Tidy,
     /// Run the tests that need a CUDA device
@@ -95,6 +98,7 @@ fn dispatch(command: &Command) -> Result<bool> {
         Command::Bench(options) => bench::run(&paths, options),
         Command::Windows => windows::run(&paths),
         Command::CheckTargets => targets::run(&paths),
+        Command::Dist(options) => dist::run(&paths, options),
         Command::Tidy => tidy::run(&paths),
         Command::Gpu => gpu::run(&paths),
         Command::Clean => clean::run(&paths),

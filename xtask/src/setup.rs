@@ -162,11 +162,12 @@ fn build_wheel(paths: &Paths) -> Result<()> {
         .run_step(&heading(5, "Building the wheel"), &log)?;
     remove(&folder)?;
     fs::rename(&building, &folder).with_context(|| format!("moving to {}", folder.display()))?;
-    install_wheel(paths, &paths.python(), &log)?;
+    install_wheel(paths, &paths.python(), &find_wheel(paths)?, &log)?;
     stamp.set()
 }
 
-fn remove(folder: &Path) -> Result<()> {
+/// Removes a folder, if it is there.
+pub(crate) fn remove(folder: &Path) -> Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))?;
     }
@@ -193,10 +194,10 @@ fn find_wheel(paths: &Paths) -> Result<PathBuf> {
     }
 }
 
-fn install_wheel(paths: &Paths, python: &Path, log: &Path) -> Result<()> {
+fn install_wheel(paths: &Paths, python: &Path, wheel: &Path, log: &Path) -> Result<()> {
     pip(paths, python)
         .args(["--force-reinstall", "--no-deps", "--no-index"])
-        .arg(find_wheel(paths)?)
+        .arg(wheel)
         .run_step("      Installing the wheel", &log.with_extension("install.log"))
 }
 
@@ -229,27 +230,38 @@ fn make_checkpoint(paths: &Paths, checkpoint: Checkpoint) -> Result<()> {
 
 /// A small environment without torch, with the wheel, for another version of Python.
 pub(crate) fn small_venv(paths: &Paths, python: &tools::Python) -> Result<PathBuf> {
+    let venv = paths.cache.join("pythons").join(format!("3.{}", python.minor));
+    small_venv_with(paths, python, &venv, &find_wheel(paths)?)
+}
+
+/// The same in any folder, with any wheel. What is there already is used again.
+pub(crate) fn small_venv_with(
+    paths: &Paths,
+    python: &tools::Python,
+    venv: &Path,
+    wheel: &Path,
+) -> Result<PathBuf> {
     let name = format!("3.{}", python.minor);
-    let venv = paths.cache.join("pythons").join(&name);
-    let inside = python_of(&venv);
+    let inside = python_of(venv);
     let log = paths.logs().join(format!("python-{name}.log"));
-    let stamp = Stamp::new(&venv, "tools", &Hash::of(&SMALL_TOOLS.join(" ")));
+    let stamp = Stamp::new(venv, "tools", &Hash::of(&SMALL_TOOLS.join(" ")));
     if !stamp.is_set() || !inside.is_file() {
         Program::new(&python.path, &paths.root)
             .args(["-m", "venv", "--clear"])
-            .arg(&venv)
+            .arg(venv)
             .run_step(&format!("      Making an environment for Python {name}"), &log)?;
         pip(paths, &inside)
             .args(SMALL_TOOLS)
             .run_step(&format!("      Installing pytest for Python {name}"), &log)?;
         stamp.set()?;
     }
-    install_wheel(paths, &inside, &log)?;
+    install_wheel(paths, &inside, wheel, &log)?;
     Ok(inside)
 }
 
+/// One set-up at a time: others wait until it is dropped.
 #[cfg(unix)]
-fn lock(paths: &Paths) -> Result<fs::File> {
+pub(crate) fn lock(paths: &Paths) -> Result<fs::File> {
     use rustix::fs::{FlockOperation, flock};
     let file = paths.cache.join("setup.lock");
     let file = fs::File::create(&file).with_context(|| format!("creating {}", file.display()))?;
@@ -261,7 +273,7 @@ fn lock(paths: &Paths) -> Result<fs::File> {
 }
 
 #[cfg(not(unix))]
-fn lock(paths: &Paths) -> Result<fs::File> {
+pub(crate) fn lock(paths: &Paths) -> Result<fs::File> {
     let file = paths.cache.join("setup.lock");
     fs::File::create(&file).with_context(|| format!("creating {}", file.display()))
 }

@@ -134,10 +134,10 @@ pub(crate) fn apt_install(paths: &Paths, packages: &[&str], heading: &str) -> Re
     quiet(&["install", "-y", "--no-install-recommends"]).args(packages).run_step(heading, &log)
 }
 
-/// Other interpreters, one per minor version, that the wheel is tested on where they exist.
-pub(crate) fn other_pythons(paths: &Paths, than: u32) -> Vec<(u32, Option<Python>)> {
+/// Interpreters, one per minor version, that the wheel is tested on where they exist.
+pub(crate) fn pythons(paths: &Paths, but: Option<u32>) -> Vec<(u32, Option<Python>)> {
     PYTHON_MINORS
-        .filter(|minor| *minor != than)
+        .filter(|minor| Some(*minor) != but)
         .map(|minor| {
             let name = format!("python3.{minor}");
             let found = find(&name)

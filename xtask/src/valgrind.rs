@@ -89,7 +89,7 @@ pub(crate) fn miri(paths: &Paths) -> Option<Program> {
 /// A small environment of the newest Python: that is where the layout of objects moved last.
 fn newest_python(paths: &Paths) -> Result<PathBuf> {
     let own = tools::python(paths)?.minor;
-    let others = tools::other_pythons(paths, own).into_iter().filter_map(|(_, found)| found);
+    let others = tools::pythons(paths, Some(own)).into_iter().filter_map(|(_, found)| found);
     match others.max_by_key(|python| python.minor) {
         Some(python) if python.minor > own => setup::small_venv(paths, &python),
         _ => Ok(paths.python()),

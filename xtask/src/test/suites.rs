@@ -105,7 +105,7 @@ impl Session<'_> {
         tools::allocators(self.paths)?;
         let own = tools::python(self.paths)?.minor;
         self.pytest(&format!("python 3.{own}"), &["tests/python"])?;
-        for (minor, found) in tools::other_pythons(self.paths, own) {
+        for (minor, found) in tools::pythons(self.paths, Some(own)) {
             let what = format!("python 3.{minor}");
             let Some(python) = found else {
                 self.not_run(&what, "this Python is not installed");

@@ -60,15 +60,17 @@ pub(super) fn contents(wheel: &Wheel, wanted: &Wanted) -> Vec<String> {
     let about = about(wanted);
     let mut must = wanted.package.clone();
     must.insert(wanted.target.extension.to_owned());
-    let told = ["METADATA", "WHEEL", "RECORD", "licenses/LICENSE-APACHE", "licenses/LICENSE-MIT"];
+    let told = [
+        "METADATA",
+        "WHEEL",
+        "RECORD",
+        "entry_points.txt",
+        "licenses/LICENSE-APACHE",
+        "licenses/LICENSE-MIT",
+    ];
     must.extend(told.map(|file| format!("{about}/{file}")));
-    // Commands, and the list of crates that it was built from.
-    let may = |path: &str| {
-        let file = path.strip_prefix(&about).unwrap_or_default();
-        file == "/entry_points.txt" || file.starts_with("/sboms/") && file.ends_with(".json")
-    };
     let missing = must.iter().filter(|path| !wheel.files.contains_key(*path));
-    let extra = wheel.files.keys().filter(|path| !must.contains(*path) && !may(path));
+    let extra = wheel.files.keys().filter(|path| !must.contains(*path));
     let missing = missing.map(|path| format!("{path} is missing"));
     missing.chain(extra.map(|path| format!("{path} does not belong in it"))).collect()
 }

@@ -30,6 +30,9 @@ const TOOLS: [&str; 9] = [
 /// What the tests of the wheel need on an interpreter without torch.
 const SMALL_TOOLS: [&str; 3] =
     ["pytest>=8.3,<10", "pytest-timeout>=2.3,<3", "hypothesis>=6.100,<7"];
+/// The command that makes the archives of ComfyUI's registry, to the minor version: what it packs
+/// is what users get.
+const PACKER: [&str; 1] = ["comfy-cli==1.23.*"];
 const STAGES: usize = 6;
 
 /// The checkpoints with random weights, by the name their generator knows.
@@ -242,20 +245,39 @@ pub(crate) fn small_venv_with(
     wheel: &Path,
 ) -> Result<PathBuf> {
     let name = format!("3.{}", python.minor);
-    let inside = python_of(venv);
     let log = paths.logs().join(format!("python-{name}.log"));
-    let stamp = Stamp::new(venv, "tools", &Hash::of(&SMALL_TOOLS.join(" ")));
+    let inside = tool_venv(paths, python, venv, &SMALL_TOOLS, &log)?;
+    install_wheel(paths, &inside, wheel, &log)?;
+    Ok(inside)
+}
+
+/// ComfyUI's own command line, apart from torch: it pins what ComfyUI pins otherwise.
+pub(crate) fn comfy_cli(paths: &Paths) -> Result<PathBuf> {
+    let venv = paths.cache.join("comfy-cli");
+    let log = paths.logs().join("comfy-cli.log");
+    let inside = tool_venv(paths, &tools::python(paths)?, &venv, &PACKER, &log)?;
+    Ok(inside.with_file_name(if cfg!(windows) { "comfy.exe" } else { "comfy" }))
+}
+
+/// An environment that holds these tools only; returns its interpreter.
+pub(crate) fn tool_venv(
+    paths: &Paths,
+    python: &tools::Python,
+    venv: &Path,
+    tools: &[&str],
+    log: &Path,
+) -> Result<PathBuf> {
+    let inside = python_of(venv);
+    let stamp = Stamp::new(venv, "tools", &Hash::of(&tools.join(" ")));
     if !stamp.is_set() || !inside.is_file() {
+        let what = format!("{} for Python 3.{}", tools[0], python.minor);
         Program::new(&python.path, &paths.root)
             .args(["-m", "venv", "--clear"])
             .arg(venv)
-            .run_step(&format!("      Making an environment for Python {name}"), &log)?;
-        pip(paths, &inside)
-            .args(SMALL_TOOLS)
-            .run_step(&format!("      Installing pytest for Python {name}"), &log)?;
+            .run_step(&format!("      Making an environment with {what}"), log)?;
+        pip(paths, &inside).args(tools).run_step(&format!("      Installing {what}"), log)?;
         stamp.set()?;
     }
-    install_wheel(paths, &inside, wheel, &log)?;
     Ok(inside)
 }
 

@@ -16,7 +16,7 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from harness.paths import PROBE_PACK, REPOSITORY, checkpoints, comfyui_tree
+from harness.paths import EXAMPLE_CHECKPOINT, PROBE_PACK, REPOSITORY, checkpoints, comfyui_tree
 from harness.reports import unpacked
 
 START_LIMIT_S = 240
@@ -45,6 +45,7 @@ class ComfyServer:
         self.cache = cache
         self.with_pack = with_pack
         self.flags = CACHE_FLAGS[cache] + (flags or [])
+        self.environment = dict(os.environ)
         self.process: subprocess.Popen | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="memsweep-comfyui-")
         self.base = Path(self._folder.name)
@@ -71,6 +72,7 @@ class ComfyServer:
             (self.base / "custom_nodes" / "memsweep").symlink_to(REPOSITORY)
         for file in checkpoints().glob("*.safetensors"):
             (self.base / "models" / "checkpoints" / file.name).symlink_to(file)
+        (self.base / "models" / "checkpoints" / EXAMPLE_CHECKPOINT).symlink_to(checkpoints() / "small.safetensors")
         # LoadImage's input: the same pixels on every machine.
         from PIL import Image
 
@@ -84,7 +86,7 @@ class ComfyServer:
             "--database-url", "sqlite:///:memory:", "--disable-api-nodes", *self.flags,
         ]
         with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.base, env=dict(os.environ))
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.base, env=self.environment)
         deadline = time.monotonic() + START_LIMIT_S
         while time.monotonic() < deadline:
             if self.process.poll() is not None:

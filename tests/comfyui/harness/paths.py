@@ -8,6 +8,9 @@ COMFYUI_VERSION = "0.30.0"
 REPOSITORY = Path(__file__).resolve().parents[3]
 PROBE_PACK = REPOSITORY / "tests" / "comfyui" / "packs" / "test_probe"
 
+# The checkpoint that our example workflows name: the small one lies there under that name too.
+EXAMPLE_CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
+
 
 def cache_folder() -> Path:
     """The folder `cargo xtask setup` fills."""
@@ -22,3 +25,8 @@ def comfyui_tree() -> Path:
 def checkpoints() -> Path:
     """The folder with small.safetensors and full.safetensors."""
     return Path(os.environ.get("MEMSWEEP_CHECKPOINTS") or cache_folder() / "checkpoints")
+
+
+def comfy_cli() -> Path:
+    """The registry's own command, which makes its archives."""
+    return Path(os.environ.get("MEMSWEEP_COMFY_CLI") or cache_folder() / "comfy-cli" / "bin" / "comfy")

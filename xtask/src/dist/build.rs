@@ -12,7 +12,6 @@ use super::target::{Product, System, Target};
 use crate::cross::{self, Cross};
 use crate::paths::{Paths, python_of};
 use crate::run::Program;
-use crate::stamp::{Hash, Stamp};
 use crate::{setup, tools};
 
 const TOOLS: [&str; 3] = [
@@ -142,18 +141,8 @@ impl<'a> Workshop<'a> {
 fn tools_venv(paths: &Paths) -> Result<PathBuf> {
     let _lock = setup::lock(paths)?;
     let venv = paths.cache.join("dist-tools");
-    let stamp = Stamp::new(&venv, "tools", &Hash::of(&TOOLS.join(" ")));
-    if !stamp.is_set() {
-        let log = paths.logs().join("dist-tools.log");
-        Program::new(tools::python(paths)?.path, &paths.root)
-            .args(["-m", "venv", "--clear"])
-            .arg(&venv)
-            .run_step("Making an environment for the build tools", &log)?;
-        setup::pip(paths, &python_of(&venv))
-            .args(TOOLS)
-            .run_step("Installing maturin, zig and abi3audit (about 100 MB)", &log)?;
-        stamp.set()?;
-    }
+    let log = paths.logs().join("dist-tools.log");
+    setup::tool_venv(paths, &tools::python(paths)?, &venv, &TOOLS, &log)?;
     Ok(venv)
 }
 

@@ -3,11 +3,12 @@
 use anyhow::Result;
 
 use super::{Session, title};
+use crate::comfyui::Release;
 use crate::run::Program;
-use crate::{comfyui, overlay, upstream};
+use crate::{comfyui, overlay, setup, upstream};
 
 /// What has a suite of its own is left out of the main one.
-const MAIN: &str = "not full and not graphs and not matrix and not soak";
+const MAIN: &str = "not archive and not full and not graphs and not matrix and not soak";
 
 /// The tests that use ComfyUI's executor in their own process.
 const IN_PROCESS: [&str; 10] = [
@@ -66,22 +67,54 @@ impl Session<'_> {
         for release in comfyui::OLDER {
             let what = format!("ComfyUI {}", release.version);
             title(&what);
-            if !comfyui::is_there(self.paths, release) {
-                comfyui::install(self.paths, release, &format!("Downloading {what}"))?;
-            }
-            let mut tests = Program::new(self.paths.python(), &self.paths.root)
-                .args(["-m", "pytest", "-ra", "-m", "not planted"])
+            let mut tests = self
+                .pytest_on(release)?
+                .args(["-m", "not planted"])
                 .args(IN_PROCESS)
                 .arg("tests/comfyui/test_older_versions.py")
-                .args(TWO_AT_A_TIME)
-                .envs(self.environment())
-                .env("MEMSWEEP_COMFYUI", self.paths.comfyui(release))
-                .env("PYTHONPATH", overlay::make(self.paths, release)?);
+                .args(TWO_AT_A_TIME);
             if self.options.cases.is_none() && !self.options.large {
                 tests = tests.env("MEMSWEEP_CASES", FEW_CASES);
             }
             self.untitled_runner(&what, &tests)?;
         }
         Ok(())
+    }
+
+    /// The registry's archive and a clone, installed as a user does. One server at a time: on two
+    /// cores, two of them take longer.
+    pub(super) fn archive(&mut self) -> Result<()> {
+        let command = match setup::comfy_cli(self.paths) {
+            Ok(command) => command,
+            Err(error) => {
+                eprintln!("{error:#}");
+                self.failed("archive", format!("{error:#}"));
+                return Ok(());
+            }
+        };
+        for release in [comfyui::OLDER[0], comfyui::CURRENT] {
+            let what = format!("archive, ComfyUI {}", release.version);
+            title(&what);
+            let tests = self
+                .pytest_on(release)?
+                .arg("tests/comfyui/test_archive.py")
+                .env("MEMSWEEP_COMFY_CLI", &command);
+            self.untitled_runner(&what, &tests)?;
+        }
+        Ok(())
+    }
+
+    /// pytest beside a version of ComfyUI, which is downloaded where it is missing. What it pins
+    /// differently goes in front; for the current version that is nothing.
+    fn pytest_on(&self, release: Release) -> Result<Program> {
+        if !comfyui::is_there(self.paths, release) {
+            let heading = format!("Downloading ComfyUI {}", release.version);
+            comfyui::install(self.paths, release, &heading)?;
+        }
+        Ok(Program::new(self.paths.python(), &self.paths.root)
+            .args(["-m", "pytest", "-ra"])
+            .envs(self.environment())
+            .env("MEMSWEEP_COMFYUI", self.paths.comfyui(release))
+            .env("PYTHONPATH", overlay::make(self.paths, release)?))
     }
 }

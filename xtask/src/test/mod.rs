@@ -67,6 +67,8 @@ enum Suite {
     Graphs,
     /// The executor's tests and a real server on older ComfyUI versions
     Matrix,
+    /// The pack as users get it, packed and installed, on the newest and the oldest ComfyUI
+    Archive,
     /// ComfyUI's own tests, with MemSweep installed
     Upstream,
     /// A server over many prompts: does memory grow?
@@ -148,6 +150,7 @@ impl Session<'_> {
             Suite::Comfyui => self.comfyui(),
             Suite::Graphs => self.graphs(),
             Suite::Matrix => self.matrix(),
+            Suite::Archive => self.archive(),
             Suite::Upstream => self.upstream(),
             Suite::Soak => self.soak(),
             Suite::Full if room::full_fits() => self.full(),

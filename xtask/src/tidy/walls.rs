@@ -218,12 +218,8 @@ mod tests {
 
     #[test]
     fn a_planted_unsafe_outside_its_crates_is_found() {
-        let good = [
-            (FORBIDDING[0], "#![forbid(unsafe_code)]\n"),
-            (FORBIDDING[1], "#![forbid(unsafe_code)]\n"),
-            (FORBIDDING[2], "#![forbid(unsafe_code)]\n"),
-            ("crates/memsweep-os/src/lib.rs", "unsafe { a() }"),
-        ];
+        let mut good = Vec::from(FORBIDDING.map(|file| (file, "#![forbid(unsafe_code)]\n")));
+        good.push(("crates/memsweep-os/src/lib.rs", "unsafe { a() }"));
         assert!(unsafe_crates(&Tree::of(&good)).is_empty());
         let mut bad = good;
         bad[0].1 = "fn a() { unsafe { b() } }";

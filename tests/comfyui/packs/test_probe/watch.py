@@ -61,6 +61,13 @@ def loaded_models() -> list[dict]:
     ]
 
 
+def origin(module: str) -> str | None:
+    """The file that a module was loaded from; None where it is not loaded."""
+    import sys
+
+    return getattr(sys.modules.get(module), "__file__", None)
+
+
 def settle() -> dict:
     """What lives in this process once garbage and the C heap's free pages are gone."""
     import ctypes
@@ -134,3 +141,7 @@ def add_routes() -> None:
     @server.routes.get("/probe/resets")
     async def resets_route(_request):
         return web.json_response({"resets": RESETS})
+
+    @server.routes.get("/probe/origin/{module}")
+    async def origin_route(request):
+        return web.json_response({"file": origin(request.match_info["module"])})

@@ -29,6 +29,12 @@ const WRONG_SIZE: Fault = Fault {
     wrong: "dwLength: size::<MEMORYSTATUSEX>() - 8",
 };
 
+/// Debian's wine, and a compiler for Windows.
+pub(crate) fn install(paths: &Paths) -> Result<()> {
+    let packages = ["gcc-mingw-w64-x86-64-win32", "wine", "wine64"];
+    cross::install(paths, &packages, &[MINGW, WINE])
+}
+
 /// Wine with a prefix of its own, and the second Rust.
 #[derive(Debug)]
 pub(crate) struct Windows<'a> {
@@ -53,8 +59,7 @@ impl<'a> Windows<'a> {
     /// Installs what is missing. The error says why it cannot be had.
     pub(crate) fn prepare(paths: &'a Paths) -> Result<Self> {
         let cross = Cross::prepare(paths)?;
-        let packages = ["gcc-mingw-w64-x86-64-win32", "wine", "wine64"];
-        cross::install(paths, &packages, &[MINGW, WINE])?;
+        install(paths)?;
         let windows = Self { paths, cross };
         windows.make_prefix()?;
         Ok(windows)

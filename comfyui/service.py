@@ -21,7 +21,7 @@ LOG = logging.getLogger("memsweep")
 INSTALL = (
     "MemSweep freed nothing: its native module is not installed in this Python. "
     "Run `python -m pip install -r requirements.txt` in the MemSweep folder, or "
-    "`python -m pip install .` there to build it with Rust, then restart ComfyUI. "
+    "in a git clone `python -m pip install .` to build it with Rust, then restart ComfyUI. "
     "The data was passed on."
 )
 

@@ -1,12 +1,13 @@
 //! Process and machine memory. A call that fails, or an impossible 0, is unknown.
 
+use std::ffi::c_void;
 use std::mem;
 
 use memsweep_core::bytes::Bytes;
 use memsweep_core::reading::{MachineMemory, ProcessMemory};
 use windows_sys::Win32::System::ProcessStatus::{
-    K32GetPerformanceInfo, K32GetProcessMemoryInfo, PERFORMANCE_INFORMATION,
-    PROCESS_MEMORY_COUNTERS, PROCESS_MEMORY_COUNTERS_EX,
+    ENUM_PAGE_FILE_INFORMATION, K32EnumPageFilesW, K32GetPerformanceInfo, K32GetProcessMemoryInfo,
+    PERFORMANCE_INFORMATION, PROCESS_MEMORY_COUNTERS, PROCESS_MEMORY_COUNTERS_EX,
 };
 use windows_sys::Win32::System::SystemInformation::{GlobalMemoryStatusEx, MEMORYSTATUSEX};
 use windows_sys::Win32::System::Threading::GetCurrentProcess;
@@ -53,8 +54,41 @@ pub(crate) fn machine() -> MachineMemory {
         let pages = |count: usize| count.checked_mul(info.PageSize).and_then(nonzero);
         memory.commit_used = pages(info.CommitTotal);
         memory.commit_limit = pages(info.CommitLimit);
+        if let Some(files) = page_files() {
+            let bytes = |count: usize| Some(Bytes(count.checked_mul(info.PageSize)? as u64));
+            memory.swap_total = bytes(files.total);
+            memory.swap_free = bytes(files.total.saturating_sub(files.in_use));
+        }
     }
     memory
+}
+
+/// In pages. A machine may have no page file at all, so here 0 is a number.
+#[derive(Default)]
+struct PageFiles {
+    total: usize,
+    in_use: usize,
+}
+
+fn page_files() -> Option<PageFiles> {
+    let mut files = PageFiles::default();
+    // SAFETY: the callback gets the pointer back, during this call only.
+    let known = unsafe { K32EnumPageFilesW(Some(add_page_file), (&raw mut files).cast()) };
+    (known != 0).then_some(files)
+}
+
+/// # Safety
+/// `files` is a [`PageFiles`] of nobody else, and `file` is what the system describes.
+unsafe extern "system" fn add_page_file(
+    files: *mut c_void,
+    file: *mut ENUM_PAGE_FILE_INFORMATION,
+    _name: *const u16,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    let (files, file) = unsafe { (&mut *files.cast::<PageFiles>(), &*file) };
+    files.total = files.total.saturating_add(file.TotalSize);
+    files.in_use = files.in_use.saturating_add(file.TotalInUse);
+    1
 }
 
 /// A live process and a running system never have 0 of these: compatibility layers that do not

@@ -70,6 +70,8 @@ mod tests {
         assert!(host.process().resident.is_some_and(|bytes| bytes.0 > 0));
         let machine = host.machine();
         assert!(machine.total.is_some_and(|total| Some(total) >= machine.available));
+        assert!(machine.commit_limit.is_some_and(|limit| Some(limit) >= machine.commit_used));
+        assert!(machine.swap_free <= machine.swap_total);
         for outcome in [host.trim_heap(), host.empty_working_set()] {
             assert!(matches!(outcome, Outcome::Done { claimed: None, .. }), "{outcome:?}");
         }

@@ -300,6 +300,31 @@ fn memory_that_is_gone_when_it_is_written_is_no_fault() {
     assert_eq!((parked.regions, parked.refused[0].blocks), (0, 1));
 }
 
+/// Cancels after the first batch, while the next files are written or wait.
+struct Cancelling;
+
+impl Gate for Cancelling {
+    fn hold(&mut self, blocks: &[usize], swap: &mut dyn FnMut(usize)) -> Result<(), Stop> {
+        (0..blocks.len()).for_each(swap);
+        Ok(())
+    }
+
+    fn progress(&mut self, _: Bytes, _: Bytes) -> Result<(), Stop> {
+        Err(Stop("the user cancelled".to_owned()))
+    }
+}
+
+#[test]
+fn a_cancel_leaves_what_was_written_ahead_as_it_was() {
+    let blocks = blocks();
+    let files = pieces_of(&blocks);
+    let disk = Folder::open(&folder()).unwrap();
+    let parked = carry_out(&disk, &files, &ParkLimits::default(), &mut Cancelling);
+    assert_eq!(parked.stopped.as_deref(), Some("cancelled"));
+    assert_eq!(parked.bytes, total(&files[..FEWEST_FILES]));
+    assert_untouched(&blocks, 0);
+}
+
 #[test]
 fn no_time_means_nothing_is_begun() {
     let blocks = [content(0, 8 * MIB)];

@@ -191,6 +191,7 @@ function makeRoom(node, entry) {
     entry.grown = [node.size[0], node.size[1]];
   };
   settle();
+  app.canvas?.setDirty?.(true, true);
   requestAnimationFrame(() => requestAnimationFrame(settle));
 }
 function savePlainSize(saved, entry) {

@@ -126,6 +126,9 @@ function makeRoom(node: ComfyNode, entry: Shown): void {
     entry.grown = [node.size[0], node.size[1]];
   };
   settle();
+  // The page puts a widget onto its node when it draws the canvas, and nothing else may ask for that:
+  // until then the report lies across the page.
+  app.canvas?.setDirty?.(true, true);
   // The page's newer node design lays the node out itself and then corrects its size.
   requestAnimationFrame(() => requestAnimationFrame(settle));
 }

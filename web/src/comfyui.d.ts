@@ -45,7 +45,10 @@ declare module "comfyui/app" {
     registerExtension(extension: Extension): void;
     graph?: Graph;
     rootGraph?: Graph;
-    canvas?: { processMouseWheel?(event: WheelEvent): void };
+    canvas?: {
+      processMouseWheel?(event: WheelEvent): void;
+      setDirty?(foreground: boolean, background?: boolean): void;
+    };
   };
 }
 

@@ -112,6 +112,12 @@ async function queue() {
   await page.evaluate(() => app.queuePrompt(0));
 }
 
+/** A report is as narrow as its node once the canvas was drawn with it; before, as wide as the page. */
+async function untilPlaced() {
+  const narrow = () => [...document.querySelectorAll(".memsweep")].every((report) => report.offsetWidth < 600);
+  await page.waitForFunction(narrow, null, { timeout: 10_000 });
+}
+
 async function screenshot(name) {
   await page.waitForTimeout(500);
   await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`) });
@@ -209,6 +215,7 @@ test("a terminal node and Memory Report show theirs, with no output wired", asyn
   });
   await queue();
   await page.waitForFunction(() => document.querySelectorAll(".memsweep-headline").length === 2, null, LONG);
+  await untilPlaced();
   await screenshot("terminal-and-report");
   const badges = await page.locator(".memsweep-badge").allTextContents();
   assert.ok(badges.includes("reading"), badges.join());

@@ -290,7 +290,8 @@ function headline(report) {
 function changes(report) {
   const freed = record(report["freed"]);
   const ram = processChange(freed);
-  const parts = [ram === null ? "RAM not measured" : `RAM ${change(ram)}`];
+  const what = number(freed["process_charged"]) === null ? "RAM" : "Memory";
+  const parts = [ram === null ? "RAM not measured" : `${what} ${change(ram)}`];
   for (const each of list(freed["devices"])) {
     const device = record(each);
     const bytes = number(device["ours"]);

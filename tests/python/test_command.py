@@ -1,8 +1,10 @@
 """The `memsweep` command of the wheel."""
 
 import json
+import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import memsweep
@@ -25,7 +27,7 @@ def test_the_selftest_passes_inside_the_interpreter():
 
 
 def test_the_console_script_is_the_same_command():
-    script = Path(sys.executable).parent / "memsweep"
+    script = Path(sysconfig.get_path("scripts")) / ("memsweep.exe" if os.name == "nt" else "memsweep")
     done = run("reading", "--json", program=[script])
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["process"]["resident"] > 2**20

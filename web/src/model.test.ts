@@ -145,7 +145,7 @@ test("what other programs gave back on a card is not told as ours", () => {
 
 test("on Windows the commit charge is what was freed, and an emptied working set frees nothing", () => {
   const report = sample("windows");
-  assert.equal(report.headline, "RAM 80.0 MiB freed");
+  assert.equal(report.headline, "Memory 80.0 MiB freed");
   const totals = report.lines.filter(({ kind }) => kind === "total").map(({ label, value }) => `${label}: ${value}`);
   assert.deepEqual(totals, ["Commit charge: 80.0 MiB freed"]);
   const last = report.lines.find(({ detail }) => detail === "paged out, not freed");

@@ -120,7 +120,9 @@ function headline(report: Fields): string {
 function changes(report: Fields): string[] {
   const freed = record(report["freed"]);
   const ram = processChange(freed);
-  const parts = [ram === null ? "RAM not measured" : `RAM ${change(ram)}`];
+  // What the system charges may hold a device's memory too.
+  const what = number(freed["process_charged"]) === null ? "RAM" : "Memory";
+  const parts = [ram === null ? "RAM not measured" : `${what} ${change(ram)}`];
   for (const each of list(freed["devices"])) {
     const device = record(each);
     const bytes = number(device["ours"]);

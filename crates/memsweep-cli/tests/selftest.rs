@@ -135,6 +135,8 @@ fn a_folder_that_is_not_there_is_named() {
     let failed = trial(&report, "file cache");
     assert_eq!(failed["finding"], "failed");
     assert!(failed["detail"].as_str().unwrap().contains("/no/such/folder"));
+    let parked = &trial(&report, "park")["finding"];
+    assert!(parked == "not_done" || parked == "not_supported", "{report:#}");
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]

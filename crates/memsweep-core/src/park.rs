@@ -15,7 +15,7 @@ pub struct ParkLimits {
     pub folder: Option<String>,
     /// The most that one sweep moves; `None` means as much as the disk allows.
     pub bytes: Option<Bytes>,
-    /// No batch is begun after this many seconds.
+    /// After this many seconds nothing more is written; what was written until then still moves.
     pub seconds: f64,
 }
 

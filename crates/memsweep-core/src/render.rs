@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::action::{Destroyed, Outcome};
+use crate::action::{Action, Destroyed, Outcome};
 use crate::balance::balance;
 use crate::bytes::{Bytes, Change};
 use crate::park::{Parked, Refused};
@@ -209,9 +209,16 @@ fn measured(row: &Row) -> String {
         let list = if change.0 >= 0 { &mut given } else { &mut taken };
         list.push(format!("{} of {place}", Bytes(change.0.unsigned_abs())));
     };
-    let process = row.measured.process_charged.or(row.measured.process_resident);
-    if let Some(change) = process.or(row.measured.process_anonymous) {
-        note(change, "RAM");
+    let process = &row.measured;
+    match process.process_charged {
+        // What the system charges may hold a device's memory too.
+        Some(_) if row.action == Action::EmptyDeviceCache => {}
+        Some(change) => note(change, "memory"),
+        None => {
+            if let Some(change) = process.process_resident.or(process.process_anonymous) {
+                note(change, "RAM");
+            }
+        }
     }
     for device in &row.measured.devices {
         if let Some(change) = device.ours {

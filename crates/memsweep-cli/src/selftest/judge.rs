@@ -14,6 +14,8 @@ pub enum Finding {
     NoPromise,
     /// This system cannot do it.
     NotSupported,
+    /// This system promises it, and it was not done; the detail says why, and what would help.
+    NotDone,
     /// It was done, and less was measured than this system promises.
     TooLittle,
     /// More was claimed than was measured.
@@ -42,7 +44,9 @@ pub(crate) fn judge(
 ) -> Finding {
     match outcome {
         Outcome::Failed { .. } | Outcome::Cancelled => return Finding::Failed,
-        Outcome::Unsupported { .. } | Outcome::Skipped { .. } => return Finding::NotSupported,
+        Outcome::Unsupported { .. } | Outcome::Skipped { .. } => {
+            return if expected.is_some() { Finding::NotDone } else { Finding::NotSupported };
+        }
         _ => {}
     }
     let claimed = outcome.claimed().map_or(0, |bytes| bytes.0);
@@ -87,7 +91,8 @@ mod tests {
             (None, done(None), None, Finding::NoPromise),
             (None, done(Some(100)), Some(10), Finding::FalseClaim),
             (None, done(Some(100)), None, Finding::NotMeasured),
-            (Some(100), Outcome::Unsupported { reason: reason() }, None, Finding::NotSupported),
+            (Some(100), Outcome::Unsupported { reason: reason() }, None, Finding::NotDone),
+            (None, Outcome::Unsupported { reason: reason() }, None, Finding::NotSupported),
             (None, Outcome::Failed { error: reason() }, Some(100), Finding::Failed),
         ] {
             let found = judge(expected.map(Bytes), &outcome, measured.map(Change));

@@ -40,6 +40,7 @@ impl fmt::Display for Finding {
             Self::Works => "works",
             Self::NoPromise => "no promise here",
             Self::NotSupported => "not supported here",
+            Self::NotDone => "NOT DONE",
             Self::TooLittle => "TOO LITTLE was given back",
             Self::FalseClaim => "FALSE CLAIM",
             Self::NotMeasured => "NOT MEASURED",

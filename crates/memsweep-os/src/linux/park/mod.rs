@@ -10,7 +10,7 @@
 //! 1. Without any lock: reserve disk space, write, flush. The pages are untouched and still in
 //!    place, so whatever fails here leaves everything as it was. Somebody may write to the memory
 //!    meanwhile, or free it: then the copy is worthless, and step 2 finds out. A thread of its own
-//!    writes, some files ahead, so that the disk never waits for step 2.
+//!    writes, some files ahead, so that the disk seldom waits for step 2.
 //! 2. While nobody can write ([`Gate::hold`]): compare memory and file, and where they are equal
 //!    put the file's pages in place of the old ones, in one call of the kernel. A thread that
 //!    reads sees the old pages or the new ones, which are equal.
@@ -189,7 +189,7 @@ fn carry_out(
 }
 
 /// Where the time of a hold went.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Hold {
     proving: Duration,
     moving: Duration,
@@ -208,8 +208,8 @@ impl Hold {
 #[derive(Default)]
 struct Progress {
     written: usize,
-    /// The last one.
-    hold: Hold,
+    /// The last one in which something moved.
+    hold: Option<Hold>,
     parked: Parked,
 }
 
@@ -243,7 +243,10 @@ impl Progress {
             if batch.is_empty() {
                 return Ok(());
             }
-            at_once = self.hold.balanced(batch.len()).clamp(FEWEST_FILES, MOST_FILES);
+            // Waiting for the lock counts as proving, so that one slow hold must not decide alone.
+            let most = MOST_FILES.min(2 * at_once);
+            at_once = self.hold.map_or(at_once, |hold| hold.balanced(batch.len()));
+            at_once = at_once.clamp(FEWEST_FILES, most);
         }
     }
 
@@ -316,8 +319,9 @@ impl Progress {
                 }
             }
         });
-        let proven = proven.unwrap_or_else(Instant::now);
-        self.hold = Hold { proving: proven - begun, moving: proven.elapsed() };
+        if let Some(proven) = proven {
+            self.hold = Some(Hold { proving: proven - begun, moving: proven.elapsed() });
+        }
         for (block, _) in blocks.iter().zip(&swapped).filter(|(_, swapped)| !**swapped) {
             let pieces = written.iter().flat_map(|file| file.pieces);
             let bytes = pieces

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 import sysconfig
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType, ModuleType
 from typing import Any
@@ -40,20 +39,19 @@ def destroy(
     if torch is None:
         return torch_host.nothing("torch is not in use")
     types = torch_host.memory_types()
-    found = _memsweep.candidates(constants, types, frames)
-    groups, refused = _groups(torch, found.hits, keep)
-    del found
-    names = _owner_names(groups, is_owner)
+    # Names take seconds, and others run meanwhile. So what goes is found anew afterwards, and proved and
+    # taken at once, natively; a name that fits nothing any more does no harm.
+    names = _owner_names(_memsweep.candidates(constants, types, frames).hits, is_owner)
+    rows = _memsweep.destroy(
+        constants, types, frames, keep, SMALLEST_BLOCK, _class_of(torch, message)
+    )
     owners: dict[str, list[int]] = {}
-    for key, group in groups.items():
-        count = len(group.tensors)
-        reason = _swap_all(torch, group.tensors, message)
+    refused: dict[str, list[int]] = {}
+    for device, address, size, tensors, reason in rows:
         if reason is not None:
-            _note(refused, reason, group.size)
-            continue
-        row = owners.setdefault(names.get(key, "unknown"), [0, 0])
-        row[0] += count
-        row[1] += group.size
+            _note(refused, reason, 1, size)
+        else:
+            _note(owners, names.get((device, address), "unknown"), tensors, size)
     if not owners and not refused:
         return torch_host.nothing("no tensor of 1 MiB is left that nobody needs")
     return {
@@ -69,109 +67,20 @@ def destroy(
     }
 
 
-class _Group:
-    """All tensors that share one block of memory."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.tensors: list[Any] = []
-
-
-def _groups(
-    torch: Any, hits: list[Any], keep: set[tuple[str, int]]
-) -> tuple[dict[tuple[str, int], _Group], dict[str, list[int]]]:
-    groups: dict[tuple[str, int], _Group] = {}
-    refused: dict[str, list[int]] = {}
-    shared = set()
-    for value in hits:
-        block = torch_host.block_of(value)
-        if block is None or block[2] < SMALLEST_BLOCK or block[:2] in keep:
-            continue
-        if isinstance(value, torch.Tensor):
-            groups.setdefault(block[:2], _Group(block[2])).tensors.append(value)
-        else:
-            # An array cannot be marked, and one that shows a tensor's memory must keep it.
-            shared.add((*block[:2], block[2]))
-    for device, address, size in shared:
-        groups.pop((device, address), None)
-        _note(refused, "numpy arrays hold it", size)
-    for key, group in list(groups.items()):
-        reason = _refused(torch, group.tensors)
-        if reason is not None:
-            del groups[key]
-            _note(refused, reason, group.size)
-    return groups, refused
-
-
-def _refused(torch: Any, tensors: list[Any]) -> str | None:
-    for tensor in tensors:
-        with torch._C.DisableTorchFunctionSubclass():
-            storage = torch._C.TensorBase.untyped_storage(tensor)
-        if not storage.resizable():
-            return "not torch's own memory"
-        if weakref.getweakrefcount(tensor):
-            return "weak references to it exist"
-    if torch_host.is_page_locked(tensors[0]):
-        return "page-locked"
-    return None
-
-
-def _note(rows: dict[str, list[int]], reason: str, size: int) -> None:
-    row = rows.setdefault(reason, [0, 0])
-    row[0] += 1
+def _note(rows: dict[str, list[int]], name: str, count: int, size: int) -> None:
+    row = rows.setdefault(name, [0, 0])
+    row[0] += count
     row[1] += size
-
-
-def _swap_all(torch: Any, tensors: list[Any], message: str) -> str | None:
-    """All of them or none: a reason is returned when one could not be exchanged."""
-    views, owners = [], []
-    held: dict[int, int] = {}
-    for tensor in tensors:
-        base = torch._C.TensorBase._base.__get__(tensor)
-        (owners if base is None else views).append(tensor)
-        held[id(base)] = held.get(id(base), 0) + 1
-        del base
-    # A view holds the tensor it shows, so that can only be exchanged once its views were.
-    if any(held.get(id(owner), 0) and _uses(torch, owner) > 1 + held[id(owner)] for owner in owners):
-        return "in use by torch itself"
-    for batch in (views, owners):
-        marks = _swap_batch(torch, batch, message)
-        if marks is None:
-            return "in use by torch itself"
-        # The marks hold the memory now, and it goes with them.
-        del marks
-    return None
-
-
-def _uses(torch: Any, tensor: Any) -> int:
-    return int(torch._C.TensorBase._use_count(tensor))
-
-
-def _swap_batch(torch: Any, tensors: list[Any], message: str) -> list[Any] | None:
-    done: list[tuple[Any, Any]] = []
-    for tensor in tensors:
-        mark = _mark(torch, tensor, message)
-        try:
-            torch.utils.swap_tensors(tensor, mark)
-        except RuntimeError:
-            for earlier, old in reversed(done):
-                torch.utils.swap_tensors(earlier, old)
-            return None
-        done.append((tensor, mark))
-    return [mark for _, mark in done]
 
 
 _CLASSES: list[type] = []
 
 
-def _mark(torch: Any, tensor: Any, message: str) -> Any:
+def _class_of(torch: Any, message: str) -> type:
+    """What one sweep makes of tensors: the message is the class's, so that it is there at once."""
     if not _CLASSES:
         _CLASSES.append(_make_class(torch))
-    mark = _CLASSES[0]._make_wrapper_subclass(  # type: ignore[attr-defined]
-        _CLASSES[0], tensor.shape, dtype=tensor.dtype, device=tensor.device
-    )
-    mark.memsweep = message
-    return mark
+    return type("Destroyed", (_CLASSES[0],), {"memsweep": message})
 
 
 def _make_class(torch: Any) -> type:
@@ -193,6 +102,8 @@ def _make_class(torch: Any) -> type:
     class Destroyed(torch.Tensor):  # type: ignore[misc]
         """A tensor without memory. Using it raises `DestroyedError`."""
 
+        memsweep = "a tensor was destroyed"
+
         @classmethod
         def __torch_function__(
             cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -209,7 +120,7 @@ def _make_class(torch: Any) -> type:
             return refuse([*args, *(kwargs or {}).values()])
 
         def __repr__(self, **_: Any) -> str:
-            return f"<destroyed tensor: {self.__dict__.get('memsweep')}>"
+            return f"<destroyed tensor: {self.memsweep}>"
 
         def __reduce_ex__(self, protocol: Any) -> Any:
             return refuse([self])
@@ -223,16 +134,22 @@ def _make_class(torch: Any) -> type:
 def _messages(values: Iterable[Any], kind: type) -> Iterator[str]:
     for value in values:
         if isinstance(value, kind):
-            yield str(value.__dict__.get("memsweep"))
+            yield str(value.memsweep)  # type: ignore[attr-defined]
         elif isinstance(value, (list, tuple)):
             yield from _messages(value, kind)
 
 
 def _owner_names(
-    groups: dict[tuple[str, int], _Group], is_owner: Callable[[ModuleType], bool]
+    hits: Iterable[Any], is_owner: Callable[[ModuleType], bool]
 ) -> dict[tuple[str, int], str]:
-    """Which module's global leads to each block, where one does."""
-    wanted = {id(tensor): key for key, group in groups.items() for tensor in group.tensors}
+    """Which module's global leads to each block, where one does, by device and address."""
+    blocks = ((id(value), torch_host.block_of(value)) for value in hits)
+    wanted = {
+        identity: block[:2]
+        for identity, block in blocks
+        if block is not None and block[2] >= SMALLEST_BLOCK
+    }
+    del hits, blocks
     types = torch_host.memory_types()
     names: dict[tuple[str, int], str] = {}
     for module in _modules():

@@ -72,11 +72,8 @@ class Meant:
         ]
         storages = Storages()
         reached = _memsweep.reach(objects, (*storages.types(), bytes, bytearray))
-        self._addresses = storages.addresses(storages.numbers(reached))
-        self._ids = {id(value) for value in reached if isinstance(value, (bytes, bytearray))}
-
-    def holds(self, owner: object, address: int) -> bool:
-        return address in self._addresses or id(owner) in self._ids
+        self.addresses = storages.addresses(storages.numbers(reached))
+        self.identities = {id(value) for value in reached if isinstance(value, (bytes, bytearray))}
 
 
 class Parking:
@@ -91,22 +88,12 @@ class Parking:
         only: Meant | None = None,
     ) -> None:
         self.types = (*torch_host.memory_types(), bytes, bytearray)
-        self._keep = storages.addresses(keep) if storages is not None else set()
+        self.keep = storages.addresses(keep) if storages is not None else set()
+        self.only = None if only is None else (only.addresses, only.identities)
         self.folder = folder or default_folder()
-        self._only = only
         self._progress = progress
 
-    def meant(self, owner: object, address: int) -> bool:
-        """Whether this memory is a candidate: not kept, and among what was asked for."""
-        if address in self._keep:
-            return False
-        return self._only is None or self._only.holds(owner, address)
-
-    def refused(self, owner: object) -> str | None:
-        """Why this object's memory must stay, as far as torch knows."""
-        return "page-locked" if torch_host.is_page_locked(owner) else None
-
     def progress(self, done: int, total: int) -> None:
-        """Told after each batch, in bytes. May raise to stop."""
+        """Told before the first batch moves and after each one, in bytes. May raise to stop."""
         if self._progress is not None:
             self._progress(done, total)

@@ -1,28 +1,50 @@
 //! Large memory that somebody holds and nobody uses, and whether that is still so.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::PyTuple;
 
-use crate::foreign::Memory;
-use crate::frames::Explained;
+use crate::bitmap::AddressSet;
+use crate::foreign::{Holding, Memory};
+use crate::frames::Waiting;
 use crate::hidden;
+use crate::object::strong;
 use crate::selftest::self_test;
 use crate::table::{AddressHashSet, OutOfMemory};
-use crate::world::{CollectorOff, World, addresses, own_frames};
+use crate::world::World;
 
-/// Memory, and the object that owns it.
-#[derive(Debug)]
-pub struct Idle<'py> {
-    /// Holds the memory as long as nobody resizes or replaces it.
-    pub owner: Bound<'py, PyAny>,
-    /// Where it is now.
+/// Memory, and the object that owned it when it was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Idle {
+    /// Where the owner was. Nobody is kept alive by this: it is a hint where to look again, and stands
+    /// for no object until a later walk has met one there.
+    pub owner: usize,
+    /// Where the memory was.
     pub memory: Memory,
 }
 
-/// Memory of at least `smallest` bytes that is owned by objects of these types, each once however
-/// many objects share it, and not in use by anybody but waiting frames of our own thread.
+/// Why memory of somebody else, or in use, is not idle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Busy {
+    /// Somebody uses it whom no walk sees.
+    InUse,
+    /// Its object did not allocate it: a file, shared memory, another library's.
+    Foreign,
+}
+
+/// What a look at the heap found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// What is idle, each memory once however many objects share it.
+    pub idle: Vec<Idle>,
+    /// What is not, and why.
+    pub busy: Vec<(Idle, Busy)>,
+}
+
+/// Memory of at least `smallest` bytes of the objects of these types, and whether anybody uses it but
+/// waiting frames.
 ///
-/// `exempt` are objects that the caller itself holds, which pins nothing.
+/// `exempt` are objects that the caller itself holds, which pins nothing. What was found is alive
+/// until the caller runs Python code or gives up the interpreter lock.
 ///
 /// # Errors
 /// `RuntimeError` when this interpreter cannot be walked, `MemoryError` when the walk finds no
@@ -31,66 +53,96 @@ pub fn idle_memory<'py>(
     types: &Bound<'py, PyTuple>,
     exempt: &[Bound<'py, PyAny>],
     smallest: usize,
-) -> PyResult<Vec<Idle<'py>>> {
+) -> PyResult<Found> {
     let world = counting(types)?;
-    let _off = CollectorOff::new(world.py);
-    let frames = own_frames(world.py)?;
-    let mut arguments = vec![types.as_ptr() as usize, frames.as_ptr() as usize];
+    let waiting = Waiting::all(world.py)?;
+    let mut arguments = vec![types.as_ptr() as usize];
     arguments.extend(exempt.iter().map(|object| object.as_ptr() as usize));
-    let explained = Explained::by_frames(&frames)?;
-    // SAFETY: the lock is held, the collector is off, and the arguments are our caller's.
-    let pinned = unsafe { hidden::pinned(&world, explained, &arguments)? };
+    // SAFETY: the lock is held, and the arguments are our caller's.
+    let pinned = unsafe { hidden::pinned(&world, &waiting, &arguments)? };
     let _quiet = world.foreign.quiet();
     let mut seen = AddressHashSet::default();
-    let mut found = Vec::new();
-    for owner in pinned.hits {
-        if pinned.set.contains(owner.as_ptr() as usize) {
-            continue;
-        }
-        let Some(memory) = world.foreign.memory(&owner) else { continue };
+    let mut found = Found::default();
+    let mut foreign = Vec::new();
+    for owner in &pinned.hits {
+        let Some(holding) = world.foreign.memory(owner) else { continue };
+        let (Holding::Own(memory) | Holding::Foreign(memory)) = holding;
         if memory.bytes < smallest {
             continue;
         }
+        let owner = owner.as_ptr() as usize;
+        let row = Idle { owner, memory };
+        if matches!(holding, Holding::Foreign(_)) {
+            foreign.try_reserve(1).map_err(OutOfMemory::from)?;
+            foreign.push(row);
+            continue;
+        }
         seen.try_reserve(1).map_err(OutOfMemory::from)?;
-        if seen.insert(memory.address) {
-            found.try_reserve(1).map_err(OutOfMemory::from)?;
-            found.push(Idle { owner, memory });
+        if !seen.insert(memory.address) {
+            continue;
+        }
+        if pinned.set.contains(owner) {
+            found.busy.try_reserve(1).map_err(OutOfMemory::from)?;
+            found.busy.push((row, Busy::InUse));
+        } else {
+            found.idle.try_reserve(1).map_err(OutOfMemory::from)?;
+            found.idle.push(row);
+        }
+    }
+    // What one object only shows may be another's own.
+    for row in foreign {
+        seen.try_reserve(1).map_err(OutOfMemory::from)?;
+        if seen.insert(row.memory.address) {
+            found.busy.try_reserve(1).map_err(OutOfMemory::from)?;
+            found.busy.push((row, Busy::Foreign));
         }
     }
     Ok(found)
 }
 
-/// Where the memory of each owner is now, if still nobody uses it.
+/// Which of these are still idle: an object of a type that owns memory lives there, owns this very
+/// memory, and nobody uses it.
 ///
-/// The interpreter lock is not given up between the walk and the answer, so the answer holds until
-/// the caller runs Python code or gives up the lock. `exempt` as for [`idle_memory`].
+/// The interpreter lock is not given up between the walk and the answer, and no Python code runs, so
+/// the answer holds until the caller does one or the other. `exempt` as for [`idle_memory`].
 ///
 /// # Errors
 /// As for [`idle_memory`].
 pub fn still_idle<'py>(
-    owners: &Bound<'py, PyList>,
+    py: Python<'py>,
+    hints: &[Idle],
     exempt: &[Bound<'py, PyAny>],
-) -> PyResult<Vec<Option<Memory>>> {
-    let py = owners.py();
+) -> PyResult<Vec<bool>> {
     let world = counting(&PyTuple::empty(py))?;
-    let _off = CollectorOff::new(py);
-    let frames = own_frames(py)?;
-    let mut arguments = vec![owners.as_ptr() as usize, frames.as_ptr() as usize];
-    arguments.extend(exempt.iter().map(|object| object.as_ptr() as usize));
-    let explained = Explained::by_frames(&frames)?;
-    // SAFETY: the lock is held, the collector is off, and the arguments are our caller's.
-    let pinned = unsafe { hidden::pinned(&world, explained, &arguments)? };
+    let waiting = Waiting::all(py)?;
+    let arguments: Vec<usize> = exempt.iter().map(|object| object.as_ptr() as usize).collect();
+    // SAFETY: the lock is held, and the arguments are our caller's.
+    let pinned = unsafe { hidden::pinned(&world, &waiting, &arguments)? };
     let _quiet = world.foreign.quiet();
-    let mut found = Vec::new();
-    found.try_reserve_exact(owners.len()).map_err(OutOfMemory::from)?;
-    for (owner, address) in owners.iter().zip(addresses(owners)?) {
-        let free = !pinned.set.contains(address);
-        found.push(if free { world.foreign.memory(&owner) } else { None });
+    let mut answers = Vec::new();
+    answers.try_reserve_exact(hints.len()).map_err(OutOfMemory::from)?;
+    for hint in hints {
+        answers.push(is_idle(&world, &pinned.set, &pinned.met, hint));
     }
-    Ok(found)
+    Ok(answers)
 }
 
-fn counting<'py>(types: &Bound<'py, PyTuple>) -> PyResult<World<'py>> {
+fn is_idle(
+    world: &World<'_>,
+    in_use: &AddressSet,
+    met: &crate::tally::Tally,
+    hint: &Idle,
+) -> bool {
+    if met.met(hint.owner) == 0 || in_use.contains(hint.owner) {
+        return false;
+    }
+    // SAFETY: the walk has just met an object at this address, by a reference of another object, and
+    // nothing has died since.
+    let owner = unsafe { strong(world.py, hint.owner) };
+    world.foreign.memory(&owner) == Some(Holding::Own(hint.memory))
+}
+
+pub(crate) fn counting<'py>(types: &Bound<'py, PyTuple>) -> PyResult<World<'py>> {
     let layout = self_test(types.py())?.layout;
     let mut world = World::new(types.py(), layout, types)?;
     world.prepare_counting();

@@ -37,6 +37,10 @@ pub(crate) struct TypeFacts {
     pub(crate) kind: Kind,
     pub(crate) foreign: Foreign,
     pub(crate) wanted: bool,
+    /// Each child that the traversal reports is one reference that the object holds.
+    pub(crate) counts: bool,
+    /// Of a type that the question wants to know about, without a reference to each.
+    pub(crate) watched: bool,
 }
 
 const SLOT_BITS: u32 = 12;
@@ -57,6 +61,8 @@ impl TypeTable {
             kind: Kind::Plain,
             foreign: Foreign::Nothing,
             wanted: false,
+            counts: false,
+            watched: false,
         };
         let mut slots = Vec::new();
         slots.try_reserve_exact(SLOTS)?;
@@ -119,5 +125,8 @@ unsafe fn ask(class: usize, world: &World<'_>) -> TypeFacts {
         kind,
         foreign,
         wanted: world.wanted.iter().any(|&base| below(base)),
+        // SAFETY: the caller's promise.
+        counts: unsafe { world.trust.counts(class) },
+        watched: world.watched.is_some_and(below),
     }
 }

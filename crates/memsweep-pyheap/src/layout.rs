@@ -3,6 +3,7 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
+use crate::frames::FrameLayout;
 use crate::object::{children, word};
 
 /// Where the pointer to a made `__dict__` lies, in words from the object (3.11 to 3.13, measured).
@@ -17,6 +18,8 @@ pub struct Layout {
     pub function_globals: usize,
     /// A running frame reports its variables when it is traversed (3.10).
     pub frames_report_variables: bool,
+    /// Where a frame keeps its references; `None` where it is not found, and then none is explained.
+    pub(crate) frames: Option<FrameLayout>,
 }
 
 impl Layout {
@@ -45,7 +48,12 @@ impl Layout {
                     "cannot walk this interpreter's heap: a function does not report its globals",
                 )
             })?;
-        Ok(Self { inline_attributes, function_globals, frames_report_variables: version < (3, 11) })
+        Ok(Self {
+            inline_attributes,
+            function_globals,
+            frames_report_variables: version < (3, 11),
+            frames: None,
+        })
     }
 
     /// Without the interpreter lock nothing holds the heap still.

@@ -1,10 +1,10 @@
 //! Walks the interpreter's heap: what objects reach, what else there is, and what is in use.
 //!
 //! Design constraints:
-//! - One hold of the interpreter lock covers a whole question, with the collector off. Only strong
-//!   references leave it; the address of an object never does. The address of memory leaves with the
-//!   object that owns it, and is asked for again before anybody uses it.
-//! - The walk runs no Python code. It uses the limited API only, so one build serves 3.10 to 3.13.
+//! - One hold of the interpreter lock covers a whole question, with the collector off. Strong
+//!   references leave it, and hints: where an object and its memory were. A hint is used only in a
+//!   later hold, after its walk has met an object there that owns that very memory.
+//! - The walk runs no Python code. It uses the limited API only, so one build serves 3.10 to 3.14.
 //! - What the walk cannot see is treated as in use (see `hidden`), and an interpreter that the
 //!   self-test does not understand is refused, not guessed at.
 //! - Running out of memory is an error, and nothing panics across the C border.
@@ -16,6 +16,8 @@ pub mod bitmap;
 pub mod table;
 pub mod tally;
 
+#[cfg(not(test))]
+mod destroy;
 #[cfg(not(test))]
 mod foreign;
 #[cfg(not(test))]
@@ -29,11 +31,15 @@ mod kinds;
 #[cfg(not(test))]
 mod layout;
 #[cfg(not(test))]
+mod library;
+#[cfg(not(test))]
 mod object;
 #[cfg(not(test))]
 mod reach;
 #[cfg(not(test))]
 mod selftest;
+#[cfg(not(test))]
+mod trust;
 #[cfg(not(test))]
 mod visit;
 #[cfg(not(test))]
@@ -42,12 +48,16 @@ mod walk;
 mod world;
 
 #[cfg(not(test))]
+pub use destroy::{Destroy, Taken, destroy};
+#[cfg(not(test))]
 pub use foreign::Memory;
 #[cfg(not(test))]
-pub use idle::{Idle, idle_memory, still_idle};
+pub use frames::WaitsHere;
+#[cfg(not(test))]
+pub use idle::{Busy, Found, Idle, idle_memory, still_idle};
 #[cfg(not(test))]
 pub use layout::Layout;
 #[cfg(not(test))]
-pub use reach::{Candidates, Objects, candidates, pinned, reach};
+pub use reach::{Candidates, Objects, candidates, pinned, reach, variables};
 #[cfg(not(test))]
 pub use selftest::{SelfTest, self_test};

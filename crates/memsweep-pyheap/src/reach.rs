@@ -3,12 +3,13 @@
 use std::ops::ControlFlow;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::bitmap::AddressSet;
-use crate::frames::Explained;
+use crate::frames::Waiting;
 use crate::hidden;
 use crate::kinds::TypeTable;
+use crate::layout::Layout;
 use crate::object::{each_child, prefetch, strong, type_of};
 use crate::selftest::self_test;
 use crate::table::OutOfMemory;
@@ -81,18 +82,20 @@ pub fn candidates<'py>(
     if check_pinned {
         world.prepare_counting();
     }
-    let _off = CollectorOff::new(world.py);
     let (found, pins, visited, storages) = if check_pinned {
         let arguments =
             [protect.as_ptr() as usize, types.as_ptr() as usize, frames.as_ptr() as usize];
-        let explained = Explained::by_frames(frames)?;
-        // SAFETY: the lock is held, the collector is off, and the arguments are our caller's.
-        let pinned = unsafe { hidden::pinned(&world, explained, &arguments)? };
-        (pinned.hits, Some(pinned.set), pinned.seen, pinned.storages)
+        let waiting = Waiting::among(frames)?;
+        // SAFETY: the lock is held, and the arguments are our caller's.
+        let mut pinned = unsafe { hidden::pinned(&world, &waiting, &arguments)? };
+        let hits = std::mem::take(&mut pinned.hits);
+        let visited = pinned.met.seen();
+        (hits, Some(pinned.set), visited, pinned.storages)
     } else {
         let (hits, visited) = instances(&world)?;
         (hits, None, visited, Vec::new())
     };
+    let _off = CollectorOff::new(world.py);
     let mut walk = Walk::new(&world, AddressSet::new()?, Bounds::Reach)?.without_hits();
     // SAFETY: the list holds its elements, the lock is held and the collector is off.
     unsafe { walk.run(&addresses(protect)?)? };
@@ -105,16 +108,40 @@ pub fn candidates<'py>(
 /// # Errors
 /// As for [`reach`].
 pub fn pinned(objects: &Bound<'_, PyList>, frames: &Bound<'_, PyList>) -> PyResult<Vec<bool>> {
+    pinned_on(self_test(objects.py())?.layout, objects, &Waiting::among(frames)?, &[frames.as_ptr() as usize])
+}
+
+/// The same on an interpreter of this layout; `exempt` are objects that the call holds.
+pub(crate) fn pinned_on<'py>(
+    layout: Layout,
+    objects: &Bound<'py, PyList>,
+    waiting: &Waiting<'py>,
+    exempt: &[usize],
+) -> PyResult<Vec<bool>> {
     let py = objects.py();
-    let layout = self_test(py)?.layout;
     let mut world = World::new(py, layout, &PyTuple::empty(py))?;
     world.prepare_counting();
-    let _off = CollectorOff::new(py);
-    let arguments = [objects.as_ptr() as usize, frames.as_ptr() as usize];
-    let explained = Explained::by_frames(frames)?;
-    // SAFETY: the lock is held, the collector is off, and the arguments are our caller's.
-    let pinned = unsafe { hidden::pinned(&world, explained, &arguments)? };
+    let mut arguments = vec![objects.as_ptr() as usize];
+    arguments.extend(exempt);
+    // SAFETY: the lock is held, and the arguments are our caller's.
+    let pinned = unsafe { hidden::pinned(&world, waiting, &arguments)? };
     Ok(addresses(objects)?.into_iter().map(|object| pinned.set.contains(object)).collect())
+}
+
+/// The variables of a frame by name. Before Python 3.13, `f_locals` would leave a snapshot on the
+/// frame, which keeps them alive and clears what `exec` put there.
+///
+/// # Errors
+/// `RuntimeError` when this interpreter's frames cannot be read, `TypeError` for anything but a frame.
+pub fn variables<'py>(frame: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    let py = frame.py();
+    let types = py.import("types")?;
+    if !frame.get_type().is(&types.getattr("FrameType")?) {
+        return Err(pyo3::exceptions::PyTypeError::new_err("a frame was expected"));
+    }
+    let cell = types.getattr("CellType")?.as_ptr() as usize;
+    let layout = self_test(py)?.layout;
+    crate::frames::variables(frame, layout.frames.as_ref(), cell)
 }
 
 fn sort<'py>(

@@ -1,5 +1,6 @@
 # Builds objects of many kinds and closes over them the slow way, with gc.get_referents.
-# Run by the walk once, before its first use; `build` and `closure` are called from Rust.
+# Run by the walk once, before its first use; its functions are called from Rust.
+import _thread
 import collections
 import contextvars
 import functools
@@ -87,3 +88,66 @@ def closure(roots):
             children.append(item.__dict__)
         stack += children
     return list(found.values())
+
+
+def frames():
+    """A suspended frame whose variables are known, and one that ran in a dictionary."""
+    values = [Plain() for _ in range(24)]
+
+    def framed(
+        v0, v1, v2, v3, v4, v5, v6, v7, v8, v9, v10, v11,
+        v12, v13, v14, v15, v16, v17, v18, v19, v20, v21, v22, v23,
+    ):
+        yield
+
+    running = framed(*values)
+    next(running)
+    namespace = {}
+    exec("import sys\nkept = sys._getframe()", {}, namespace)
+    return {
+        "values": values,
+        "frame": running.gi_frame,
+        "running": running,
+        "function": framed,
+        "named": namespace["kept"],
+        "namespace": namespace,
+    }
+
+
+def protection(ask):
+    """Rows of: how many references another thread holds, how deep we call, what the walk says."""
+    held = {"x": Plain()}
+
+    def deep(depth, x):
+        if depth == 0:
+            return ask([held["x"]])[0]
+        return deep(depth - 1, x)
+
+    def other(holders, ready, go_on, gone):
+        first = held["x"]
+        second = first if holders > 1 else None
+        third = first if holders > 2 else None
+        ready.release()
+        go_on.acquire()
+        del first, second, third
+        gone.release()
+
+    rows = []
+    for holders in range(4):
+        locks = [_thread.allocate_lock() for _ in range(3)]
+        for lock in locks:
+            lock.acquire()
+        ready, go_on, gone = locks
+        if holders:
+            try:
+                _thread.start_new_thread(other, (holders, ready, go_on, gone))
+            except RuntimeError as error:
+                raise MemoryError(f"no thread for the self-test: {error}") from None
+            ready.acquire()
+        try:
+            rows += [(holders, depth, deep(depth, held["x"])) for depth in range(5)]
+        finally:
+            if holders:
+                go_on.release()
+                gone.acquire()
+    return rows

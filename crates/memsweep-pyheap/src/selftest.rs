@@ -1,13 +1,15 @@
-//! The one-time check that this interpreter can be walked: layout found, and a reach that agrees
-//! with the interpreter's own `gc.get_referents`.
+//! The one-time check that this interpreter can be walked: layout found, a reach that agrees with
+//! the interpreter's own `gc.get_referents`, and protection that holds: what another thread has in
+//! use counts as in use, however our own calls pass it on.
 
 use std::ffi::CString;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyCFunction, PyDict, PyList, PyTuple};
 
+use crate::frames::{FrameLayout, Waiting};
 use crate::layout::Layout;
 use crate::table::AddressHashSet;
 use crate::world::{World, addresses};
@@ -19,6 +21,9 @@ pub struct SelfTest {
     pub layout: Layout,
     /// Objects compared.
     pub objects: usize,
+    /// Whether what waiting frames hold is told from what is in use. Where it is not, what they hold
+    /// counts as in use.
+    pub waiting_frames_are_read: bool,
 }
 
 static DONE: PyOnceLock<Result<SelfTest, String>> = PyOnceLock::new();
@@ -50,7 +55,8 @@ fn try_out(py: Python<'_>) -> PyResult<SelfTest> {
 
     let probe = part("Plain")?.call0()?;
     probe.setattr("a", 1)?;
-    let layout = Layout::of_interpreter(&probe, &part("function")?)?;
+    let mut layout = Layout::of_interpreter(&probe, &part("function")?)?;
+    layout.frames = frame_layout(&part("frames")?.call0()?)?;
 
     let roots = part("build")?.call0()?.cast_into::<PyList>()?;
     let anything = PyTuple::new(py, [py.import("builtins")?.getattr("object")?])?;
@@ -71,7 +77,54 @@ fn try_out(py: Python<'_>) -> PyResult<SelfTest> {
             missing.len(),
         )));
     }
+    let protects = protection(&part("protection")?, layout)?;
+    if !protects && layout.frames.is_some() {
+        // Then nothing is explained, which must protect.
+        layout.frames = None;
+        protection(&part("protection")?, layout)?;
+    }
     // The script's functions and their globals hold each other.
     script.clear();
-    Ok(SelfTest { layout, objects: expected.len() })
+    let waiting_frames_are_read = layout.frames.is_some();
+    Ok(SelfTest { layout, objects: expected.len(), waiting_frames_are_read })
+}
+
+/// Where frames keep their references, by looking at frames whose content is known.
+fn frame_layout(known: &Bound<'_, PyAny>) -> PyResult<Option<FrameLayout>> {
+    let part = |name: &str| known.get_item(name);
+    let values = addresses(&part("values")?.cast_into::<PyList>()?)?;
+    Ok(FrameLayout::of(
+        &part("frame")?,
+        &values,
+        part("function")?.as_ptr() as usize,
+        &part("named")?,
+        part("namespace")?.as_ptr() as usize,
+    ))
+}
+
+/// Lets another thread hold an object, and asks for it from ever deeper calls that pass it on.
+/// Whether it is free, too, when only our own calls hold it.
+fn protection(trial: &Bound<'_, PyAny>, layout: Layout) -> PyResult<bool> {
+    let py = trial.py();
+    let ask = PyCFunction::new_closure(py, None, None, move |arguments, _| {
+        let objects = arguments.get_item(0)?.cast_into::<PyList>()?;
+        let waiting = Waiting::all(arguments.py())?;
+        // The call holds its arguments.
+        crate::reach::pinned_on(layout, &objects, &waiting, &[arguments.as_ptr() as usize])
+    })?;
+    let mut is_free = true;
+    for row in trial.call1((ask,))?.try_iter()? {
+        let (holders, depth, in_use): (usize, usize, bool) = row?.extract()?;
+        match (holders, in_use) {
+            (0, true) => is_free = false,
+            (1.., false) => {
+                return Err(PyRuntimeError::new_err(format!(
+                    "cannot protect memory on this interpreter: what another thread holds \
+                     {holders} times was taken for idle, {depth} calls deep"
+                )));
+            }
+            _ => {}
+        }
+    }
+    Ok(is_free)
 }

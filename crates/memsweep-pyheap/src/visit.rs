@@ -56,6 +56,30 @@ pub(crate) unsafe extern "C" fn visit<M: Marks>(
     0
 }
 
+/// As [`visit`], and the reference explains nothing: whose traversal it is, is not known, and an
+/// extension may report what it only borrows.
+///
+/// # Safety
+/// `argument` is a `Sink<M>` that nothing else uses meanwhile, and `child` is a live object.
+pub(crate) unsafe extern "C" fn visit_unexplained<M: Marks>(
+    child: *mut ffi::PyObject,
+    argument: *mut c_void,
+) -> c_int {
+    // SAFETY: as in `visit`.
+    let sink = unsafe { &mut *argument.cast::<Sink<M>>() };
+    let address = child as usize;
+    let outcome = match sink.marks.mark(address) {
+        Ok(true) => sink.push(address),
+        Ok(false) => return 0,
+        Err(error) => Err(error),
+    };
+    if outcome.is_err() {
+        sink.out_of_memory = true;
+        return -1;
+    }
+    0
+}
+
 /// As [`visit`], leaving out one child by its position: a function's globals.
 ///
 /// # Safety

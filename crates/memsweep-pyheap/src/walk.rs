@@ -1,7 +1,7 @@
 //! The walk itself: an explicit stack, a visitor that only marks and pushes, and a ring of prefetches.
 //!
 //! It calls no Python code and changes no reference count, except for the strong references it
-//! takes to what was asked for; while counting, torch makes an object for each tensor's storage.
+//! takes to what was asked for.
 //! Running out of memory stops it cleanly.
 
 use pyo3::prelude::*;
@@ -11,7 +11,9 @@ use crate::foreign::Edge;
 use crate::kinds::{Foreign, Kind, TypeFacts, TypeTable};
 use crate::object::{Visitor, prefetch, strong, type_of, word};
 use crate::table::{AddressMap, OutOfMemory, add};
-use crate::visit::{Sink, visit, visit_but_one, visit_through_frame, visit_watching};
+use crate::visit::{
+    Sink, visit, visit_but_one, visit_through_frame, visit_unexplained, visit_watching,
+};
 use crate::world::World;
 
 /// How many objects are on their way into the cache at a time; 8 to 16 measured best.
@@ -46,8 +48,10 @@ pub(crate) struct Walk<'w, 'py, M> {
     pub(crate) held: Vec<Bound<'py, PyAny>>,
     /// How often an object was met through C++ only, where no Python reference stands for it.
     pub(crate) silent: AddressMap<u64>,
-    /// Tensors met while counting: the C++ object behind their memory, and the tensor.
-    pub(crate) storages: Vec<(usize, usize)>,
+    /// Tensors met while counting.
+    pub(crate) tensors: Vec<usize>,
+    /// Whether an object of one of the watched types was met; see [`World::watched`].
+    pub(crate) met_watched: bool,
 }
 
 impl<'w, 'py, M: Marks> Walk<'w, 'py, M> {
@@ -77,7 +81,8 @@ impl<'w, 'py, M: Marks> Walk<'w, 'py, M> {
             hits: Vec::new(),
             held: Vec::new(),
             silent: AddressMap::default(),
-            storages: Vec::new(),
+            tensors: Vec::new(),
+            met_watched: false,
         };
         walk.close_modules()?;
         Ok(walk)
@@ -182,7 +187,13 @@ impl<'w, 'py, M: Marks> Walk<'w, 'py, M> {
             self.foreign.push((object, facts.foreign));
         }
         let bounded = self.bounds != Bounds::None;
+        self.met_watched |= facts.watched;
         match facts.kind {
+            _ if !bounded && !facts.counts => {
+                // SAFETY: the facts belong to the object's type.
+                unsafe { self.traverse(object, &facts, visit_unexplained::<M>) };
+                return self.checked();
+            }
             Kind::Plain => {}
             Kind::Boundary if bounded => return Ok(()),
             Kind::Function if bounded => {
@@ -241,33 +252,43 @@ impl<'w, 'py, M: Marks> Walk<'w, 'py, M> {
     }
 
     fn enter_foreign(&mut self, batch: &[(usize, Foreign)]) -> Result<(), OutOfMemory> {
-        let _quiet = self.world.foreign.quiet();
-        let mut found = Vec::new();
+        let world = self.world;
+        let _quiet = world.foreign.quiet();
         for &(address, foreign) in batch {
             // SAFETY: the object was met in this walk; nothing died since.
-            let owner = unsafe { strong(self.world.py, address) };
-            self.world.foreign.edges(&owner, foreign, &mut found)?;
-            if self.bounds == Bounds::None
-                && foreign == Foreign::Tensor
-                && let Some(storage) = self.world.foreign.storage(&owner, 0)
-            {
-                self.storages.try_reserve(1)?;
-                self.storages.push((storage.address, address));
+            let owner = unsafe { strong(world.py, address) };
+            match foreign {
+                Foreign::Nothing => {}
+                Foreign::Array => world.foreign.array_edges(&owner, &mut |edge| self.edge(edge))?,
+                Foreign::Tensor => {
+                    if self.bounds == Bounds::None {
+                        self.tensors.try_reserve(1)?;
+                        self.tensors.push(address);
+                    }
+                    world.foreign.tensor_edges(&owner, &mut |edge| self.edge(edge))?;
+                }
             }
-            for (target, edge) in found.drain(..) {
+        }
+        Ok(())
+    }
+
+    fn edge(&mut self, edge: Edge<'py>) -> Result<(), OutOfMemory> {
+        match edge {
+            Edge::Reference(address) => self.meet(address),
+            Edge::Reached(address) => self.reach(address),
+            Edge::Silent(target) => {
                 let address = target.as_ptr() as usize;
                 self.held.try_reserve(1)?;
                 self.held.push(target);
-                match edge {
-                    Edge::Reference => self.meet(address)?,
-                    Edge::Silent => {
-                        add(&mut self.silent, address, 1)?;
-                        if self.sink.marks.mark(address)? {
-                            self.sink.push(address)?;
-                        }
-                    }
-                }
+                add(&mut self.silent, address, 1)?;
+                self.reach(address)
             }
+        }
+    }
+
+    fn reach(&mut self, address: usize) -> Result<(), OutOfMemory> {
+        if self.sink.marks.mark(address)? {
+            self.sink.push(address)?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use crate::foreign::Getters;
 use crate::layout::Layout;
 use crate::object::{children, strong, type_of};
 use crate::table::{AddressHashSet, OutOfMemory};
+use crate::trust::Trust;
 
 /// 3.12 freezes 375 tuples of its own at start. `gc.freeze()` freezes whatever is tracked, which is
 /// several thousand objects in the smallest program.
@@ -49,10 +50,13 @@ pub(crate) struct World<'py> {
     pub(crate) boundary: [usize; 3],
     pub(crate) frame: usize,
     pub(crate) function: usize,
-    pub(crate) cell: usize,
+    pub(crate) text: usize,
     pub(crate) generators: [usize; 3],
     pub(crate) module_dictionaries: Vec<usize>,
     pub(crate) foreign: Getters<'py>,
+    pub(crate) trust: Trust,
+    /// Whether one of these was met is told by the walk: torch's CUDA graphs.
+    pub(crate) watched: Option<usize>,
     pub(crate) modules: Bound<'py, PyDict>,
     running: [Bound<'py, PyString>; 3],
     /// Keeps the types above alive.
@@ -86,14 +90,16 @@ impl<'py> World<'py> {
             boundary: [address("ModuleType")?, address("CodeType")?, address("FrameType")?],
             frame: address("FrameType")?,
             function: address("FunctionType")?,
-            cell: address("CellType")?,
+            text: py.get_type::<PyString>().as_ptr() as usize,
             generators: [
                 address("GeneratorType")?,
                 address("CoroutineType")?,
                 address("AsyncGeneratorType")?,
             ],
             module_dictionaries,
-            foreign: Getters::find(&modules),
+            trust: Trust::of(&modules)?,
+            watched: graph_type(&modules),
+            foreign: Getters::find(&modules)?,
             modules,
             running: ["gi_running", "cr_running", "ag_running"]
                 .map(|name| PyString::intern(py, name)),
@@ -160,35 +166,22 @@ impl<'py> World<'py> {
         if self.layout.frames_report_variables {
             let frames = self.py.import("sys")?.call_method0("_current_frames")?;
             for frame in frames.call_method0("values")?.try_iter()? {
-                chain(frame?, &mut found)?;
+                let mut frame = frame?;
+                while !frame.is_none() {
+                    found.try_reserve(1).map_err(OutOfMemory::from)?;
+                    found.insert(frame.as_ptr() as usize);
+                    frame = frame.getattr("f_back")?;
+                }
             }
         }
         Ok(found)
     }
 }
 
-/// Adds a frame and those that called it.
-pub(crate) fn chain(frame: Bound<'_, PyAny>, found: &mut AddressHashSet) -> PyResult<()> {
-    let mut frame = frame;
-    while !frame.is_none() {
-        found.try_reserve(1).map_err(OutOfMemory::from)?;
-        found.insert(frame.as_ptr() as usize);
-        frame = frame.getattr("f_back")?;
-    }
-    Ok(())
-}
-
-/// The frames of our own thread, which wait for us.
-pub(crate) fn own_frames(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
-    let found = PyList::empty(py);
-    let Ok(mut frame) = py.import("sys")?.call_method0("_getframe") else {
-        return Ok(found);
-    };
-    while !frame.is_none() {
-        found.append(&frame)?;
-        frame = frame.getattr("f_back")?;
-    }
-    Ok(found)
+/// The class of captured CUDA graphs, which hold the addresses of tensors and no reference to them.
+fn graph_type(modules: &Bound<'_, PyDict>) -> Option<usize> {
+    let module = modules.get_item("torch._C").ok()??;
+    Some(module.getattr("_CUDAGraph").ok()?.as_ptr() as usize)
 }
 
 /// The addresses of a list's elements, in its order.

@@ -1,9 +1,11 @@
 //! The heap walk, as Python calls it.
 
+use std::collections::HashSet;
+
 use memsweep_pyheap as pyheap;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 
 /// Objects of the heap that are neither protected nor pinned.
 #[pyclass(frozen, module = "memsweep._memsweep")]
@@ -95,6 +97,40 @@ fn pinned<'py>(
     pyheap::pinned(&objects, &frames)
 }
 
+/// Takes the memory of tensors that are neither protected nor in use, which become instances of
+/// `class_`. Answers with a row for each memory of at least `smallest` bytes: device, address, bytes, how many
+/// tensors share it, and why it stayed (`None`: taken).
+#[pyfunction]
+#[pyo3(signature = (protect, types, frames, keep, smallest, class_))]
+fn destroy<'py>(
+    protect: Bound<'py, PyList>,
+    types: Bound<'py, PyTuple>,
+    frames: Bound<'py, PyList>,
+    keep: HashSet<(String, usize)>,
+    smallest: usize,
+    class_: Bound<'py, PyType>,
+) -> PyResult<Vec<(String, usize, usize, usize, Option<&'static str>)>> {
+    let asked = pyheap::Destroy {
+        types: &types,
+        protect: &protect,
+        frames: &frames,
+        keep: &keep,
+        smallest,
+        class: &class_,
+    };
+    let rows = pyheap::destroy(&asked, &|_, _| None)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.device, row.address, row.bytes, row.tensors, row.refused))
+        .collect())
+}
+
+/// The variables of a frame by name, read without leaving a trace on the frame.
+#[pyfunction]
+fn variables<'py>(frame: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    pyheap::variables(&frame)
+}
+
 /// Checks once that this interpreter can be walked, and says what was found.
 #[pyfunction]
 fn self_test(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
@@ -104,6 +140,7 @@ fn self_test(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     found.set_item("inline_attributes", result.layout.inline_attributes)?;
     found.set_item("function_globals", result.layout.function_globals)?;
     found.set_item("frames_report_variables", result.layout.frames_report_variables)?;
+    found.set_item("waiting_frames_are_read", result.waiting_frames_are_read)?;
     Ok(found)
 }
 
@@ -114,5 +151,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(reach_many, module)?)?;
     module.add_function(wrap_pyfunction!(candidates, module)?)?;
     module.add_function(wrap_pyfunction!(pinned, module)?)?;
+    module.add_function(wrap_pyfunction!(destroy, module)?)?;
+    module.add_function(wrap_pyfunction!(variables, module)?)?;
     module.add_function(wrap_pyfunction!(self_test, module)?)
 }

@@ -1,20 +1,22 @@
 //! Joins the walk, the choice and the operating system for parking. No policy here.
 //!
-//! The Python object of the sweep answers `parking(keep)` with an object that has: `types`, a
-//! tuple of classes whose instances own memory; `folder`, where spill files go unless the settings say
-//! otherwise; `meant(owner, address) -> bool`, whether memory is a candidate at all; `refused(owner)
-//! -> str | None`, a reason to leave an object alone; and `progress(done, total)`, which raises when
-//! the user cancelled.
+//! The Python object of the sweep answers `parking(keep)` with an object that has: `types`, a tuple of
+//! classes whose instances own memory; `folder`, where spill files go unless the settings say
+//! otherwise; `keep`, a set of addresses whose memory stays; `only`, `None` or a pair of sets,
+//! addresses and identities of what alone is meant; and `progress(done, total)`, which raises when the
+//! user cancelled. No Python code runs between the look at the heap and the last of its facts, and
+//! nothing is held afterwards: what is found is found again, by its place, before it moves.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use memsweep_core::action::Outcome;
 use memsweep_core::bytes::Bytes;
-use memsweep_core::park::{ParkLimits, Refused, SMALLEST_BLOCK, choose, refuse};
+use memsweep_core::park::{ParkLimits, Parked, Refused, SMALLEST_BLOCK, choose, refuse};
 use memsweep_os::{Block, Gate, Os, Stop};
-use memsweep_pyheap as pyheap;
+use memsweep_pyheap::{self as pyheap, Busy, Idle};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::PyTuple;
 
 /// Parks what is idle. `host` is held by the caller, like everything it reaches.
 ///
@@ -42,26 +44,28 @@ pub(crate) fn park(
         Some(folder) => folder.clone(),
         None => parking.getattr("folder")?.extract()?,
     };
-    let found = find(py, os, host, &parking)?;
-    if found.blocks.is_empty() {
-        let reason = match found.refused.first() {
-            Some(row) => format!("nothing of 1 MiB is idle and can move: {}", row.reason),
-            None => "nothing of 1 MiB is idle".to_owned(),
-        };
-        return Ok((Outcome::NothingToDo { reason }, None));
+    let found = find(os, host, &parking)?;
+    if found.idle.is_empty() && found.strangers.is_empty() {
+        if found.refused.is_empty() {
+            let reason = "nothing of 1 MiB is idle".to_owned();
+            return Ok((Outcome::NothingToDo { reason }, None));
+        }
+        let parked = Parked { refused: found.refused, ..Parked::default() };
+        return Ok((Outcome::Parked(parked), None));
     }
+    let blocks: Vec<Block> = found.idle.iter().map(|idle| block(idle.memory)).collect();
+    let all: Vec<Block> = blocks.iter().chain(&found.strangers).copied().collect();
     let mut gate = PyGate {
-        exempt: vec![
-            host.clone().unbind(),
-            parking.unbind(),
-            found.owners.clone().into_any().unbind(),
-        ],
-        owners: found.owners.unbind(),
-        blocks: &found.blocks,
+        exempt: vec![host.clone().unbind(), parking.unbind()],
+        idle: &found.idle,
         raised: None,
     };
+    let waits = pyheap::WaitsHere::begin(py)?;
     let carried_out = py.detach(|| {
-        let survey = os.survey(Path::new(&folder), &found.blocks)?;
+        let mut survey = os.survey(Path::new(&folder), &all)?;
+        for fact in survey.facts.iter_mut().skip(blocks.len()) {
+            fact.refused.get_or_insert_with(|| "another library's memory".to_owned());
+        }
         let choice = choose(&survey.facts, &survey.room, limits);
         let mut parked = survey.park(&choice.blocks, limits, &mut gate);
         for row in found.refused.iter().chain(&choice.refused) {
@@ -69,6 +73,7 @@ pub(crate) fn park(
         }
         Ok(parked)
     });
+    drop(waits);
     let outcome = match carried_out {
         Ok(parked) => Outcome::Parked(parked),
         Err(reason) => Outcome::Unsupported { reason },
@@ -76,46 +81,56 @@ pub(crate) fn park(
     Ok((outcome, gate.raised))
 }
 
-/// Idle memory that may move, as far as Python and the heap can tell.
-struct Found<'py> {
-    owners: Bound<'py, PyList>,
-    blocks: Vec<Block>,
+/// What the heap holds, as far as it was meant.
+#[derive(Default)]
+struct Found {
+    idle: Vec<Idle>,
+    /// Memory that its object does not own; it stays, and the system says what it is.
+    strangers: Vec<Block>,
     refused: Vec<Refused>,
 }
 
-fn find<'py>(
-    py: Python<'py>,
-    os: &Os,
-    host: &Bound<'py, PyAny>,
-    parking: &Bound<'py, PyAny>,
-) -> PyResult<Found<'py>> {
+/// Which memory is meant.
+struct Meant {
+    keep: HashSet<usize>,
+    only: Option<(HashSet<usize>, HashSet<usize>)>,
+}
+
+impl Meant {
+    fn holds(&self, idle: &Idle) -> bool {
+        let address = idle.memory.address;
+        !self.keep.contains(&address)
+            && self.only.as_ref().is_none_or(|(addresses, objects)| {
+                addresses.contains(&address) || objects.contains(&idle.owner)
+            })
+    }
+}
+
+fn find(os: &Os, host: &Bound<'_, PyAny>, parking: &Bound<'_, PyAny>) -> PyResult<Found> {
     let types = parking.getattr("types")?.cast_into::<PyTuple>()?;
+    let meant = Meant {
+        keep: parking.getattr("keep")?.extract()?,
+        only: parking.getattr("only")?.extract()?,
+    };
     let smallest = usize::try_from(SMALLEST_BLOCK.0).unwrap_or(usize::MAX);
-    let idle = pyheap::idle_memory(&types, &[host.clone(), parking.clone()], smallest)?;
-    // Before any Python code runs: the allocations are alive as long as nobody else ran.
-    let of_heap: Vec<bool> = idle
-        .iter()
-        .map(|found| os.is_heap_chunk(found.memory.start, block(found.memory)))
-        .collect();
-    let owners = PyList::empty(py);
-    let (mut blocks, mut refused) = (Vec::new(), Vec::new());
-    for (found, of_heap) in idle.into_iter().zip(of_heap) {
-        let size = Bytes(found.memory.bytes as u64);
-        let meant = parking.call_method1("meant", (&found.owner, found.memory.address))?;
-        if !meant.is_truthy()? {
-            continue;
-        }
-        let reason: Option<String> = parking.call_method1("refused", (&found.owner,))?.extract()?;
-        match reason {
-            Some(reason) => refuse(&mut refused, &reason, 1, size),
-            None if !of_heap => refuse(&mut refused, "not of glibc's heap", 1, size),
-            None => {
-                owners.append(&found.owner)?;
-                blocks.push(block(found.memory));
-            }
+    let seen = pyheap::idle_memory(&types, &[host.clone(), parking.clone()], smallest)?;
+    // No Python code runs until all is asked: the allocations are alive as long as nobody else ran.
+    let mut found = Found::default();
+    for idle in seen.idle.into_iter().filter(|idle| meant.holds(idle)) {
+        if os.is_heap_chunk(idle.memory.start, block(idle.memory)) {
+            found.idle.push(idle);
+        } else {
+            found.strangers.push(block(idle.memory));
         }
     }
-    Ok(Found { owners, blocks, refused })
+    for (busy, why) in seen.busy.into_iter().filter(|(busy, _)| meant.holds(busy)) {
+        let size = Bytes(busy.memory.bytes as u64);
+        match why {
+            Busy::InUse => refuse(&mut found.refused, "in use", 1, size),
+            Busy::Foreign => found.strangers.push(block(busy.memory)),
+        }
+    }
+    Ok(found)
 }
 
 fn block(memory: pyheap::Memory) -> Block {
@@ -126,8 +141,7 @@ fn block(memory: pyheap::Memory) -> Block {
 struct PyGate<'a> {
     /// What this call itself holds.
     exempt: Vec<Py<PyAny>>,
-    owners: Py<PyList>,
-    blocks: &'a [Block],
+    idle: &'a [Idle],
     raised: Option<PyErr>,
 }
 
@@ -154,24 +168,13 @@ impl PyGate<'_> {
         blocks: &[usize],
         swap: &mut dyn FnMut(usize),
     ) -> PyResult<()> {
-        let all = self.owners.bind(py);
-        let owners = PyList::empty(py);
-        let parking = &self.exempt[1];
-        let mut page_locked = Vec::with_capacity(blocks.len());
-        for &number in blocks {
-            let owner = all.get_item(number)?;
-            // Runs Python code, so it comes before the walk.
-            page_locked.push(!parking.call_method1(py, "refused", (&owner,))?.is_none(py));
-            owners.append(owner)?;
-        }
+        let hints = blocks.iter().filter_map(|block| self.idle.get(*block)).copied();
+        let hints: Vec<Idle> = hints.collect();
         let exempt: Vec<_> = self.exempt.iter().map(|object| object.bind(py).clone()).collect();
-        let places = pyheap::still_idle(&owners, &exempt)?;
-        // From here on no Python code runs until everything is swapped.
-        for (number, (place, locked)) in places.into_iter().zip(page_locked).enumerate() {
-            let surveyed = blocks.get(number).and_then(|block| self.blocks.get(*block));
-            if !locked && place.map(block).as_ref() == surveyed && surveyed.is_some() {
-                swap(number);
-            }
+        let idle = pyheap::still_idle(py, &hints, &exempt)?;
+        // No Python code runs until everything is swapped.
+        for (number, _) in idle.into_iter().enumerate().filter(|(_, idle)| *idle) {
+            swap(number);
         }
         Ok(())
     }

@@ -1,0 +1,156 @@
+//! What `tp_traverse` does not report: gradients and bases of tensors, bases and elements of arrays, and
+//! the memory that an object owns.
+//!
+//! torch and numpy are never imported here; when they are loaded, their C-level getters are called
+//! and numpy's public structure is read. None of that runs Python code or gives up the interpreter
+//! lock. A getter that fails is an edge less, never an error.
+
+mod numpy;
+mod torch;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyDict};
+
+use crate::object::{is_subtype, type_of};
+use crate::table::OutOfMemory;
+
+use self::numpy::Arrays;
+pub(crate) use self::torch::{Quiet, Tensors};
+
+/// Memory that an object owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Its first byte.
+    pub address: usize,
+    /// Its length.
+    pub bytes: usize,
+    /// Where the allocation begins that it lies in.
+    pub start: usize,
+}
+
+/// What is known of the memory behind an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holding {
+    /// The object's library allocated it, and nobody else frees it.
+    Own(Memory),
+    /// Somebody else's: a file, shared memory, another library.
+    Foreign(Memory),
+}
+
+/// An object met beside a traversal, and how the owner holds it.
+pub(crate) enum Edge<'py> {
+    /// One Python reference that the owner holds.
+    Reference(usize),
+    /// Reached, and whoever holds it is not known: explains nothing.
+    Reached(usize),
+    /// The owner holds the C++ object only; the reference is the getter's.
+    Silent(Bound<'py, PyAny>),
+}
+
+/// The getters of the loaded libraries.
+pub(crate) struct Getters<'py> {
+    tensors: Option<Tensors<'py>>,
+    arrays: Option<Arrays<'py>>,
+}
+
+impl<'py> Getters<'py> {
+    /// Looks for the libraries among the loaded modules.
+    ///
+    /// # Errors
+    /// `RuntimeError` when numpy's arrays are not laid out as documented: what they hold could not be
+    /// protected.
+    pub(crate) fn find(modules: &Bound<'py, PyDict>) -> PyResult<Self> {
+        Ok(Self {
+            tensors: Tensors::find(modules).ok().flatten(),
+            arrays: Arrays::find(modules)?,
+        })
+    }
+
+    /// Finds out how torch counts its C++ owners, for those who look at reference counts.
+    pub(crate) fn try_owners(&mut self, modules: &Bound<'py, PyDict>) {
+        let _quiet = self.quiet();
+        if let Some(tensors) = &mut self.tensors {
+            tensors.try_owners(modules);
+        }
+    }
+
+    pub(crate) fn tensors(&self) -> Option<&Tensors<'py>> {
+        self.tensors.as_ref()
+    }
+
+    pub(crate) fn tensor_type(&self) -> Option<usize> {
+        self.tensors.as_ref().map(Tensors::class)
+    }
+
+    pub(crate) fn array_type(&self) -> Option<usize> {
+        self.arrays.as_ref().map(Arrays::class)
+    }
+
+    /// While this is alive, getters do not call into Python subclasses of tensors.
+    pub(crate) fn quiet(&self) -> Option<Quiet<'py>> {
+        self.tensors.as_ref()?.quiet()
+    }
+
+    /// Calls `each` for what a tensor holds beside what its traversal reports.
+    pub(crate) fn tensor_edges(
+        &self,
+        tensor: &Bound<'py, PyAny>,
+        each: &mut dyn FnMut(Edge<'py>) -> Result<(), OutOfMemory>,
+    ) -> Result<(), OutOfMemory> {
+        self.tensors.as_ref().map_or(Ok(()), |tensors| tensors.edges(tensor, each))
+    }
+
+    /// The same for an array.
+    pub(crate) fn array_edges(
+        &self,
+        array: &Bound<'py, PyAny>,
+        each: &mut dyn FnMut(Edge<'py>) -> Result<(), OutOfMemory>,
+    ) -> Result<(), OutOfMemory> {
+        self.arrays.as_ref().map_or(Ok(()), |arrays| arrays.edges(array, each))
+    }
+
+    /// The memory that an object owns, whatever views there are of it. `None` for what owns none,
+    /// and for what cannot be asked without running Python code.
+    ///
+    /// Asks C getters only: the interpreter lock is not given up between a walk and this.
+    pub(crate) fn memory(&self, object: &Bound<'py, PyAny>) -> Option<Holding> {
+        // SAFETY: a bound object is alive, and so is its type.
+        let class = unsafe { type_of(object.as_ptr() as usize) };
+        // SAFETY: both are live types.
+        let is = |base: Option<usize>| base.is_some_and(|base| unsafe { is_subtype(class, base) });
+        if is(self.tensor_type()) {
+            self.tensors.as_ref()?.memory(object)
+        } else if is(self.array_type()) {
+            let bytes = object.py().get_type::<PyBytes>().as_ptr() as usize;
+            let byte_array = object.py().get_type::<PyByteArray>().as_ptr() as usize;
+            self.arrays.as_ref()?.memory(object, |class| {
+                let known = [self.tensor_type(), Some(bytes), Some(byte_array)];
+                // SAFETY: all are live types.
+                known.into_iter().flatten().any(|base| unsafe { is_subtype(class, base) })
+            })
+        } else {
+            plain_memory(object).map(Holding::Own)
+        }
+    }
+
+    /// All the bytes that an array shows, whoever owns them. `None` for anything but an array.
+    pub(crate) fn shown_by_array(&self, object: &Bound<'py, PyAny>) -> Option<std::ops::Range<usize>> {
+        let arrays = self.arrays.as_ref()?;
+        // SAFETY: a bound object is alive, and both are live types.
+        let is_array = unsafe { is_subtype(type_of(object.as_ptr() as usize), arrays.class()) };
+        is_array.then(|| arrays.shown(object))
+    }
+}
+
+/// The content of `bytes` and `bytearray`.
+fn plain_memory(object: &Bound<'_, PyAny>) -> Option<Memory> {
+    if let Ok(bytes) = object.cast_exact::<PyBytes>() {
+        let content = bytes.as_bytes();
+        let address = content.as_ptr() as usize;
+        // The content follows the object's head.
+        return Some(Memory { address, bytes: content.len(), start: object.as_ptr() as usize });
+    }
+    let array = object.cast_exact::<PyByteArray>().ok()?;
+    let address = array.data() as usize;
+    Some(Memory { address, bytes: array.len(), start: address })
+}

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import types
+import weakref
 
 import memsweep
 import pytest
@@ -163,27 +164,35 @@ def test_what_another_thread_could_be_writing_stays(foreign, held):
     assert is_parked(foreign.tensor)
 
 
-def test_memory_that_was_replaced_meanwhile_is_not_touched(foreign, monkeypatch):
+def _before_the_swap(monkeypatch, act):
+    """Acts once after the first files were written and before anything moved."""
     from memsweep.parking import Parking
 
+    def progress(self, done, total):
+        if done == 0 and acted.pop():
+            act()
+
+    acted = [False, True]
+    monkeypatch.setattr(Parking, "progress", progress)
+
+
+def test_memory_that_was_replaced_meanwhile_is_not_touched(foreign, monkeypatch):
     foreign.tensor = torch.ones(MIB)
 
-    def resize(self, owner):
-        # Between the look at the heap and the swap.
+    def resize():
         foreign.tensor.untyped_storage().resize_(8 * MIB)
         foreign.tensor.fill_(2)
 
-    monkeypatch.setattr(Parking, "refused", resize)
+    _before_the_swap(monkeypatch, resize)
     outcome = parked(memsweep.park([foreign.tensor]))
     assert outcome["bytes"] == 0
+    assert [row["reason"] for row in outcome["refused"]] == ["taken into use meanwhile"]
     assert foreign.tensor.unique().tolist() == [2.0]
 
 
 def test_what_a_thread_takes_after_the_survey_stays(foreign, monkeypatch):
     """It leaves its place as it enters the thread, so that the count of its references is the same."""
-    from memsweep.parking import Parking
-
-    foreign.box, calls, started = [torch.full((MIB,), 4.0)], [], []
+    foreign.box, started = [torch.full((MIB,), 4.0)], []
 
     def work(ready, go_on):
         local = foreign.box.pop()
@@ -191,13 +200,7 @@ def test_what_a_thread_takes_after_the_survey_stays(foreign, monkeypatch):
         go_on.wait(30)
         foreign.box.append(local)
 
-    def take(self, owner):
-        calls.append(0)
-        # The first call belongs to the survey, the second to the swap.
-        if len(calls) == 2:
-            started.append(_thread(work))
-
-    monkeypatch.setattr(Parking, "refused", take)
+    _before_the_swap(monkeypatch, lambda: started.append(_thread(work)))
     outcome = parked(memsweep.park([foreign.box]))
     ((thread, go_on),) = started
     go_on.set()
@@ -205,6 +208,72 @@ def test_what_a_thread_takes_after_the_survey_stays(foreign, monkeypatch):
     assert outcome["bytes"] == 0
     assert [row["reason"] for row in outcome["refused"]] == ["taken into use meanwhile"]
     assert foreign.box[0].unique().tolist() == [4.0]
+
+
+def test_nothing_is_held_while_a_park_writes(foreign, monkeypatch):
+    foreign.array = numpy.ones(4 * MIB, numpy.uint8)
+    foreign.tensor = torch.ones(MIB)
+    foreign.gone = torch.ones(MIB)
+    gone = weakref.ref(foreign.gone)
+    foreign.rest = torch.ones(MIB)
+
+    def act():
+        # Both count the references to their arguments.
+        foreign.array.resize(foreign.array.size + 1)
+        torch.utils.swap_tensors(foreign.tensor, torch.zeros(MIB))
+        del foreign.gone
+        assert gone() is None
+        done.append(True)
+
+    done = []
+    _before_the_swap(monkeypatch, act)
+    memsweep.park([foreign])
+    assert done
+    assert foreign.array.size == 4 * MIB + 1
+    assert not foreign.tensor.any()
+    assert is_parked(foreign.rest)
+
+
+def test_no_python_runs_from_the_walk_to_the_swap(foreign):
+    """An audit hook is Python code, and may give up the interpreter lock at any event."""
+    code = """
+import gc, sys, time, types
+import numpy, torch
+import memsweep
+foreign = types.ModuleType("memsweep_test_foreign")
+foreign.__file__ = "/packs/foreign.py"
+sys.modules[foreign.__name__] = foreign
+foreign.tensors = [torch.ones(2**20) for _ in range(4)]
+foreign.objects = numpy.array([torch.ones(2**20), None, "x"], dtype=object)
+foreign.array = numpy.ones(2**20)
+foreign.generator = (value for value in foreign.tensors)
+next(foreign.generator)
+foreign.closure = (lambda value: lambda: value)(torch.ones(2**20))
+events, inside = 0, []
+def hook(name, arguments):
+    global events
+    events += 1
+    # From the walk on the collector is off.
+    if not gc.isenabled():
+        inside.append(name)
+    time.sleep(0)
+memsweep.sweep(level="collect")
+sys.addaudithook(hook)
+def called(value):
+    def inner():
+        return value, memsweep.park([foreign])
+    return inner()
+called(foreign.tensors[0])
+memsweep.sweep(level="park")
+memsweep.sweep(level="destroy", parking={"off": True})
+assert events > 10, events
+assert inside == [], inside
+assert type(foreign.tensors[1]).__name__ == "Destroyed"
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert result.returncode == 0, result.stderr
 
 
 def test_a_cancel_stops_between_batches_and_passes(foreign, monkeypatch):
@@ -263,7 +332,8 @@ def test_the_environment_sets_what_a_call_does_not(foreign, monkeypatch):
 def test_threads_that_read_write_and_free_never_see_a_wrong_byte(foreign):
     """Each tensor is filled with one number: a lost write or a wrong page would mix two."""
     seconds = 60 if os.environ.get("MEMSWEEP_LARGE") else 8
-    foreign.slots = [None] * 24
+    # Enough that some are left alone between two looks.
+    foreign.slots = [None] * 96
     locks = [threading.Lock() for _ in foreign.slots]
     stop, wrong, turns = threading.Event(), [], [0] * 8
 

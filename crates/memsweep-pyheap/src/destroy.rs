@@ -117,6 +117,7 @@ pub fn destroy<'py>(
     // Until here no Python code ran. Setting a class raises an event, and nothing is in danger any
     // more: whoever computes with a swapped tensor before its class is set gets torch's own error.
     drop(quiet);
+    drop(pinned);
     swapped.retain(|swapped| {
         let done = swapped.tensor.setattr("__class__", asked.class).is_ok();
         if !done {
@@ -128,7 +129,6 @@ pub fn destroy<'py>(
         }
         done
     });
-    drop(pinned);
     for Swapped { tensor, .. } in &swapped {
         // What was stored on the tensor may hold memory too.
         if let Ok(attributes) = tensor.getattr("__dict__")

@@ -114,40 +114,55 @@ def frames():
     }
 
 
+# Where the trial object lies: our functions, which calls hold on 3.10, must not lead to it.
+PLACE = "_memsweep_self_test"
+
+
 def protection(ask):
     """Rows of: how many references another thread holds, how deep we call, what the walk says."""
-    held = {"x": Plain()}
+    setattr(sys, PLACE, Plain())
+    try:
+        rows = [(0, 0, alone(ask))]
+        for holders in range(1, 4):
+            rows += beside(holders, ask)
+        return rows
+    finally:
+        delattr(sys, PLACE)
 
-    def deep(depth, x):
-        if depth == 0:
-            return ask([held["x"]])[0]
-        return deep(depth - 1, x)
 
-    def other(holders, ready, go_on, gone):
-        first = held["x"]
-        second = first if holders > 1 else None
-        third = first if holders > 2 else None
-        ready.release()
-        go_on.acquire()
-        del first, second, third
-        gone.release()
+def alone(ask):
+    x = getattr(sys, PLACE)
+    return ask([x])[0]
 
-    rows = []
-    for holders in range(4):
-        locks = [_thread.allocate_lock() for _ in range(3)]
-        for lock in locks:
-            lock.acquire()
-        ready, go_on, gone = locks
-        if holders:
-            try:
-                _thread.start_new_thread(other, (holders, ready, go_on, gone))
-            except RuntimeError as error:
-                raise MemoryError(f"no thread for the self-test: {error}") from None
-            ready.acquire()
-        try:
-            rows += [(holders, depth, deep(depth, held["x"])) for depth in range(5)]
-        finally:
-            if holders:
-                go_on.release()
-                gone.acquire()
-    return rows
+
+def deep(depth, x, ask):
+    if depth == 0:
+        return ask([getattr(sys, PLACE)])[0]
+    return deep(depth - 1, x, ask)
+
+
+def hold(holders, ready, go_on, gone):
+    first = getattr(sys, PLACE)
+    second = first if holders > 1 else None
+    third = first if holders > 2 else None
+    ready.release()
+    go_on.acquire()
+    del first, second, third
+    gone.release()
+
+
+def beside(holders, ask):
+    """What the walk says of an object that another thread holds, from ever deeper calls."""
+    ready, go_on, gone = locks = [_thread.allocate_lock() for _ in range(3)]
+    for lock in locks:
+        lock.acquire()
+    try:
+        _thread.start_new_thread(hold, (holders, ready, go_on, gone))
+    except RuntimeError as error:
+        raise MemoryError(f"no thread for the self-test: {error}") from None
+    ready.acquire()
+    try:
+        return [(holders, depth, deep(depth, getattr(sys, PLACE), ask)) for depth in range(5)]
+    finally:
+        go_on.release()
+        gone.acquire()

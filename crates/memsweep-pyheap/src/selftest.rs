@@ -103,7 +103,7 @@ fn frame_layout(known: &Bound<'_, PyAny>) -> PyResult<Option<FrameLayout>> {
 }
 
 /// Lets another thread hold an object, and asks for it from ever deeper calls that pass it on.
-/// Whether it is free, too, when only our own calls hold it.
+/// Whether it is free, too, when only a variable of ours holds it.
 fn protection(trial: &Bound<'_, PyAny>, layout: Layout) -> PyResult<bool> {
     let py = trial.py();
     let ask = PyCFunction::new_closure(py, None, None, move |arguments, _| {

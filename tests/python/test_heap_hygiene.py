@@ -114,8 +114,8 @@ assert failed and worked >= 4, (failed, worked)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
 def test_running_out_of_memory_is_a_memory_error():
-    # What one call gave back must not serve the next one.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    # Neither what one call gave back nor another thread's arena may serve the next call.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
     subprocess.run([sys.executable, "-c", STARVED], check=True, env=environment)
 
 

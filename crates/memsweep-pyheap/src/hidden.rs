@@ -90,7 +90,8 @@ pub(crate) unsafe fn pinned<'py>(
     roots.retain(|root| !exempt.contains(&root.address));
     explain_silent(world, &walk.silent, &mut roots);
     let tensors = std::mem::take(&mut walk.tensors);
-    let (storages, used) = used_by_strangers(world, walk.marks(), &tensors, &walk.silent)?;
+    let Users { storages, used } =
+        used_by_strangers(world, walk.marks(), &tensors, &walk.silent)?;
 
     let hits = std::mem::take(&mut walk.hits);
     let held = std::mem::take(&mut walk.held);
@@ -148,7 +149,16 @@ fn explain_silent(world: &World<'_>, silent: &AddressMap<u64>, roots: &mut Vec<R
     });
 }
 
-/// The storage of each tensor, sorted; and the tensors that C++ alone knows a user of. That is an owner
+/// What C++ tells of the tensors.
+#[derive(Default)]
+struct Users {
+    /// The C++ object behind each tensor's memory, and the tensor; sorted.
+    storages: Vec<(usize, usize)>,
+    /// Tensors that somebody uses.
+    used: Vec<usize>,
+}
+
+/// The storage of each tensor; and the tensors that C++ alone knows a user of. That is an owner
 /// of the tensor which no view and no gradient explains, or one of its memory that is none of the
 /// tensors met: what autograd keeps of an operation's result is of that kind. Or somebody
 /// works on the storage by its own Python object.
@@ -157,9 +167,9 @@ fn used_by_strangers(
     tally: &Tally,
     tensors: &[usize],
     silent: &AddressMap<u64>,
-) -> Result<(Vec<(usize, usize)>, Vec<usize>), OutOfMemory> {
+) -> Result<Users, OutOfMemory> {
+    let Some(getters) = world.foreign.tensors() else { return Ok(Users::default()) };
     let (mut storages, mut used) = (Vec::new(), Vec::new());
-    let Some(getters) = world.foreign.tensors() else { return Ok((storages, used)) };
     let _quiet = world.foreign.quiet();
     for &address in tensors {
         // SAFETY: the walk met the tensors, and nothing has died since.
@@ -186,5 +196,5 @@ fn used_by_strangers(
             used.extend(group.iter().map(|(_, tensor)| *tensor));
         }
     }
-    Ok((storages, used))
+    Ok(Users { storages, used })
 }

@@ -97,6 +97,9 @@ fn pinned<'py>(
     pyheap::pinned(&objects, &frames)
 }
 
+/// Device, address, bytes, tensors, why it stayed.
+type TakenRow = (String, usize, usize, usize, Option<&'static str>);
+
 /// Takes the memory of tensors that are neither protected nor in use, which become instances of
 /// `class_`. Answers with a row for each memory of at least `smallest` bytes: device, address, bytes, how many
 /// tensors share it, and why it stayed (`None`: taken).
@@ -109,7 +112,7 @@ fn destroy<'py>(
     keep: HashSet<(String, usize)>,
     smallest: usize,
     class_: Bound<'py, PyType>,
-) -> PyResult<Vec<(String, usize, usize, usize, Option<&'static str>)>> {
+) -> PyResult<Vec<TakenRow>> {
     let asked = pyheap::Destroy {
         types: &types,
         protect: &protect,

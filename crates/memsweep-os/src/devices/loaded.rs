@@ -5,6 +5,7 @@ use std::ptr::NonNull;
 
 /// A library of this process, kept from being unloaded until dropped.
 #[derive(Debug)]
+#[cfg_attr(not(any(target_os = "linux", windows)), allow(dead_code))]
 pub(super) struct Loaded(NonNull<c_void>);
 
 // SAFETY: the handle is a token that the loader itself locks around; it is only read, and given

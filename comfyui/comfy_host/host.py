@@ -60,16 +60,27 @@ class ComfyHost:
     def devices(self) -> str:
         rows = json.loads(self._torch.devices())
         for row in rows:
-            paged = [
-                # The rest of what is loaded lies in torch's own memory.
-                loaded.model.loaded_size()
-                - getattr(loaded.model.model, "model_loaded_weight_memory", 0)
-                for loaded in self._loaded()
-                if str(loaded.device) == row["id"] and _is_dynamic(loaded.model)
-            ]
-            if paged:
-                row["comfy_dynamic"] = int(sum(paged))
+            row["comfy_dynamic"] = self._paged(row["id"])
         return json.dumps(rows)
+
+    def _paged(self, device: str) -> int | None:
+        """Bytes of models on a device that ComfyUI pages by itself. `None` where it pages nothing,
+        and where a model does not tell; 0 when it does page and holds none there now."""
+        models = [loaded for loaded in self._loaded() if _is_dynamic(loaded.model)]
+        if not models and not _pages_models():
+            return None
+        try:
+            return sum(
+                # The rest of what is loaded lies in torch's own memory.
+                int(loaded.model.loaded_size())
+                - int(getattr(loaded.model.model, "model_loaded_weight_memory", 0))
+                for loaded in models
+                if str(loaded.device) == device
+            )
+        except self.passing:
+            raise
+        except Exception:
+            return None
 
     def check_cancelled(self) -> None:
         self._management.throw_exception_if_processing_interrupted()
@@ -307,6 +318,12 @@ class _NotLoaded:
 
 def _is_dynamic(patcher: Any) -> bool:
     return bool(getattr(patcher, "is_dynamic", bool)())
+
+
+def _pages_models() -> bool:
+    """Whether this ComfyUI pages the models that it loads from now on."""
+    memory = sys.modules.get("comfy.memory_management")
+    return bool(getattr(memory, "aimdo_enabled", False))
 
 
 def _class_name(loaded: Any) -> str:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+from memsweep import _memsweep
+
 
 def loaded() -> ModuleType | None:
     """Torch, if the program has loaded it."""
@@ -67,7 +69,18 @@ def block_of(value: object) -> tuple[str, int, int] | None:
 
 
 def is_page_locked(value: object) -> bool:
-    """Whether a driver has locked this memory in place. Without a device in use nobody has."""
+    """Whether a driver has locked any part of this memory in place.
+
+    The drivers are asked by address; torch is asked too, for the one that it was built with may be
+    another. Memory of a device is not meant: it is not page-locked.
+    """
+    block = block_of(value)
+    if block is not None:
+        device, address, size = block
+        if device != "cpu":
+            return False
+        if _memsweep.page_locked(address, size):
+            return True
     torch, numpy = loaded(), _numpy()
     if torch is None or not any(True for _ in _cuda_devices(torch)):
         return False
@@ -99,6 +112,9 @@ def _cuda_row(torch: ModuleType, index: int) -> dict[str, Any]:
     if hasattr(properties, "pci_bus_id"):
         domain = getattr(properties, "pci_domain_id", 0)
         row["pci"] = f"{domain:04x}:{properties.pci_bus_id:02x}:{properties.pci_device_id:02x}.0"
+    if hasattr(properties, "uuid"):
+        # Torch has told it for longer than the address.
+        row["uuid"] = str(properties.uuid).lower()
     try:
         free, total = torch.cuda.mem_get_info(index)
         row["used"] = total - free
@@ -131,8 +147,8 @@ def _other_rows(torch: ModuleType) -> list[dict[str, Any]]:
     except (AttributeError, RuntimeError):
         pass
     try:
-        # Without a tensor there, the device is not in use.
-        if torch.backends.mps.is_available() and torch.mps.current_allocated_memory():
+        # Shown when all of it is free too: what was given back would be unknown otherwise.
+        if torch.backends.mps.is_available():
             rows.append(
                 {
                     "id": "mps:0",
@@ -147,7 +163,12 @@ def _other_rows(torch: ModuleType) -> list[dict[str, Any]]:
 
 
 def _other_kinds(torch: ModuleType) -> set[str]:
-    return {row["id"].split(":")[0] for row in _other_rows(torch)}
+    """Their kinds. MPS says nothing of being started: without memory there, it is not in use."""
+    return {
+        row["id"].split(":")[0]
+        for row in _other_rows(torch)
+        if row["id"] != "mps:0" or row["torch_allocated"] or row["torch_reserved"]
+    }
 
 
 def device_rows() -> list[dict[str, Any]]:

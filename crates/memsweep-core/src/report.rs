@@ -66,7 +66,8 @@ pub struct DeviceFreed {
     /// Device id.
     pub id: String,
     /// What this process gave back: the driver's word on it, else what torch and ComfyUI hold.
-    /// Only where neither is known, the device's "used", which other programs move too.
+    /// Only where neither is known in both readings, the device's "used", which other programs
+    /// move too.
     pub ours: Option<Change>,
     /// Fall of the driver's "used", other programs included.
     pub used: Option<Change>,
@@ -91,13 +92,32 @@ impl DeviceFreed {
             process: fallen(then.process, now.process),
             comfy_dynamic: fallen(then.comfy_dynamic, now.comfy_dynamic),
         };
-        let held = match (freed.torch_reserved, freed.comfy_dynamic) {
-            (Some(torch), Some(paged)) => Some(Change(torch.0.saturating_add(paged.0))),
-            (torch, paged) => torch.or(paged),
-        };
-        freed.ours = freed.process.or(held).or(freed.torch_allocated).or(freed.used);
+        freed.ours = freed.process.or_else(|| held(then, now)).or(freed.used);
         freed
     }
+
+    /// A device that only one of the readings knows: nothing about it is known, which is not 0.
+    fn unknown(device: &DeviceMemory) -> Self {
+        Self { id: device.id.clone(), ..Self::default() }
+    }
+}
+
+/// Fall of what torch and ComfyUI hold on a device. Unknown when a part of it was known to one
+/// reading only: the rest of the sum would then pass for the whole.
+fn held(then: &DeviceMemory, now: &DeviceMemory) -> Option<Change> {
+    let torch = match (then.torch_reserved, now.torch_reserved) {
+        (None, None) => (then.torch_allocated, now.torch_allocated),
+        reserved => reserved,
+    };
+    let mut sum = None;
+    for part in [torch, (then.comfy_dynamic, now.comfy_dynamic)] {
+        if part == (None, None) {
+            continue;
+        }
+        let fall = fallen(part.0, part.1)?.0;
+        sum = Some(sum.map_or(fall, |sum: i64| sum.saturating_add(fall)));
+    }
+    sum.map(Change)
 }
 
 /// One step and what came of it.
@@ -166,18 +186,7 @@ impl Freed {
             process_anonymous: fallen(before.process.anonymous, after.process.anonymous),
             process_resident: fallen(before.process.resident, after.process.resident),
             process_charged: fallen(before.process.charged(), after.process.charged()),
-            devices: after
-                .devices
-                .iter()
-                .filter_map(|now| {
-                    let then = before.device(&now.id)?;
-                    // A card that this process does not use moves only for others.
-                    if !now.is_ours() && !then.is_ours() {
-                        return None;
-                    }
-                    Some(DeviceFreed::between(then, now))
-                })
-                .collect(),
+            devices: devices_freed(&before.devices, &after.devices),
         }
     }
 
@@ -202,9 +211,41 @@ impl Freed {
                 let in_ram = Action::EmptyHostCache == *action || Action::TrimHeap == *action;
                 !in_ram && !matches!(action, Action::Park { .. })
             })
+            // A part that fell says nothing where it is unknown what became of the rest.
+            .filter(|device| device.ours.is_some())
             .flat_map(|device| [device.ours, device.torch_allocated, device.torch_reserved]);
         process.chain(devices).flatten().map(|change| change.0).max()
     }
+}
+
+/// A card that this process does not use is left out: it moves only for others.
+fn devices_freed(before: &[DeviceMemory], after: &[DeviceMemory]) -> Vec<DeviceFreed> {
+    let mut left: Vec<&DeviceMemory> = before.iter().collect();
+    let mut freed = Vec::new();
+    for now in after {
+        // A card may change its name from the driver's to torch's, or back when torch fails to
+        // answer; one slice of a card never becomes another.
+        let same_card =
+            |then: &&DeviceMemory| then.is_same_card(now) && !has(after, then) && !has(before, now);
+        let then = left
+            .iter()
+            .position(|then| then.id == now.id)
+            .or_else(|| left.iter().position(same_card))
+            .map(|index| left.remove(index));
+        match then {
+            Some(then) if then.is_ours() || now.is_ours() => {
+                freed.push(DeviceFreed::between(then, now));
+            }
+            _ => {}
+        }
+    }
+    let gone = left.into_iter().filter(|then| then.is_ours()).map(DeviceFreed::unknown);
+    freed.extend(gone);
+    freed
+}
+
+fn has(devices: &[DeviceMemory], wanted: &DeviceMemory) -> bool {
+    devices.iter().any(|device| device.id == wanted.id)
 }
 
 fn fallen(before: Option<Bytes>, after: Option<Bytes>) -> Option<Change> {

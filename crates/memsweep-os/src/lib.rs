@@ -35,6 +35,7 @@ use memsweep_core::action::{Action, Outcome};
 use memsweep_core::bytes::Bytes;
 use memsweep_core::reading::{Reading, SCHEMA};
 
+pub use crate::devices::page_locks::PageLocks;
 pub use crate::park::{Block, Gate, Stop, Survey};
 use crate::platform::Platform;
 

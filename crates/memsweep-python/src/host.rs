@@ -87,7 +87,9 @@ fn no_host() -> Outcome {
 
 impl Host for PyHost<'_> {
     fn read(&mut self) -> Reading {
-        let mut reading = self.os.read();
+        // A driver may take a tenth of a second for an answer; other threads go on meanwhile.
+        let os = &self.os;
+        let mut reading = self.py.detach(|| os.read());
         reading.join_devices(self.torch_devices());
         reading
     }

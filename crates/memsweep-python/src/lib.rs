@@ -6,6 +6,7 @@ mod command;
 mod error;
 mod heap;
 mod host;
+mod locks;
 mod park;
 mod sweep;
 mod values;
@@ -18,5 +19,6 @@ fn _memsweep(module: &Bound<'_, PyModule>) -> PyResult<()> {
     values::register(module)?;
     command::register(module)?;
     sweep::register(module)?;
+    locks::register(module)?;
     heap::register(module)
 }

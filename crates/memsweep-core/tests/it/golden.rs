@@ -203,6 +203,7 @@ fn gpu(id: &str, used: u64, allocated: u64, reserved: u64) -> DeviceMemory {
         id: id.to_owned(),
         name: Some("NVIDIA GeForce RTX 3090".to_owned()),
         pci: Some(format!("0000:0{}:00.0", if id == "cuda:0" { 1 } else { 2 })),
+        uuid: None,
         total: mib(24_576),
         used: mib(used),
         process: mib(used - 100),

@@ -186,6 +186,7 @@ fn device_row() -> impl Strategy<Value = DeviceMemory> {
     (option::of("[a-z ]{1,8}"), vec(size(), 7)).prop_map(|(name, sizes)| DeviceMemory {
         id: String::new(),
         pci: name.clone(),
+        uuid: name.clone(),
         source: name.clone(),
         name,
         total: sizes[0],

@@ -5,8 +5,9 @@ use memsweep_core::bytes::{Bytes, Change};
 use memsweep_core::level::Level;
 use memsweep_core::plan::{Plan, plan};
 use memsweep_core::policy::{Goal, Policy};
+use memsweep_core::reading::{DeviceMemory, Reading};
 use memsweep_core::render;
-use memsweep_core::report::{Report, Verdict};
+use memsweep_core::report::{Freed, Report, Verdict};
 use memsweep_core::sweep::{DryRun, sweep};
 
 use crate::build;
@@ -364,9 +365,6 @@ fn every_step_is_measured_on_its_own() {
 
 #[test]
 fn what_other_programs_do_on_a_card_is_not_ours() {
-    use memsweep_core::reading::{DeviceMemory, Reading};
-    use memsweep_core::report::Freed;
-
     let row = |id: &str, used, reserved| DeviceMemory {
         id: id.to_owned(),
         used: Some(Bytes(used)),
@@ -380,4 +378,46 @@ fn what_other_programs_do_on_a_card_is_not_ours() {
     assert_eq!(freed.devices.len(), 1, "a card that we do not use");
     assert_eq!(freed.devices[0].used, Some(Change(800)));
     assert_eq!(freed.devices[0].ours, Some(Change(50)));
+}
+
+#[test]
+fn pages_that_all_went_count_as_given_back() {
+    let row = |paged| DeviceMemory {
+        id: "cuda:0".to_owned(),
+        used: Some(Bytes(900)),
+        torch_allocated: Some(Bytes(40)),
+        torch_reserved: Some(Bytes(50)),
+        comfy_dynamic: paged,
+        ..DeviceMemory::default()
+    };
+    let ours = |then, now| {
+        let reading = |paged| Reading { devices: vec![row(paged)], ..Reading::default() };
+        Freed::between(&reading(then), &reading(now)).devices[0].ours
+    };
+    assert_eq!(ours(Some(Bytes(600)), Some(Bytes(0))), Some(Change(600)));
+    assert_eq!(ours(None, None), Some(Change(0)), "a program that pages nothing by itself");
+    // Known to one reading only: torch's part alone would say that nothing was given back.
+    let used = |paged, used| DeviceMemory { used: Some(Bytes(used)), ..row(paged) };
+    let before = Reading { devices: vec![used(Some(Bytes(600)), 900)], ..Reading::default() };
+    let after = Reading { devices: vec![used(None, 300)], ..Reading::default() };
+    assert_eq!(Freed::between(&before, &after).devices[0].ours, Some(Change(600)));
+}
+
+#[test]
+fn a_device_that_one_reading_lacks_is_unknown_and_not_left_out() {
+    let reading = |devices| Reading { devices, ..Reading::default() };
+    let row = |id: &str, used| DeviceMemory {
+        id: id.to_owned(),
+        pci: Some("0000:01:00.0".to_owned()),
+        used: Some(Bytes(used)),
+        ..DeviceMemory::default()
+    };
+    let gone = Freed::between(&reading(vec![row("cuda:0", 900)]), &reading(vec![]));
+    assert_eq!(gone.devices.len(), 1);
+    assert_eq!((gone.devices[0].ours, gone.devices[0].used), (None, None));
+    // Torch did not answer the second time, and the driver's row has the driver's name.
+    let renamed =
+        Freed::between(&reading(vec![row("cuda:0", 900)]), &reading(vec![row("nvml:0", 200)]));
+    assert_eq!(renamed.devices.len(), 1);
+    assert_eq!(renamed.devices[0].used, Some(Change(700)));
 }

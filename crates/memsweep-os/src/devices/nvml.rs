@@ -1,129 +1,126 @@
 //! NVIDIA devices through NVML, the driver's management library. It is opened at the first
 //! reading, once per process, and stays open; it creates no CUDA context.
+//!
+//! A call into the driver takes from microseconds to a tenth of a second, so a reading asks only
+//! for what changes: three calls a card. What a card is called is asked once.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 
-use memsweep_core::bytes::Bytes;
 use memsweep_core::reading::DeviceMemory;
-use nvml_wrapper::enums::device::UsedGpuMemory;
-use nvml_wrapper::struct_wrappers::device::{MemoryInfo, ProcessInfo};
 use nvml_wrapper::{Device, Nvml};
 
+use super::forks::Calls;
+use super::nvml_calls::{self, Lost};
 use super::pci;
+use super::shares::split;
 
 /// One row per device, `nvml:<index>`; none where there is no driver.
-pub(crate) fn read() -> Vec<DeviceMemory> {
+///
+/// `own_pid` is this process as the driver numbers it, where that is known.
+pub(crate) fn read(own_pid: Option<u32>) -> Vec<DeviceMemory> {
     static LIBRARY: OnceLock<Option<Nvml>> = OnceLock::new();
+    static CALLS: Calls = Calls::new();
+    let Some(_entered) = CALLS.enter() else { return Vec::new() };
     let Some(library) = LIBRARY.get_or_init(|| Nvml::init().ok()) else { return Vec::new() };
     let count = library.device_count().unwrap_or(0);
-    // A device that fell off the bus answers nothing and gets no row.
-    (0..count)
-        .filter_map(|index| Some(read_device(index, &library.device_by_index(index).ok()?)))
-        .collect()
-}
-
-fn read_device(index: u32, device: &Device<'_>) -> DeviceMemory {
-    let mut row = DeviceMemory {
-        id: format!("nvml:{index}"),
-        name: device.name().ok(),
-        pci: device.pci_info().ok().and_then(|info| pci::normalize(&info.bus_id)),
-        source: Some("nvml".to_owned()),
-        ..DeviceMemory::default()
-    };
-    if let Ok(info) = device.memory_info() {
-        (row.total, row.used) = totals(&info);
-    }
-    let compute = device.running_compute_processes().unwrap_or_default();
-    let graphics = device.running_graphics_processes().unwrap_or_default();
-    let shares: Vec<Share> = compute.iter().chain(&graphics).map(Share::from).collect();
-    (row.process, row.others) = split(&shares, std::process::id());
-    row
-}
-
-/// What programs can have, and what they have. The driver's own reserve is in neither, as in
-/// CUDA's own total, so that total less used is what the driver calls free.
-fn totals(info: &MemoryInfo) -> (Option<Bytes>, Option<Bytes>) {
-    (info.total.checked_sub(info.reserved).map(Bytes), Some(Bytes(info.used)))
-}
-
-/// One process on one device, or on one slice of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Share {
-    pid: u32,
-    slice: Option<u32>,
-    used: Option<u64>,
-}
-
-impl From<&ProcessInfo> for Share {
-    fn from(info: &ProcessInfo) -> Self {
-        let used = match info.used_gpu_memory {
-            UsedGpuMemory::Used(bytes) => Some(bytes),
-            // Always under Windows' display driver model.
-            UsedGpuMemory::Unavailable => None,
-        };
-        Self { pid: info.pid, slice: info.gpu_instance_id, used }
-    }
-}
-
-/// Our bytes, and everybody else's.
-///
-/// Both are unknown when we are not in the list: in a container the driver's process ids are
-/// not ours, so a missing entry does not mean that we use nothing.
-fn split(shares: &[Share], own_pid: u32) -> (Option<Bytes>, Option<Bytes>) {
-    // A process that computes and draws is listed twice with the same bytes.
-    let mut distinct: Vec<Share> = Vec::new();
-    for share in shares {
-        if !distinct.iter().any(|seen| seen.pid == share.pid && seen.slice == share.slice) {
-            distinct.push(*share);
+    let mut rows: Vec<DeviceMemory> = Vec::new();
+    for row in (0..count).filter_map(|index| read_place(library, index, own_pid)) {
+        // While a card is being pulled out, the places of the others may move up.
+        if !rows.iter().any(|other| other.is_same_card(&row)) {
+            rows.push(row);
         }
     }
-    if !distinct.iter().any(|share| share.pid == own_pid) {
-        return (None, None);
-    }
-    let (own, others): (Vec<Share>, Vec<Share>) =
-        distinct.into_iter().partition(|share| share.pid == own_pid);
-    (sum(&own), sum(&others))
+    rows
 }
 
-fn sum(shares: &[Share]) -> Option<Bytes> {
-    shares.iter().map(|share| share.used.map(Bytes)).sum()
+/// A card that fell off the bus answers nothing and gets no row; there may be another in its place.
+fn read_place(library: &'static Nvml, index: u32, own_pid: Option<u32>) -> Option<DeviceMemory> {
+    if let Some(card) = remembered(index) {
+        match read_card(&card, own_pid) {
+            Ok(row) => return Some(row),
+            Err(Lost) => forget(index),
+        }
+    }
+    let card = look(library, index)?;
+    let row = read_card(&card, own_pid).ok()?;
+    remember(card);
+    Some(row)
+}
+
+/// What stays true of a card for as long as the library is open.
+#[derive(Debug)]
+struct Card {
+    index: u32,
+    device: Device<'static>,
+    name: Option<String>,
+    pci: Option<String>,
+    uuid: Option<String>,
+}
+
+static KNOWN: Mutex<Vec<Arc<Card>>> = Mutex::new(Vec::new());
+
+// The list is never waited for: whoever finds it in use asks the driver.
+
+fn remembered(index: u32) -> Option<Arc<Card>> {
+    let known = KNOWN.try_lock().ok()?;
+    known.iter().find(|card| card.index == index).map(Arc::clone)
+}
+
+fn remember(card: Card) {
+    if let Ok(mut known) = KNOWN.try_lock() {
+        known.retain(|other| other.index != card.index);
+        known.push(Arc::new(card));
+    }
+}
+
+fn forget(index: u32) {
+    if let Ok(mut known) = KNOWN.try_lock() {
+        known.retain(|card| card.index != index);
+    }
+}
+
+fn look(library: &'static Nvml, index: u32) -> Option<Card> {
+    let device = library.device_by_index(index).ok()?;
+    Some(Card {
+        index,
+        name: device.name().ok(),
+        pci: device.pci_info().ok().and_then(|info| pci::normalize(&info.bus_id)),
+        uuid: device.uuid().ok().map(|uuid| plain(&uuid)),
+        device,
+    })
+}
+
+/// Torch writes the same number without the prefix.
+fn plain(uuid: &str) -> String {
+    uuid.strip_prefix("GPU-").unwrap_or(uuid).to_ascii_lowercase()
+}
+
+fn read_card(card: &Card, own_pid: Option<u32>) -> Result<DeviceMemory, Lost> {
+    let (total, used) = nvml_calls::memory(&card.device)?;
+    let compute = nvml_calls::computing(&card.device)?;
+    let graphics = nvml_calls::drawing(&card.device)?;
+    let (process, others) = split(compute.as_deref(), graphics.as_deref(), own_pid);
+    Ok(DeviceMemory {
+        id: format!("nvml:{}", card.index),
+        name: card.name.clone(),
+        pci: card.pci.clone(),
+        uuid: card.uuid.clone(),
+        total,
+        used,
+        process,
+        others,
+        source: Some("nvml".to_owned()),
+        ..DeviceMemory::default()
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn share(pid: u32, used: Option<u64>) -> Share {
-        Share { pid, slice: None, used }
-    }
-
     #[test]
-    fn our_share_is_known_only_when_we_are_listed() {
-        for (shares, own, others) in [
-            (vec![], None, None),
-            (vec![share(7, Some(5))], None, None),
-            (vec![share(1, Some(5))], Some(5), Some(0)),
-            (vec![share(1, Some(5)), share(7, Some(2)), share(8, Some(3))], Some(5), Some(5)),
-            (vec![share(1, None), share(7, Some(2))], None, Some(2)),
-            (vec![share(1, Some(5)), share(7, None), share(8, Some(3))], Some(5), None),
-            // Listed for computing and for drawing.
-            (vec![share(1, Some(5)), share(7, Some(2)), share(1, Some(5))], Some(5), Some(2)),
-        ] {
-            assert_eq!(split(&shares, 1), (own.map(Bytes), others.map(Bytes)), "{shares:?}");
-        }
-    }
-
-    #[test]
-    fn slices_of_one_device_add_up() {
-        let slice = |number| Share { pid: 1, slice: Some(number), used: Some(4) };
-        assert_eq!(split(&[slice(1), slice(2)], 1).0, Some(Bytes(8)));
-    }
-
-    #[test]
-    fn the_drivers_reserve_is_nobodys_memory() {
-        let info = MemoryInfo { free: 60, reserved: 10, total: 100, used: 30, version: 2 };
-        assert_eq!(totals(&info), (Some(Bytes(90)), Some(Bytes(30))));
-        let impossible = MemoryInfo { reserved: 101, ..info };
-        assert_eq!(totals(&impossible).0, None);
+    fn a_cards_number_is_written_as_torch_writes_it() {
+        assert_eq!(plain("GPU-5A0C1d2e-0000"), "5a0c1d2e-0000");
+        assert_eq!(plain("MIG-5a0c"), "mig-5a0c");
     }
 }

@@ -19,6 +19,7 @@ use memsweep_core::bytes::Bytes;
 use memsweep_core::reading::{DeviceMemory, MachineMemory, ProcessMemory};
 
 use crate::Roots;
+use crate::devices::own_pid::own_pid;
 use crate::devices::{amdgpu, nvml};
 use crate::park::{Block, Survey};
 use crate::platform::Platform;
@@ -61,7 +62,8 @@ impl Platform for Host {
     }
 
     fn devices(&self) -> Vec<DeviceMemory> {
-        let mut devices = if self.live { nvml::read() } else { Vec::new() };
+        let mut devices =
+            if self.live { nvml::read(own_pid(&self.roots.proc)) } else { Vec::new() };
         devices.extend(amdgpu::read(&self.roots));
         devices
     }

@@ -43,7 +43,7 @@ impl Platform for Host {
     }
 
     fn devices(&self) -> Vec<DeviceMemory> {
-        if self.live { nvml::read() } else { Vec::new() }
+        if self.live { nvml::read(Some(std::process::id())) } else { Vec::new() }
     }
 
     fn trim_heap(&self) -> Outcome {

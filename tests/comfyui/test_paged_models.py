@@ -1,0 +1,107 @@
+"""Models that ComfyUI pages by itself, outside torch's memory: what a report says of their pages.
+
+The patcher is a stand-in for ComfyUI's own, which needs a card; so are the card's own numbers.
+Loading list, unload and executor are the real ones.
+"""
+
+import json
+import weakref
+
+import pytest
+import torch
+from harness.executor import Runner
+
+GIB = 2**30
+
+
+@pytest.fixture
+def paging(comfy, toys, monkeypatch):
+    """Makes this ComfyUI page its models; answers with what loads one of that many bytes."""
+    import comfy.memory_management
+    import comfy.model_management as management
+    from comfy.model_patcher import ModelPatcher
+    from memsweep import hosting
+
+    class PagedPatcher(ModelPatcher):
+        """A stand-in for ComfyUI's dynamic patcher: its pages go when it leaves the device."""
+
+        pages = 0
+
+        def is_dynamic(self):
+            return True
+
+        def loaded_size(self):
+            return self.pages + self.model.model_loaded_weight_memory
+
+        def detach(self, unpatch_all=True):
+            self.pages = 0
+            return self.model
+
+    kept = []
+
+    def load(pages):
+        patcher = PagedPatcher(torch.nn.Linear(1, 1), torch.device("cuda:0"), torch.device("cpu"))
+        patcher.pages = pages
+        loaded = management.LoadedModel(patcher)
+        loaded.real_model = weakref.ref(patcher.model)
+        loaded.model_finalizer = weakref.finalize(patcher.model, lambda: None)
+        kept.append(patcher)
+        management.current_loaded_models.append(loaded)
+        return patcher
+
+    row = {"id": "cuda:0", "torch_allocated": GIB, "torch_reserved": GIB, "source": "torch"}
+    monkeypatch.setattr(hosting.TorchHost, "devices", lambda self: json.dumps([row]))
+    monkeypatch.setattr(management, "current_loaded_models", [])
+    monkeypatch.setattr(management, "get_free_memory", lambda *_, **__: 0)
+    monkeypatch.setattr(management, "soft_empty_cache", lambda *_, **__: None)
+    # Between nodes it looks at buffers that only its own patcher has.
+    monkeypatch.setattr(management, "reset_cast_buffers", lambda *_, **__: None, raising=False)
+    monkeypatch.setattr(comfy.memory_management, "aimdo_enabled", True, raising=False)
+    return load
+
+
+def swept():
+    prompt = {
+        "source": {"class_type": "ToySource", "inputs": {"label": "source", "seed": 1}},
+        "ours": {"class_type": "MemSweepFree", "inputs": {"anything": ["source", 0], "level": "unload"}},
+    }
+    result = Runner("CLASSIC").run(prompt, ["ours"])
+    assert result.ok, result.error
+    return result.report("ours")
+
+
+def paged_of(comfy):
+    from memsweep import hosting
+
+    host = comfy.pack("comfy_host").ComfyHost(hosting, "1", None)
+    [row] = json.loads(host.devices())
+    return row.get("comfy_dynamic")
+
+
+def test_pages_of_the_last_model_that_leaves_count_as_given_back(paging):
+    paging(4 * GIB)
+    paging(2 * GIB)
+    report = swept()
+    outcomes = [row["outcome"] for row in report["rows"] if row["action"]["kind"] == "unload"]
+    assert [outcome["kind"] for outcome in outcomes] == ["done"] * 2, outcomes
+    assert [reading["devices"][0]["comfy_dynamic"] for reading in (report["before"], report["after"])] == [6 * GIB, 0]
+    [freed] = report["freed"]["devices"]
+    assert (freed["comfy_dynamic"], freed["ours"]) == (6 * GIB, 6 * GIB)
+
+
+def test_a_comfyui_that_pages_and_holds_no_page_says_0(paging, comfy):
+    assert paged_of(comfy) == 0
+
+
+def test_a_comfyui_that_does_not_page_says_nothing(paging, comfy, monkeypatch):
+    from comfy import memory_management
+
+    monkeypatch.setattr(memory_management, "aimdo_enabled", False)
+    assert paged_of(comfy) is None
+
+
+def test_pages_that_a_model_does_not_tell_are_unknown_and_the_device_stays(paging, comfy, monkeypatch):
+    patcher = paging(GIB)
+    paging(GIB)
+    monkeypatch.setattr(patcher, "loaded_size", lambda: 1 / 0, raising=False)
+    assert paged_of(comfy) is None

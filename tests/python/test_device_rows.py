@@ -1,0 +1,62 @@
+"""What torch says of devices that this machine does not have: torch is a stand-in here."""
+
+from types import SimpleNamespace
+
+import pytest
+from memsweep import torch_host
+
+
+def metal(allocated, held):
+    """A torch on a Mac. Emptying the cache is noted."""
+    emptied = []
+    return SimpleNamespace(
+        cuda=SimpleNamespace(is_initialized=lambda: False),
+        backends=SimpleNamespace(mps=SimpleNamespace(is_available=lambda: True)),
+        mps=SimpleNamespace(
+            current_allocated_memory=lambda: allocated,
+            driver_allocated_memory=lambda: held,
+            empty_cache=lambda: emptied.append("mps"),
+            synchronize=lambda: None,
+        ),
+        emptied=emptied,
+    )
+
+
+@pytest.fixture
+def torch_is(monkeypatch):
+    def put(torch):
+        monkeypatch.setattr(torch_host, "loaded", lambda: torch)
+        return torch
+
+    return put
+
+
+def test_a_device_stays_when_its_last_tensor_leaves(torch_is):
+    torch_is(metal(0, 0))
+    [row] = torch_host.device_rows()
+    assert (row["id"], row["torch_allocated"], row["torch_reserved"]) == ("mps:0", 0, 0)
+    assert torch_host.synchronize() == 0, "it is not in use"
+
+
+def test_a_cache_without_a_tensor_is_emptied(torch_is):
+    torch = torch_is(metal(0, 2**30))
+    assert torch_host.empty_device_cache() == 1
+    assert torch.emptied == ["mps"]
+
+
+def test_a_torch_that_knows_no_address_tells_the_cards_number(torch_is):
+    properties = SimpleNamespace(name="RTX", total_memory=8, uuid="AA-BB")
+    torch_is(SimpleNamespace(
+        cuda=SimpleNamespace(
+            is_initialized=lambda: True,
+            device_count=lambda: 1,
+            get_device_properties=lambda index: properties,
+            mem_get_info=lambda index: (3, 8),
+            memory_allocated=lambda index: 1,
+            memory_reserved=lambda index: 2,
+        ),
+        _C=SimpleNamespace(),
+        backends=SimpleNamespace(mps=SimpleNamespace(is_available=lambda: False)),
+    ))
+    [row] = torch_host.device_rows()
+    assert (row["uuid"], row.get("pci"), row["used"]) == ("aa-bb", None, 5)

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::action::{Action, Outcome};
 use crate::bytes::{Bytes, Change};
+use crate::headline::{Gave, Headline};
 use crate::level::Level;
 use crate::plan::{Kept, Plan, Step};
 use crate::policy::Goal;
@@ -31,6 +32,9 @@ pub struct Report {
     pub goal_met: Option<bool>,
     /// The user cancelled during the sweep.
     pub cancelled: bool,
+    /// The answer in a few numbers, for everybody who shows one. Empty in reports of 0.1.
+    #[serde(default)]
+    pub headline: Headline,
     /// The reading before.
     pub before: Reading,
     /// The reading after.
@@ -91,11 +95,7 @@ impl DeviceFreed {
             process: fallen(then.process, now.process),
             comfy_dynamic: fallen(then.comfy_dynamic, now.comfy_dynamic),
         };
-        let held = match (freed.torch_reserved, freed.comfy_dynamic) {
-            (Some(torch), Some(paged)) => Some(Change(torch.0.saturating_add(paged.0))),
-            (torch, paged) => torch.or(paged),
-        };
-        freed.ours = freed.process.or(held).or(freed.torch_allocated).or(freed.used);
+        freed.ours = freed.best().map(|(_, change)| change);
         freed
     }
 }
@@ -119,6 +119,10 @@ pub struct Row {
     /// What the readings around this step say. Memory freed here may reach the system only at a
     /// later step (heap, device cache), so look at the whole report too.
     pub measured: Freed,
+    /// The same in one number for each place that moved. Empty when nothing was measured, and in
+    /// reports of 0.1.
+    #[serde(default)]
+    pub gave: Vec<Gave>,
     /// The outcome held against the measurement.
     pub verdict: Verdict,
     /// Time from reading to reading.
@@ -181,12 +185,6 @@ impl Freed {
         }
     }
 
-    /// Fall of what belongs to the process alone, in the words of its system.
-    #[must_use]
-    pub fn private(&self) -> Option<Change> {
-        self.process_charged.or(self.process_anonymous)
-    }
-
     /// The largest fall where this action can show, if anything is known there. RAM that falls
     /// while a device's cache is emptied says nothing about that cache.
     fn largest(&self, action: &Action) -> Option<i64> {
@@ -221,7 +219,9 @@ impl Row {
             (Some(start), Some(end)) => Some((end - start).max(0.0)),
             _ => None,
         };
-        Self { outcome, measured, verdict, seconds, ..Self::not_run(step, "") }
+        let ran = outcome.is_done() || verdict == Verdict::Failed;
+        let gave = if ran { measured.of_step(&step.action) } else { Vec::new() };
+        Self { outcome, measured, gave, verdict, seconds, ..Self::not_run(step, "") }
     }
 
     /// A step that did not run.
@@ -235,6 +235,7 @@ impl Row {
             estimated: step.estimated,
             outcome: Outcome::Skipped { reason: reason.to_owned() },
             measured: Freed::default(),
+            gave: Vec::new(),
             verdict: Verdict::NotRun,
             seconds: None,
         }
@@ -267,6 +268,7 @@ impl Report {
     #[must_use]
     pub fn new(plan: &Plan, before: Reading, after: Reading, rows: Vec<Row>) -> Self {
         let goal = plan.policy.goal.clone();
+        let freed = Freed::between(&before, &after);
         Self {
             schema: SCHEMA,
             level: plan.policy.level,
@@ -275,7 +277,8 @@ impl Report {
             goal_met: goal.as_ref().and_then(|goal| goal.is_met(&after)),
             goal,
             cancelled: rows.iter().any(|row| row.outcome == Outcome::Cancelled),
-            freed: Freed::between(&before, &after),
+            headline: Headline::new(&before, &after, &freed, &rows),
+            freed,
             before,
             after,
             rows,

@@ -6,7 +6,7 @@
 //! -> str | None`, a reason to leave an object alone; and `progress(done, total)`, which raises when
 //! the user cancelled.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use memsweep_core::action::Outcome;
 use memsweep_core::bytes::Bytes;
@@ -38,8 +38,9 @@ pub(crate) fn park(
         return Ok((Outcome::Unsupported { reason }, None));
     }
     let parking = host.call_method1("parking", (keep.to_vec(),))?;
-    let folder = match &limits.folder {
-        Some(folder) => folder.clone(),
+    // A folder's name need not be UTF-8.
+    let folder: PathBuf = match &limits.folder {
+        Some(folder) => folder.into(),
         None => parking.getattr("folder")?.extract()?,
     };
     let found = find(py, os, host, &parking)?;
@@ -61,7 +62,7 @@ pub(crate) fn park(
         raised: None,
     };
     let carried_out = py.detach(|| {
-        let survey = os.survey(Path::new(&folder), &found.blocks)?;
+        let survey = os.survey(&folder, &found.blocks)?;
         let choice = choose(&survey.facts, &survey.room, limits);
         let mut parked = survey.park(&choice.blocks, limits, &mut gate);
         for row in found.refused.iter().chain(&choice.refused) {

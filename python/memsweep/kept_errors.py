@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType, ModuleType
 from typing import Any
 
@@ -16,8 +17,8 @@ from memsweep import torch_host
 
 # Less is not worth a sentence.
 _LEAST = 1 << 20
-# At 2 to 3 million objects a second, a traceback through a whole program costs some 20 ms.
-_MOST_OBJECTS = 50_000
+# At some 50 000 objects a second, a traceback through a whole model costs 0.2 s.
+_MOST_OBJECTS = 10_000
 _MOST_ITEMS = 100_000
 
 
@@ -77,22 +78,45 @@ def only_through(roots: list[Any]) -> int:
 def _reached(roots: list[Any]) -> tuple[dict[int, Any], dict[int, int]]:
     """Objects that the roots lead to, by id, and how many references to each were met."""
     borders = _borders()
-    memory = _memory()
+    kinds = _Kinds()
     members: dict[int, Any] = {id(root): root for root in roots}
     met: dict[int, int] = {}
     queue = list(members.values())
     for value in queue:
         for other in _referents(value):
             key = id(other)
-            if key in borders or _is(other, (type, ModuleType)):
-                continue
-            if key not in members:
-                if len(queue) >= _MOST_OBJECTS or not (_leads_on(other) or _is(other, memory)):
-                    continue
+            if key in met:
+                met[key] += 1
+            elif key in members:
+                met[key] = 1
+            elif len(queue) < _MOST_OBJECTS and key not in borders and kinds[type(other)](other):
                 members[key] = other
                 queue.append(other)
-            met[key] = met.get(key, 0) + 1
+                met[key] = 1
     return members, met
+
+
+class _Kinds(dict[type, Callable[[object], bool]]):
+    """Whether to look at an object, by its type; each type is judged once."""
+
+    def __missing__(self, kind: type) -> Callable[[object], bool]:
+        if issubclass(kind, (type, ModuleType)):
+            judge = _never
+        elif kind in (dict, tuple) or issubclass(kind, _memory()):
+            # The collector does not track a dict or tuple that holds nothing it tracks, such as bytes.
+            judge = _always
+        else:
+            judge = gc.is_tracked
+        self[kind] = judge
+        return judge
+
+
+def _never(_: object) -> bool:
+    return False
+
+
+def _always(_: object) -> bool:
+    return True
 
 
 def _held_otherwise(members: dict[int, Any], met: dict[int, int], roots: set[int]) -> set[int]:
@@ -114,15 +138,11 @@ def _referents(value: object) -> list[Any]:
     # By exact type: the length of anybody's class is anybody's code.
     if type(value) in (list, tuple, dict, set, frozenset) and len(value) > _MOST_ITEMS:  # type: ignore[arg-type]
         return []
-    referents = gc.get_referents(value)
-    base = torch_host.base_of(value)
+    if gc.is_tracked(value) or type(value) in (dict, tuple):
+        return gc.get_referents(value)
     # An array does not tell the collector whose memory it shows.
-    return referents if base is None else [*referents, base]
-
-
-def _leads_on(value: object) -> bool:
-    # The collector leaves out a dict or tuple that holds nothing it tracks, such as bytes.
-    return gc.is_tracked(value) or type(value) in (dict, tuple)
+    base = torch_host.base_of(value)
+    return gc.get_referents(value) if base is None else [base]
 
 
 def _is(value: object, kinds: tuple[type, ...]) -> bool:

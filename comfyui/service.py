@@ -80,7 +80,7 @@ def _sweep(
         targets = None
         if spec.task == "release_model":
             targets = [protected.pop("model", None)]
-        inventory = _facts(host, protected, targets)
+        inventory = _facts(hosting, host, protected, targets)
         inventory.setdefault("notes", []).extend(_none_notes(protected))
         del protected, targets
     else:
@@ -126,7 +126,10 @@ def _kept_error_notes(hosting: Any, host: comfy_host.ComfyHost) -> list[str]:
 
 
 def _facts(
-    host: comfy_host.ComfyHost, protected: dict[str, Any], targets: list[Any] | None
+    hosting: Any,
+    host: comfy_host.ComfyHost,
+    protected: dict[str, Any],
+    targets: list[Any] | None,
 ) -> dict[str, Any]:
     """The facts of a plan. Without them it holds only steps that need none, which harm nobody."""
     try:

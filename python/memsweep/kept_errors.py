@@ -6,11 +6,12 @@ are asked by the collector's own traversal: reading their `f_locals` would keep 
 
 from __future__ import annotations
 
+import builtins
 import gc
 import sys
 import threading
 from collections.abc import Callable
-from types import FrameType, ModuleType
+from types import FrameType, ModuleType, TracebackType
 from typing import Any
 
 from memsweep import torch_host
@@ -27,17 +28,23 @@ def notes() -> list[str]:
     found = []
     kept = [name for name in ("last_exc", "last_value", "last_traceback") if _sys(name) is not None]
     if kept:
-        size = only_through([_sys(name) for name in kept])
+        roots = [_sys(name) for name in kept]
+        shell = hasattr(builtins, "get_ipython")
+        size = only_through([*roots, *_frames(roots)] if shell else roots)
         if size >= _LEAST:
             names = ", ".join(f"sys.{name}" for name in kept)
+            cure = (
+                "IPython has it in more places, and the next uncaught error, such as `1/0`, lets them go"
+                if shell
+                else f"`del {names}` lets them go"
+            )
             found.append(
                 f"at least {_shown(size)} are reached only from the last uncaught error, which "
-                f"Python keeps with all variables of its traceback: `del {names}` lets them go"
+                f"Python keeps with all variables of its traceback: {cure}"
             )
     for thread, error in _handled():
         # Up to 3.10 the interpreter holds the traceback beside the error.
-        traceback = BaseException.__dict__["__traceback__"].__get__(error)
-        size = only_through([error, traceback])
+        size = only_through([error, _traceback(error)])
         if size >= _LEAST:
             where = (
                 "this thread is handling: sweep"
@@ -75,11 +82,31 @@ def only_through(roots: list[Any]) -> int:
     return sum(size for size in blocks.values() if size >= _LEAST)
 
 
+def _frames(roots: list[Any]) -> list[Any]:
+    """Tracebacks and frames of errors. IPython keeps these too, each by itself."""
+    found = []
+    for root in roots:
+        step = root if _is(root, (TracebackType,)) else _traceback(root)
+        while step is not None:
+            found += [step, step.tb_frame]
+            step = step.tb_next
+    borders = _borders()
+    return [each for each in found if id(each) not in borders]
+
+
+def _traceback(error: Any) -> TracebackType | None:
+    if not _is(error, (BaseException,)):
+        return None
+    # Its class may have an attribute of that name that is anybody's code.
+    found: TracebackType | None = BaseException.__dict__["__traceback__"].__get__(error)
+    return found
+
+
 def _reached(roots: list[Any]) -> tuple[dict[int, Any], dict[int, int]]:
     """Objects that the roots lead to, by id, and how many references to each were met."""
     borders = _borders()
     kinds = _Kinds()
-    members: dict[int, Any] = {id(root): root for root in roots}
+    members: dict[int, Any] = {id(root): root for root in roots if root is not None}
     met: dict[int, int] = {}
     queue = list(members.values())
     for value in queue:
@@ -128,7 +155,7 @@ def _held_otherwise(members: dict[int, Any], met: dict[int, int], roots: set[int
     queue = list(held)
     for key in queue:
         for other in _referents(members[key]):
-            if id(other) in members and id(other) not in held:
+            if id(other) in members and id(other) not in held and id(other) not in roots:
                 held.add(id(other))
                 queue.append(id(other))
     return held

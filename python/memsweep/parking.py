@@ -36,9 +36,10 @@ def settings(given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     value that cannot be meant.
     """
     found = dict(given or {})
+    switched_off = found.get("off") is True
     for name, variable in VARIABLES.items():
         value = os.environ.get(variable, "").strip()
-        if not value or name in found or found.get("off"):
+        if not value or name in found or switched_off:
             continue
         if name == "off":
             found[name] = _is_off(variable, value)

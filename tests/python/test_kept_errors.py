@@ -70,6 +70,16 @@ def test_the_last_uncaught_error_is_told_at_every_level_and_the_cure_frees_it(tm
         assert before - after > 99 * MIB, "the cure is one that works"
 
 
+def test_in_ipython_the_cure_is_another_error(tmp_path):
+    pytest.importorskip("IPython")
+    lines = LINES.replace("exec(cure(told()[0]))", "exec(cure(told()[0]))\nimport gc; gc.collect();")
+    levels, before, after_cure, after = interactive(tmp_path, "-m", "IPython", "--simple-prompt", lines=lines)
+    assert all(len(notes) == 1 and "at least 100.0 MiB" in notes[0] for notes in levels), levels
+    assert after_cure == []
+    if sys.platform == "linux":
+        assert before - after > 99 * MIB, "the cure is one that works"
+
+
 def test_an_error_that_left_little_is_not_worth_a_word(tmp_path):
     lines = 'broken(0)\nshow([told(), hasattr(sys, "last_value")])\n'
     assert interactive(tmp_path, "-i", lines=lines) == [[[], True]]

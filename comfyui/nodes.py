@@ -106,7 +106,7 @@ def _register() -> tuple[dict[str, type], dict[str, str]]:
     for spec in SPECS:
         owner = comfy_host.owner_of(spec.key)
         if owner is not None:
-            service.LOG.warning("%s stays with %s: MemSweep's node is not registered",
+            service.LOG.warning("%s stays with %a: MemSweep's node is not registered",
                                 spec.key, owner)
             continue
         classes[spec.key] = _build(spec)

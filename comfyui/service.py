@@ -7,8 +7,10 @@ report says what to install.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import logging
+import traceback
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -39,9 +41,9 @@ def run(
     except comfy_host.STOPS:
         raise
     except BaseException as error:
-        why = comfy_host.said(error)
+        why = ascii(comfy_host.said(error))
         LOG.warning("%s (%s)", INSTALL, why)
-        return _answer(f"{INSTALL}\n({why})", None)
+        return _problem(INSTALL, why)
     passing = comfy_host.STOPS
     try:
         host = comfy_host.ComfyHost(hosting, unique_id, dynprompt)
@@ -52,10 +54,10 @@ def run(
     except passing:
         raise
     except BaseException as error:
-        LOG.exception("the sweep of node %s failed", unique_id)
-        what = comfy_host.said(error)
-        return _answer(
-            f"MemSweep stopped: {what}. The data was passed on; the log has the details.", None
+        _log_error(hosting, "the sweep of node %s failed", unique_id, error)
+        return _problem(
+            "MemSweep stopped. The data was passed on; the log has the details.",
+            _plain(hosting, comfy_host.said(error)),
         )
 
 
@@ -78,16 +80,22 @@ def _sweep(
         targets = None
         if spec.task == "release_model":
             targets = [protected.pop("model", None)]
-        inventory = _facts(host, protected, targets)
+        inventory = _facts(hosting, host, protected, targets)
         inventory.setdefault("notes", []).extend(_none_notes(protected))
         del protected, targets
     else:
         inventory["notes"] = _none_notes(values)
-    inventory.setdefault("notes", []).extend(warnings)
-    report = hosting.sweep_with(host, settings, inventory)
+    inventory.setdefault("notes", []).extend([*warnings, *_kept_error_notes(hosting, host)])
+    try:
+        report = hosting.sweep_with(host, settings, inventory)
+    except BaseException as stop:
+        # The log is all that a cancelled prompt leaves. Nothing here may stand in the cancel's way.
+        with contextlib.suppress(Exception):
+            LOG.info("node %s: %s", _plain(hosting, host.node), stop.memsweep_report.summary)
+        raise
     if spec.task == "release_model":
-        host.after_node(lambda: LOG.info("after Release Model: %s", hosting.sweep().summary))
-    LOG.info("node %s: %s", host.node, report.summary)
+        host.after_node(lambda: LOG.info("after Release Model: %s", _again(hosting)))
+    LOG.info("node %s: %s", _plain(hosting, host.node), report.summary)
     return _answer(str(report), report.to_json())
 
 
@@ -95,12 +103,33 @@ def _parking(hosting: Any) -> tuple[dict[str, Any], list[str]]:
     """What the environment says on parking. A mistake there parks nothing, and is told."""
     try:
         return hosting.park_settings(), []
-    except ValueError as error:
+    except Exception as error:
         return {"off": True}, [f"nothing was parked: {error}"]
 
 
+def _again(hosting: Any) -> str:
+    """Frees what a node held until it returned."""
+    summary: str = hosting.sweep(parking={"off": True}).summary
+    return summary
+
+
+def _kept_error_notes(hosting: Any, host: comfy_host.ComfyHost) -> list[str]:
+    """What errors keep alive, which no sweep can free. Not knowing it is no reason to stop."""
+    try:
+        notes: list[str] = hosting.kept_error_notes()
+        return notes
+    except host.passing:
+        raise
+    except BaseException as error:
+        _log_error(hosting, "node %s: what errors keep could not be found out", host.node, error)
+        return []
+
+
 def _facts(
-    host: comfy_host.ComfyHost, protected: dict[str, Any], targets: list[Any] | None
+    hosting: Any,
+    host: comfy_host.ComfyHost,
+    protected: dict[str, Any],
+    targets: list[Any] | None,
 ) -> dict[str, Any]:
     """The facts of a plan. Without them it holds only steps that need none, which harm nobody."""
     try:
@@ -108,7 +137,7 @@ def _facts(
     except host.passing:
         raise
     except BaseException as error:
-        LOG.exception("node %s: what is in use could not be found out", host.node)
+        _log_error(hosting, "node %s: what is in use could not be found out", host.node, error)
         note = "no model was unloaded and no cached output dropped, because what is in use "
         why = f"could not be found out: {comfy_host.said(error)}"
         return {
@@ -120,8 +149,17 @@ def _facts(
 
 def _read(hosting: Any, host: comfy_host.ComfyHost) -> dict[str, Any]:
     reading = hosting.read(host)
-    lines = [str(reading), *(f"model {name}" for name in host.loaded_models())]
-    return _answer("\n".join(lines), f'{{"schema":1,"reading":{reading.to_json()}}}')
+    models = host.loaded_models()
+    lines = [
+        f"model {_plain(hosting, model['name'])} on {_plain(hosting, model['device'])}: "
+        f"{'unknown' if model['bytes'] is None else format(model['bytes'] / 2**20, '.1f')} MiB loaded"
+        for model in models
+    ]
+    fields = f'"reading":{reading.to_json()},"lines":{reading.lines_json()}'
+    return _answer(
+        "\n".join([str(reading).rstrip("\n"), *lines]),
+        f'{{"schema":1,{fields},"models":{json.dumps(models)}}}',
+    )
 
 
 def _none_notes(values: Mapping[str, Any]) -> list[str]:
@@ -132,8 +170,27 @@ def _none_notes(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _answer(text: str, report: str | None) -> dict[str, Any]:
-    return {"text": text, "report": None if report is None else _packed(report)}
+def _answer(text: str, report: str) -> dict[str, Any]:
+    return {"text": text, "report": _packed(report)}
+
+
+def _problem(what: str, why: str) -> dict[str, Any]:
+    """The answer where there is no report."""
+    text = f"{what}\n({why})"
+    return {"text": text, "report": None, "problem": {"what": what, "why": why}}
+
+
+def _plain(hosting: Any, text: str) -> str:
+    """Text from outside for one line. An installed library of 0.1 has no function for it."""
+    shown: str = getattr(hosting, "plain", ascii)(text)
+    return shown
+
+
+def _log_error(hosting: Any, message: str, node: object, error: BaseException) -> None:
+    """An error with its traceback. Nothing in it can pass for a line of the log."""
+    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    lines = [f"    | {_plain(hosting, line)}" for line in trace.rstrip("\n").split("\n")]
+    LOG.error(f"{message}:\n%s", _plain(hosting, str(node)), "\n".join(lines))
 
 
 def _packed(report: str) -> str:

@@ -122,13 +122,9 @@ class ComfyHost:
 
     # Facts.
 
-    def loaded_models(self) -> list[str]:
-        """One line per managed model."""
-        return [
-            f"{_class_name(loaded)} on {loaded.device}: "
-            f"{loaded.model_loaded_memory() / 2**20:.1f} MiB loaded"
-            for loaded in self._loaded()
-        ]
+    def loaded_models(self) -> list[dict[str, Any]]:
+        """The facts of each managed model."""
+        return [_model_fact(loaded) for loaded in self._loaded()]
 
     def inventory(
         self, protected: Mapping[str, Any], targets: list[Any] | None = None

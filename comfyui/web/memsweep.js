@@ -212,6 +212,63 @@ function findNode(id) {
   return graph?.getNodeById(last) ?? null;
 }
 
+// src/fields.ts
+function record(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? value : {};
+}
+function list(value) {
+  return Array.isArray(value) ? value : [];
+}
+function string(value) {
+  return typeof value === "string" ? value : "";
+}
+function number(value) {
+  return typeof value === "number" && Number.isFinite(value) ? value : null;
+}
+
+// src/older.ts
+function olderHeadline(report) {
+  const freed = record(report["freed"]);
+  const devices = list(freed["devices"]).map(record).map((each) => place(string(each["id"]), "held", each["ours"]));
+  const failed = list(report["rows"]).filter((row) => record(record(row)["outcome"])["kind"] === "failed");
+  return { freed: [process(freed), ...devices].filter(known), failed_steps: failed.length };
+}
+function olderGave(row) {
+  const freed = record(row["measured"]);
+  const devices = list(freed["devices"]).map(record).map(outermost).filter((each) => each["bytes"] !== 0);
+  const ram = process(freed);
+  const moved = [ram, ...devices].filter((each) => known(each) && each["bytes"] !== 0);
+  return moved.length > 0 ? moved : [ram].filter(known);
+}
+function process(freed) {
+  for (const [field, measure] of [["process_charged", "charged"], ["process_anonymous", "private"]]) {
+    if (number(freed[field]) !== null) return place("process", measure, freed[field]);
+  }
+  return place("process", "resident", freed["process_resident"]);
+}
+function outermost(device) {
+  const id = string(device["id"]);
+  for (const [field, measure] of [["ours", "held"], ["torch_reserved", "held"], ["torch_allocated", "tensors"]]) {
+    const bytes = number(device[field]) ?? 0;
+    if (bytes !== 0) return place(id, measure, bytes);
+  }
+  return place(id, "held", 0);
+}
+function place(name, measure, bytes) {
+  return { place: name, measure, bytes };
+}
+function known(each) {
+  return number(each["bytes"]) !== null;
+}
+function olderLines(text) {
+  const lines = text.split("\n").filter((each) => each.trim() !== "");
+  return lines.map((each) => {
+    const cut = each.lastIndexOf(": ");
+    if (cut < 0) return { part: false, name: each.trim(), value: "" };
+    return { part: each.startsWith(" "), name: each.slice(0, cut).trim(), value: each.slice(cut + 2) };
+  });
+}
+
 // src/model.ts
 var SCHEMA = 1;
 var NODE_KEYS = /* @__PURE__ */ new Set([
@@ -250,12 +307,9 @@ function nodeReport(output) {
   const text = string(message["text"]);
   const report = parsed(message["report"]);
   if (report["schema"] === SCHEMA && "reading" in report) {
-    return { headline: levels(record(report["reading"])), badge: "reading", lines: sheet(text), text };
+    return { headline: levels(record(report["reading"])), badge: "reading", lines: sheet(report, text), text };
   }
-  if (report["schema"] !== SCHEMA) {
-    const summary = text.split("\n", 1)[0] ?? "";
-    return summary === "" ? null : { headline: summary, badge: "", lines: plainLines(text, summary), text };
-  }
+  if (report["schema"] !== SCHEMA) return withoutReport(record(message["problem"]), text);
   return {
     headline: headline(report),
     badge: badge(report),
@@ -276,32 +330,45 @@ function parsed(text) {
     return {};
   }
 }
-function plainLines(text, headline2) {
-  return text.split("\n").filter((each) => each.trim() !== "" && each !== headline2).map((each) => line("note", each));
+function withoutReport(problem, text) {
+  const what = string(problem["what"]);
+  if (what !== "") return { headline: what, badge: "", lines: [line("problem", string(problem["why"]))], text };
+  const [summary = "", ...more] = text.split("\n");
+  if (summary === "") return null;
+  return { headline: summary, badge: "", lines: more.filter((each) => each.trim() !== "").map((each) => line("note", each)), text };
 }
 function headline(report) {
   if (report["dry_run"] === true) return "Dry run: nothing was released";
-  const parts = changes(report);
+  const told = "headline" in report ? record(report["headline"]) : olderHeadline(report);
+  const freed = list(told["freed"]).map(record);
+  const parts = freed.map(gave).filter((part2) => part2 !== "");
+  if (!freed.some(isProcess)) parts.unshift("RAM not measured");
+  const parked2 = number(told["parked"]) ?? 0;
+  if (parked2 > 0) parts.push(`${formatBytes(parked2)} moved to disk`);
   if (report["cancelled"] === true) parts.unshift("Cancelled");
-  const failed = list(report["rows"]).filter((row) => record(record(row)["outcome"])["kind"] === "failed");
-  if (failed.length > 0) parts.push(failed.length === 1 ? "1 step failed" : `${failed.length} steps failed`);
+  const failed = number(told["failed_steps"]) ?? 0;
+  if (failed > 0) parts.push(failed === 1 ? "1 step failed" : `${failed} steps failed`);
   return parts.join(", ");
 }
-function changes(report) {
-  const freed = record(report["freed"]);
-  const ram = processChange(freed);
-  const what = number(freed["process_charged"]) === null ? "RAM" : "Memory";
-  const parts = [ram === null ? "RAM not measured" : `${what} ${change(ram)}`];
-  for (const each of list(freed["devices"])) {
-    const device = record(each);
-    const bytes = number(device["ours"]);
-    if (bytes !== null) parts.push(`${string(device["id"])} ${change(bytes)}`);
-  }
-  return parts;
+function gave(each) {
+  const bytes = number(each["bytes"]);
+  if (bytes === null) return "";
+  const place2 = string(each["place"]);
+  const names = {
+    charged: "Memory",
+    private: "RAM",
+    resident: "Resident RAM",
+    tensors: `${place2} tensors`,
+    all_programs: `${place2}, all programs:`
+  };
+  return `${names[string(each["measure"])] ?? place2} ${change(bytes)}`;
+}
+function isProcess(each) {
+  return each["place"] === "process";
 }
 function levels(reading) {
-  const process = record(reading["process"]);
-  const ram = number(process["resident"]) ?? number(process["anonymous"]);
+  const process2 = record(reading["process"]);
+  const ram = number(process2["resident"]) ?? number(process2["anonymous"]);
   const parts = [ram === null ? "RAM unknown" : `RAM ${formatBytes(ram)}`];
   for (const each of list(reading["devices"])) {
     const device = record(each);
@@ -310,13 +377,17 @@ function levels(reading) {
   }
   return parts.join(", ");
 }
-function sheet(text) {
-  return text.split("\n").filter((each) => each.trim() !== "").map((each) => {
-    const cut = each.lastIndexOf(": ");
-    if (cut < 0) return line("note", each.trim());
-    const kind = each.startsWith(" ") ? "part" : "total";
-    return line(kind, each.slice(0, cut).trim(), each.slice(cut + 2));
+function sheet(report, text) {
+  if (!("lines" in report)) return olderLines(text).map(({ part: part2, name, value }) => line(part2 ? "part" : "total", name, value));
+  const lines = list(report["lines"]).map((each) => {
+    const { name, bytes, part: part2 } = record(each);
+    return line(part2 === true ? "part" : "total", string(name), size(bytes));
   });
+  const models = list(report["models"]).map((each) => {
+    const { name, device, bytes } = record(each);
+    return line("total", `model ${string(name)} on ${string(device)}`, `${size(bytes)} loaded`);
+  });
+  return [...lines, ...models].filter(({ label }) => label !== "");
 }
 function badge(report) {
   const level = string(report["level"]);
@@ -342,10 +413,10 @@ function totals(report) {
     const device = record(each);
     const id = string(device["id"]);
     const then = byId(before["devices"], id);
-    const gave = byId(freed["devices"], id);
+    const gave2 = byId(freed["devices"], id);
     lines.push(
-      total(`${id}, all programs`, then["used"], device["used"], gave["used"]),
-      total(`${id} torch`, then["torch_reserved"], device["torch_reserved"], gave["torch_reserved"])
+      total(`${id}, all programs`, then["used"], device["used"], gave2["used"]),
+      total(`${id} torch`, then["torch_reserved"], device["torch_reserved"], gave2["torch_reserved"])
     );
   }
   return lines.filter((each) => each !== null);
@@ -397,8 +468,8 @@ function steps(report) {
   return lines;
 }
 function size(bytes) {
-  const known = number(bytes);
-  return known === null ? "unknown" : formatBytes(known);
+  const known2 = number(bytes);
+  return known2 === null ? "unknown" : formatBytes(known2);
 }
 function parked(outcome) {
   const lines = [
@@ -465,22 +536,9 @@ function measured(row) {
     const claimed = number(record(row["outcome"])["claimed"]);
     return claimed === null ? "done" : `${formatBytes(claimed)} claimed`;
   }
-  const freed = record(row["measured"]);
-  const ram = processChange(freed);
-  const parts = list(freed["devices"]).map(record).map(deviceChange).filter((part2) => part2 !== "");
-  if (parts.length === 0 || ram !== null && ram !== 0) parts.unshift(change(ram));
-  return parts.join(", ");
-}
-function processChange(freed) {
-  return number(freed["process_charged"]) ?? number(freed["process_anonymous"]) ?? number(freed["process_resident"]);
-}
-function deviceChange(device) {
-  const id = string(device["id"]);
-  for (const [field, name] of [["ours", id], ["torch_reserved", `${id} torch`], ["torch_allocated", `${id} tensors`]]) {
-    const bytes = number(device[field]) ?? 0;
-    if (bytes !== 0) return `${name} ${change(bytes)}`;
-  }
-  return "";
+  const places = "gave" in row ? list(row["gave"]).map(record) : olderGave(row);
+  const parts = places.map((each) => isProcess(each) ? change(number(each["bytes"])) : gave(each));
+  return parts.filter((part2) => part2 !== "").join(", ") || "not measured";
 }
 function estimated(row) {
   const bytes = number(row["estimated"]);
@@ -493,18 +551,6 @@ function change(bytes) {
 }
 function line(kind, label, value = "", detail = "") {
   return { kind, label, value, detail };
-}
-function record(value) {
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? value : {};
-}
-function list(value) {
-  return Array.isArray(value) ? value : [];
-}
-function string(value) {
-  return typeof value === "string" ? value : "";
-}
-function number(value) {
-  return typeof value === "number" && Number.isFinite(value) ? value : null;
 }
 function byId(devices, id) {
   return list(devices).map(record).find((device) => device["id"] === id) ?? {};

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from memsweep import _memsweep, destroying
+from memsweep import _memsweep, destroying, kept_errors
 from memsweep.facts import Storages
 from memsweep.parking import Meant, Parking
 from memsweep.parking import settings as park_settings
@@ -64,16 +64,18 @@ def sweep(
     `parking`: `{"off": True}`, `{"folder": path, "bytes": most, "seconds": longest}`; what is
     absent is taken from the environment (see docs/memory.md).
 
-    Raises `ValueError` for a level, goal or number that cannot be meant. A step that fails is a row of the
-    report, not an exception.
+    Raises `ValueError` for a level, goal or setting that cannot be meant. A step that fails is a row
+    of the report, not an exception. Ctrl-C is raised when the step under way is complete, and then
+    has the report as `memsweep_report`.
     """
     settings = _settings(level, parking)
     settings.update(goal=goal, system_wide=system_wide, dry_run=dry_run)
-    inventory: dict[str, Any] = {}
+    inventory: dict[str, Any] = {"notes": []}
     host = _Program()
     if _memsweep.level_of(json.dumps(settings)) not in ("trim", "collect"):
         inventory = host.inventory(list(protect))
     del protect
+    inventory["notes"] += kept_errors.notes()
     return sweep_with(host, settings, inventory)
 
 
@@ -98,7 +100,10 @@ def park(
 def sweep_with(
     host: Host, settings: Mapping[str, Any], inventory: Mapping[str, Any]
 ) -> _memsweep.Report:
-    """Runs a sweep on a host of your own, with an inventory it described."""
+    """Runs a sweep on a host of your own, with an inventory it described.
+
+    What `check_cancelled` raises passes, and then has the report as `memsweep_report`.
+    """
     return _memsweep.sweep(json.dumps(settings), json.dumps(inventory), host)
 
 

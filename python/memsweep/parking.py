@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
@@ -20,36 +21,71 @@ VARIABLES = {
 }
 
 
+_ON = ("on", "1", "true", "yes", "enable", "enabled")
+_OFF = ("off", "0", "false", "no", "disable", "disabled", "none", "never")
+# No sign, no exponent, no underscore and no digit of another script: what is odd was not meant.
+_BYTES = re.compile(r"[0-9]{1,19}", re.ASCII)
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9}", re.ASCII)
+
+
 def settings(given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The park settings of a sweep: those of the environment, then those given.
+    """The park settings of a sweep: those given, and what they lack from the environment.
 
     `MEMSWEEP_PARK=off` switches parking off, `MEMSWEEP_PARK_FOLDER` names a folder on a disk,
     `MEMSWEEP_PARK_BYTES` and `MEMSWEEP_PARK_SECONDS` limit one sweep. Raises `ValueError` for a
-    number that is none.
+    value that cannot be meant.
     """
-    found: dict[str, Any] = {}
+    found = dict(given or {})
+    switched_off = found.get("off") is True
     for name, variable in VARIABLES.items():
         value = os.environ.get(variable, "").strip()
-        if not value:
+        if not value or name in found or switched_off:
             continue
         if name == "off":
-            found[name] = value.lower() in ("off", "0", "false", "no")
+            found[name] = _is_off(variable, value)
         elif name == "folder":
             found[name] = value
+        elif name == "bytes":
+            found[name] = int(_number(variable, value, _BYTES, "a whole number of bytes"))
         else:
-            found[name] = _number(variable, value, int if name == "bytes" else float)
-    found.update(given or {})
+            found[name] = float(_number(variable, value, _SECONDS, "a number of seconds"))
+    if found.get("folder") is not None:
+        found["folder"] = _folder(found["folder"])
     return found
 
 
-def _number(variable: str, value: str, kind: type) -> Any:
+def _is_off(variable: str, value: str) -> bool:
+    word = value.lower()
+    if word not in _ON and word not in _OFF:
+        raise ValueError(
+            f"{variable} is {_shown(value)}: use {', '.join(_OFF)} to switch parking off, "
+            f"or {', '.join(_ON)}"
+        )
+    return word in _OFF
+
+
+def _number(variable: str, value: str, pattern: re.Pattern[str], what: str) -> str:
+    if not pattern.fullmatch(value):
+        raise ValueError(f"{variable} is {_shown(value)}: use {what} of at least 0, in digits")
+    return value
+
+
+def _folder(folder: Any) -> str:
+    """A path in the text that settings are. Raises `ValueError` for one that has none."""
     try:
-        number = kind(value)
-    except ValueError:
-        number = -1
-    if not 0 <= number < 2**63:
-        raise ValueError(f"{variable} is {value!r}: use a number of at least 0")
-    return number
+        path = os.fsdecode(folder)
+        path.encode()
+    except (TypeError, UnicodeError):
+        raise ValueError(
+            f"the folder for parking is {_shown(folder)}: use a folder whose name is UTF-8 text"
+        ) from None
+    return path
+
+
+def _shown(value: object) -> str:
+    """A value in one line of an error, in letters that every terminal has."""
+    text = ascii(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def default_folder() -> str:

@@ -68,6 +68,32 @@ def block_of(value: object) -> tuple[str, int, int] | None:
     return (device, address, size) if address and size else None
 
 
+def base_of(value: object) -> object | None:
+    """What an array's memory belongs to, if that is not the array itself."""
+    numpy = _numpy()
+    if numpy is None or not issubclass(type(value), numpy.ndarray):
+        return None
+    base: object | None = numpy.ndarray.base.__get__(value)
+    return base
+
+
+def storage_users(value: object) -> int | None:
+    """How many tensors and the like share a tensor's memory, itself included. 0 for what is none.
+
+    `None` where torch cannot tell: memory that it did not allocate may be anybody's.
+    """
+    torch = loaded()
+    if torch is None or not issubclass(type(value), torch.Tensor):
+        return 0
+    count = getattr(torch._C, "_storage_Use_Count", None)
+    if count is None:
+        return None
+    with torch._C.DisableTorchFunctionSubclass():
+        storage = torch._C.TensorBase.untyped_storage(value)
+        # The storage that we hold here is one of them.
+        return int(count(storage._cdata)) - 1 if storage.resizable() else None
+
+
 def is_page_locked(value: object) -> bool:
     """Whether a driver has locked any part of this memory in place.
 

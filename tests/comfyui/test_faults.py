@@ -115,16 +115,22 @@ def arm_and_note(case, faults, kind, way):
 
 @pytest.mark.parametrize("way", ("cancels", "hangs while the user cancels"))
 @pytest.mark.parametrize("kind", STEPS)
-def test_a_cancel_passes_as_soon_as_the_step_under_way_returns(comfy, toys, faults, kind, way):
+def test_a_cancel_passes_as_soon_as_the_step_under_way_returns(
+    comfy, toys, faults, kind, way, monkeypatch
+):
     import nodes
 
     case = faults.Case(comfy, toys, "RAM_PRESSURE", earlier=True)
+    logged = []
+    monkeypatch.setattr(pack("service").LOG, "info", lambda text, *values: logged.append(text % values))
     asked = arm_and_note(case, faults, kind, way)
     with quiet():
         result = case.runner.run(faults.workflow())
     case.mend()
     nodes.interrupt_processing(False)
     assert case.calls and result.interrupted and not result.ok
+    (line,) = logged
+    assert line.startswith("node sweep: MemSweep evict: private RAM ") and "; cancelled; " in line
     case.before.check_whole()
     assert kind in asked[-1], f"a step began after the cancel: {asked}"
     case.next_prompts()

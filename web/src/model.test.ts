@@ -117,7 +117,77 @@ test("a goal is told as met only when the report says so", () => {
   assert.ok(shown(read({ ...row, goal_met: null })).includes("note: Nobody can tell whether the goal was met. | "));
 });
 
-test("a reading shows its balance sheet, and no change that nobody made", () => {
+test("the headline is what the report says it is, whatever its other numbers are", () => {
+  const freed = { process_anonymous: 5 * 2 ** 30, devices: [{ id: "cuda:0", ours: 7 }] };
+  const headline = {
+    freed: [
+      { place: "process", measure: "charged", bytes: 2 ** 30 },
+      { place: "cuda:0", measure: "driver_process", bytes: -(2 ** 20) },
+      { place: "cuda:1", measure: "all_programs", bytes: 0 },
+    ],
+    parked: 2 ** 29,
+    failed_steps: 1,
+  };
+  assert.equal(
+    read({ schema: 1, freed, headline }).headline,
+    "Memory 1.0 GiB freed, cuda:0 1.0 MiB more, cuda:1, all programs: unchanged, 512.0 MiB moved to disk, 1 step failed",
+  );
+  assert.equal(read({ schema: 1, freed, headline: { freed: [] } }).headline, "RAM not measured");
+});
+
+test("a step shows the places that the report says moved", () => {
+  const gave = [
+    { place: "process", measure: "private", bytes: -1024 },
+    { place: "cuda:0", measure: "tensors", bytes: 2048 },
+  ];
+  const row = { action: { kind: "collect" }, what: "x", outcome: { kind: "done" }, measured: { process_anonymous: 9 }, gave };
+  assert.deepEqual(shown(read({ schema: 1, headline: {}, rows: [row] })), [
+    "step: Collect x | 1.0 KiB more, cuda:0 tensors 2.0 KiB freed",
+  ]);
+});
+
+test("a report that 0.1 left in a history is drawn as 0.1 drew it", () => {
+  const old = (name: string) => read(JSON.parse(readFileSync(`${FIXTURES}/0.1/report-${name}.json`, "utf8")));
+  const headlines: Record<string, string> = {
+    "sd15-cpu": "RAM 3.8 GiB freed",
+    "two-gpus": "RAM 3.4 GiB more, cuda:0 3.7 GiB freed, cuda:1 100.0 MiB freed",
+    leftovers: "RAM 3.4 GiB freed",
+    windows: "Memory 80.0 MiB freed",
+    "sd15-dry-run": "Dry run: nothing was released",
+    failures: "Cancelled, Resident RAM 8.0 MiB more, 3 steps failed",
+  };
+  for (const [name, headline] of Object.entries(headlines)) assert.equal(old(name).headline, headline);
+  const steps = shown(old("two-gpus")).filter((line) => line.startsWith("step: "));
+  assert.deepEqual(steps.slice(4, 7), [
+    "step: Unload model BaseModel on cuda:0 | 3.2 GiB more, cuda:0 tensors 3.2 GiB freed",
+    "step: Unload model SD1ClipModel on cuda:0 | 235.0 MiB more, cuda:0 tensors 235.0 MiB freed",
+    "step: Unload model Flux on cuda:1 | unchanged",
+  ]);
+});
+
+test("a reading shows its lines as they are given, whatever is in the names", () => {
+  const lines = [
+    { name: "process", bytes: 2048, part: false },
+    { name: "odd: 7 GiB\nname", bytes: null, part: true },
+  ];
+  const models = [{ name: "SD15: 9 GiB", device: "cuda:0", bytes: 1024 }];
+  const report = nodeReport({ memsweep: [{ text: "not read", report: JSON.stringify({ schema: 1, reading: {}, lines, models }) }] });
+  assert.ok(report);
+  assert.deepEqual(shown(report), [
+    "total: process | 2.0 KiB",
+    "part: odd: 7 GiB\nname | unknown",
+    "total: model SD15: 9 GiB on cuda:0 | 1.0 KiB loaded",
+  ]);
+});
+
+test("why there is no report is told by its own fields", () => {
+  const problem = { what: "MemSweep stopped.", why: "RuntimeError: it broke" };
+  const report = nodeReport({ memsweep: [{ text: "other words", report: null, problem }] });
+  assert.equal(report?.headline, "MemSweep stopped.");
+  assert.deepEqual(report && shown(report), ["problem: RuntimeError: it broke | "]);
+});
+
+test("a reading of 0.1 shows its balance sheet, and no change that nobody made", () => {
   const text = "process: 4.7 GiB\n  anonymous: 4.2 GiB\n  other: unknown\nmodel SD15 on cuda:0: 1.6 GiB loaded\n";
   const reading = {
     process: { resident: 5_020_581_888 },

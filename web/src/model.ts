@@ -1,7 +1,11 @@
 // Report JSON -> the lines a node shows. Pure: no DOM, no ComfyUI.
 //
-// It shows what the report says and decides nothing. It is total: a field that is missing or of
-// the wrong type gives no line, and a report of an unknown schema is shown as its plain text.
+// It shows what the report says and decides nothing; texts for people are shown and never taken
+// apart. It is total: a field that is missing or of the wrong type gives no line, and a report of an
+// unknown schema is shown as its plain text.
+
+import { type Fields, list, number, record, string } from "./fields.ts";
+import { olderGave, olderHeadline, olderLines } from "./older.ts";
 
 /** The version of the report's JSON that these lines are made from. */
 export const SCHEMA = 1;
@@ -71,12 +75,9 @@ export function nodeReport(output: unknown): NodeReport | null {
   const text = string(message["text"]);
   const report = parsed(message["report"]);
   if (report["schema"] === SCHEMA && "reading" in report) {
-    return { headline: levels(record(report["reading"])), badge: "reading", lines: sheet(text), text };
+    return { headline: levels(record(report["reading"])), badge: "reading", lines: sheet(report, text), text };
   }
-  if (report["schema"] !== SCHEMA) {
-    const summary = text.split("\n", 1)[0] ?? "";
-    return summary === "" ? null : { headline: summary, badge: "", lines: plainLines(text, summary), text };
-  }
+  if (report["schema"] !== SCHEMA) return withoutReport(record(message["problem"]), text);
   return {
     headline: headline(report),
     badge: badge(report),
@@ -100,35 +101,47 @@ function parsed(text: unknown): Fields {
   }
 }
 
-function plainLines(text: string, headline: string): Line[] {
-  return text
-    .split("\n")
-    .filter((each) => each.trim() !== "" && each !== headline)
-    .map((each) => line("note", each));
+/** Why there is no report, or the text of one that this page cannot read. */
+function withoutReport(problem: Fields, text: string): NodeReport | null {
+  const what = string(problem["what"]);
+  if (what !== "") return { headline: what, badge: "", lines: [line("problem", string(problem["why"]))], text };
+  const [summary = "", ...more] = text.split("\n");
+  if (summary === "") return null;
+  return { headline: summary, badge: "", lines: more.filter((each) => each.trim() !== "").map((each) => line("note", each)), text };
 }
 
 /** The answer in one line. The log's summary says the same in more words. */
 function headline(report: Fields): string {
   if (report["dry_run"] === true) return "Dry run: nothing was released";
-  const parts = changes(report);
+  const told = "headline" in report ? record(report["headline"]) : olderHeadline(report);
+  const freed = list(told["freed"]).map(record);
+  const parts = freed.map(gave).filter((part) => part !== "");
+  if (!freed.some(isProcess)) parts.unshift("RAM not measured");
+  const parked = number(told["parked"]) ?? 0;
+  if (parked > 0) parts.push(`${formatBytes(parked)} moved to disk`);
   if (report["cancelled"] === true) parts.unshift("Cancelled");
-  const failed = list(report["rows"]).filter((row) => record(record(row)["outcome"])["kind"] === "failed");
-  if (failed.length > 0) parts.push(failed.length === 1 ? "1 step failed" : `${failed.length} steps failed`);
+  const failed = number(told["failed_steps"]) ?? 0;
+  if (failed > 0) parts.push(failed === 1 ? "1 step failed" : `${failed} steps failed`);
   return parts.join(", ");
 }
 
-function changes(report: Fields): string[] {
-  const freed = record(report["freed"]);
-  const ram = processChange(freed);
-  // What the system charges may hold a device's memory too.
-  const what = number(freed["process_charged"]) === null ? "RAM" : "Memory";
-  const parts = [ram === null ? "RAM not measured" : `${what} ${change(ram)}`];
-  for (const each of list(freed["devices"])) {
-    const device = record(each);
-    const bytes = number(device["ours"]);
-    if (bytes !== null) parts.push(`${string(device["id"])} ${change(bytes)}`);
-  }
-  return parts;
+/** What one place gave back. The report says which number speaks for it. */
+function gave(each: Fields): string {
+  const bytes = number(each["bytes"]);
+  if (bytes === null) return "";
+  const place = string(each["place"]);
+  const names: Record<string, string> = {
+    charged: "Memory",
+    private: "RAM",
+    resident: "Resident RAM",
+    tensors: `${place} tensors`,
+    all_programs: `${place}, all programs:`,
+  };
+  return `${names[string(each["measure"])] ?? place} ${change(bytes)}`;
+}
+
+function isProcess(each: Fields): boolean {
+  return each["place"] === "process";
 }
 
 function levels(reading: Fields): string {
@@ -143,17 +156,18 @@ function levels(reading: Fields): string {
   return parts.join(", ");
 }
 
-/** A balance sheet's text, line by line: `name: amount`, the parts of a total indented. */
-function sheet(text: string): Line[] {
-  return text
-    .split("\n")
-    .filter((each) => each.trim() !== "")
-    .map((each) => {
-      const cut = each.lastIndexOf(": ");
-      if (cut < 0) return line("note", each.trim());
-      const kind = each.startsWith(" ") ? "part" : "total";
-      return line(kind, each.slice(0, cut).trim(), each.slice(cut + 2));
-    });
+/** A balance sheet, line by line, and the models that ComfyUI manages. */
+function sheet(report: Fields, text: string): Line[] {
+  if (!("lines" in report)) return olderLines(text).map(({ part, name, value }) => line(part ? "part" : "total", name, value));
+  const lines = list(report["lines"]).map((each) => {
+    const { name, bytes, part } = record(each);
+    return line(part === true ? "part" : "total", string(name), size(bytes));
+  });
+  const models = list(report["models"]).map((each) => {
+    const { name, device, bytes } = record(each);
+    return line("total", `model ${string(name)} on ${string(device)}`, `${size(bytes)} loaded`);
+  });
+  return [...lines, ...models].filter(({ label }) => label !== "");
 }
 
 function badge(report: Fields): string {
@@ -323,33 +337,15 @@ function notSeen(outcome: Fields): Line {
   return line("problem", "its claim was not seen", claimed === null ? "" : `${formatBytes(claimed)} claimed`);
 }
 
-/** What the step gave back as measured: RAM and every device, or that nobody could measure it. */
+/** What the step gave back as measured: every place that moved, or that nobody could measure it. */
 function measured(row: Fields): string {
   if (row["verdict"] === "outside_process") {
     const claimed = number(record(row["outcome"])["claimed"]);
     return claimed === null ? "done" : `${formatBytes(claimed)} claimed`;
   }
-  const freed = record(row["measured"]);
-  const ram = processChange(freed);
-  const parts = list(freed["devices"]).map(record).map(deviceChange).filter((part) => part !== "");
-  // The device's change alone says it all while RAM stands still.
-  if (parts.length === 0 || (ram !== null && ram !== 0)) parts.unshift(change(ram));
-  return parts.join(", ");
-}
-
-/** What the process gave back: on Windows and macOS what the system charges it with, else private RAM, else resident RAM. */
-function processChange(freed: Fields): number | null {
-  return number(freed["process_charged"]) ?? number(freed["process_anonymous"]) ?? number(freed["process_resident"]);
-}
-
-/** The outermost number of ours that moved: what we gave back, else torch's cache, else tensors inside it. */
-function deviceChange(device: Fields): string {
-  const id = string(device["id"]);
-  for (const [field, name] of [["ours", id], ["torch_reserved", `${id} torch`], ["torch_allocated", `${id} tensors`]] as const) {
-    const bytes = number(device[field]) ?? 0;
-    if (bytes !== 0) return `${name} ${change(bytes)}`;
-  }
-  return "";
+  const places = "gave" in row ? list(row["gave"]).map(record) : olderGave(row);
+  const parts = places.map((each) => (isProcess(each) ? change(number(each["bytes"])) : gave(each)));
+  return parts.filter((part) => part !== "").join(", ") || "not measured";
 }
 
 function estimated(row: Fields): string {
@@ -366,24 +362,6 @@ function change(bytes: number | null): string {
 
 function line(kind: LineKind, label: string, value = "", detail = ""): Line {
   return { kind, label, value, detail };
-}
-
-type Fields = Record<string, unknown>;
-
-function record(value: unknown): Fields {
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Fields) : {};
-}
-
-function list(value: unknown): unknown[] {
-  return Array.isArray(value) ? value : [];
-}
-
-function string(value: unknown): string {
-  return typeof value === "string" ? value : "";
-}
-
-function number(value: unknown): number | null {
-  return typeof value === "number" && Number.isFinite(value) ? value : null;
 }
 
 function byId(devices: unknown, id: string): Fields {

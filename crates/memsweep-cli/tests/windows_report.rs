@@ -41,6 +41,6 @@ fn the_report_says_what_was_measured_and_not_that_a_call_succeeded() {
     assert!(row.outcome.is_done(), "{row:?}");
     // Nothing was allocated, so nothing can have been given back.
     assert_eq!(row.verdict, Verdict::NothingSeen, "{text}");
-    let freed = report.freed.process_charged.or(report.freed.process_resident).unwrap();
+    let freed = report.headline.process().unwrap();
     assert!(freed.0 < 1024 * 1024, "{text}");
 }

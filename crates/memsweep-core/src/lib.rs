@@ -14,10 +14,12 @@
 pub mod action;
 pub mod balance;
 pub mod bytes;
+pub mod headline;
 pub mod inventory;
 pub mod level;
 pub mod live;
 pub mod park;
+pub mod plain;
 pub mod plan;
 pub mod policy;
 pub mod reading;

@@ -1,32 +1,40 @@
 //! Reports as text. Draws what it is given; computes nothing.
+//!
+//! Whatever came from outside passes [`plain`] here, so that a text has the lines that we made, and
+//! no others.
 
 use std::fmt::Write as _;
 
-use crate::action::{Action, Destroyed, Outcome};
+use serde::Serialize;
+
+use crate::action::{Destroyed, Outcome};
 use crate::balance::balance;
 use crate::bytes::{Bytes, Change};
+use crate::headline::{Gave, Headline, Measure, PROCESS};
 use crate::park::{Parked, Refused};
+use crate::plain::plain;
 use crate::reading::Reading;
 use crate::report::{Report, Row, Verdict};
 
 /// One line for a log.
 #[must_use]
 pub fn summary(report: &Report) -> String {
-    let mut parts = vec![process_part(report)];
-    for device in &report.freed.devices {
-        if let Some(change) = device.ours {
-            parts.push(format!("{} {}", device.id, given_back(change)));
-        }
+    let headline = &report.headline;
+    let mut parts = vec![process_part(headline)];
+    for gave in headline.freed.iter().filter(|gave| gave.place != PROCESS) {
+        parts.push(format!("{} {}", place(gave), given_back(gave.bytes)));
     }
-    let failed = report.rows.iter().filter(|row| row.verdict == Verdict::Failed).count();
-    if failed > 0 {
-        let plural = if failed == 1 { "step" } else { "steps" };
-        parts.push(format!("{failed} {plural} failed"));
+    if headline.parked > Bytes::ZERO {
+        parts.push(format!("{} moved to disk", headline.parked));
+    }
+    if headline.failed_steps > 0 {
+        let plural = if headline.failed_steps == 1 { "step" } else { "steps" };
+        parts.push(format!("{} {plural} failed", headline.failed_steps));
     }
     if report.cancelled {
         parts.push("cancelled".to_owned());
     }
-    if let Some(seconds) = seconds(report) {
+    if let Some(seconds) = headline.seconds {
         parts.push(format!("{seconds:.2} s"));
     }
     let dry = if report.dry_run { " (dry run)" } else { "" };
@@ -39,6 +47,7 @@ pub fn text(report: &Report) -> String {
     let mut out = summary(report);
     out.push('\n');
     for (what, came_of_it) in grouped(&report.rows) {
+        let what: Vec<String> = what.into_iter().map(plain).collect();
         let _ = writeln!(out, "- {}: {came_of_it}", what.join(", "));
     }
     let shown = report.kept.iter().filter(|kept| kept.bytes != Some(Bytes::ZERO));
@@ -46,23 +55,34 @@ pub fn text(report: &Report) -> String {
         if index == 0 {
             out.push_str("kept:\n");
         }
-        let _ = writeln!(out, "- {} ({}): {}", kept.what, known(kept.bytes), kept.reason);
+        let (what, reason) = (plain(&kept.what), plain(&kept.reason));
+        let _ = writeln!(out, "- {what} ({}): {reason}", known(kept.bytes));
     }
     for note in &report.notes {
-        let _ = writeln!(out, "note: {note}");
+        let _ = writeln!(out, "note: {}", plain(note));
     }
     out
 }
 
-/// A reading as balance sheets.
+/// One line of a reading for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReadingLine {
+    /// What it is.
+    pub name: String,
+    /// Its size; `None` when unknown.
+    pub bytes: Option<Bytes>,
+    /// It is part of the line above that is none.
+    pub part: bool,
+}
+
+/// A reading as balance sheets, line by line.
 #[must_use]
-pub fn reading_text(reading: &Reading) -> String {
-    let mut out = String::new();
+pub fn reading_lines(reading: &Reading) -> Vec<ReadingLine> {
+    let line = |name: &str, bytes, part| ReadingLine { name: name.to_owned(), bytes, part };
+    let mut lines = Vec::new();
     for sheet in balance(reading) {
-        let _ = writeln!(out, "{}: {}", sheet.title, known(sheet.total));
-        for part in &sheet.parts {
-            let _ = writeln!(out, "  {}: {}", part.name, known(part.bytes));
-        }
+        lines.push(line(&sheet.title, sheet.total, false));
+        lines.extend(sheet.parts.iter().map(|part| line(&part.name, part.bytes, true)));
     }
     let within = [
         ("commit charge", reading.process.commit),
@@ -75,10 +95,18 @@ pub fn reading_text(reading: &Reading) -> String {
         ("RAM of the machine", reading.machine.total),
         ("container limit", reading.machine.cgroup_limit),
     ];
-    for (name, bytes) in within {
-        if bytes.is_some() {
-            let _ = writeln!(out, "{name}: {}", known(bytes));
-        }
+    let known = within.into_iter().filter(|(_, bytes)| bytes.is_some());
+    lines.extend(known.map(|(name, bytes)| line(name, bytes, false)));
+    lines
+}
+
+/// The same as text.
+#[must_use]
+pub fn reading_text(reading: &Reading) -> String {
+    let mut out = String::new();
+    for line in reading_lines(reading) {
+        let indent = if line.part { "  " } else { "" };
+        let _ = writeln!(out, "{indent}{}: {}", plain(&line.name), known(line.bytes));
     }
     out
 }
@@ -100,19 +128,26 @@ fn grouped(rows: &[Row]) -> Vec<(Vec<&str>, String)> {
     groups
 }
 
-fn process_part(report: &Report) -> String {
-    let (before, after) = (&report.before.process, &report.after.process);
-    let freed = &report.freed;
-    let (what, before, after, change) = if freed.process_charged.is_some() {
-        ("process is charged", before.charged(), after.charged(), freed.process_charged)
-    } else {
-        ("process", before.resident, after.resident, freed.process_resident)
-    };
-    match (before, after, change) {
-        (Some(before), Some(after), Some(change)) => {
-            format!("{what} {before} -> {after} ({})", given_back(change))
+fn process_part(headline: &Headline) -> String {
+    let process = headline.freed.iter().find(|gave| gave.place == PROCESS);
+    match (process, headline.process_before, headline.process_after) {
+        (Some(gave), Some(before), Some(after)) => {
+            format!("{} {before} -> {after} ({})", place(gave), given_back(gave.bytes))
         }
         _ => "process memory unknown".to_owned(),
+    }
+}
+
+/// The place in the words of the number that speaks for it.
+fn place(gave: &Gave) -> String {
+    let id = plain(&gave.place);
+    match gave.measure {
+        Measure::Charged => "charged memory".to_owned(),
+        Measure::Private => "private RAM".to_owned(),
+        Measure::Resident => "resident RAM".to_owned(),
+        Measure::DriverProcess | Measure::Held => id,
+        Measure::Tensors => format!("{id} tensors"),
+        Measure::AllPrograms => format!("{id} (all programs)"),
     }
 }
 
@@ -122,10 +157,6 @@ fn given_back(change: Change) -> String {
     } else {
         format!("grew by {}", Bytes(change.0.unsigned_abs()))
     }
-}
-
-fn seconds(report: &Report) -> Option<f64> {
-    Some((report.after.seconds? - report.before.seconds?).max(0.0))
 }
 
 fn row_text(row: &Row) -> String {
@@ -146,25 +177,26 @@ fn row_text(row: &Row) -> String {
                 text.push_str(", not seen");
             }
             if let Some(detail) = detail {
-                let _ = write!(text, " ({detail})");
+                let _ = write!(text, " ({})", plain(detail));
             }
             text
         }
         Outcome::Parked(parked) => parked_text(row, parked),
         Outcome::Destroyed(destroyed) => destroyed_text(row, destroyed),
-        Outcome::NothingToDo { reason } => format!("nothing to do: {reason}"),
+        Outcome::NothingToDo { reason } => format!("nothing to do: {}", plain(reason)),
         Outcome::Skipped { reason } => match row.estimated.filter(|bytes| bytes.0 > 0) {
-            Some(estimated) => format!("not done: {reason}, at most {estimated} expected"),
-            None => format!("not done: {reason}"),
+            Some(estimated) => format!("not done: {}, at most {estimated} expected", plain(reason)),
+            None => format!("not done: {}", plain(reason)),
         },
-        Outcome::Unsupported { reason } => format!("not possible here: {reason}"),
-        Outcome::Failed { error } => format!("failed: {error}"),
+        Outcome::Unsupported { reason } => format!("not possible here: {}", plain(reason)),
+        Outcome::Failed { error } => format!("failed: {}", plain(error)),
         Outcome::Cancelled => "cancelled before it began".to_owned(),
     }
 }
 
 fn parked_text(row: &Row, parked: &Parked) -> String {
-    let place = parked.folder.as_deref().map_or(String::new(), |folder| format!(" in {folder}"));
+    let place =
+        parked.folder.as_deref().map_or(String::new(), |folder| format!(" in {}", plain(folder)));
     let mut parts = vec![measured(row), format!("{} moved to disk{place}", parked.bytes)];
     if row.verdict == Verdict::ClaimNotSeen {
         parts.push("not seen".to_owned());
@@ -176,7 +208,7 @@ fn parked_text(row: &Row, parked: &Parked) -> String {
         parts.push(format!("{bytes} of all that is parked in memory again"));
     }
     if let Some(why) = &parked.stopped {
-        parts.push(format!("ended early: {why}"));
+        parts.push(format!("ended early: {}", plain(why)));
     }
     parts.retain(|part| !part.is_empty());
     format!("{}{}", parts.join(", "), refused_text(&parked.refused))
@@ -188,7 +220,8 @@ fn destroyed_text(row: &Row, destroyed: &Destroyed) -> String {
     let mut text = parts.join(", ");
     for owner in &destroyed.owners {
         let plural = if owner.tensors == 1 { "tensor" } else { "tensors" };
-        let _ = write!(text, "; {} {plural} of {}, {}", owner.tensors, owner.name, owner.bytes);
+        let _ =
+            write!(text, "; {} {plural} of {}, {}", owner.tensors, plain(&owner.name), owner.bytes);
     }
     text + &refused_text(&destroyed.refused)
 }
@@ -197,33 +230,20 @@ fn refused_text(refused: &[Refused]) -> String {
     let mut text = String::new();
     for Refused { reason, blocks, bytes } in refused {
         let plural = if *blocks == 1 { "block" } else { "blocks" };
-        let _ = write!(text, "; stayed: {blocks} {plural}, {bytes}, {reason}");
+        let _ = write!(text, "; stayed: {blocks} {plural}, {bytes}, {}", plain(reason));
     }
     text
 }
 
 /// Falls and rises apart: a model that leaves a device takes RAM.
 fn measured(row: &Row) -> String {
-    let (mut given, mut taken) = (Vec::new(), Vec::new());
-    let mut note = |change: Change, place: &str| {
-        let list = if change.0 >= 0 { &mut given } else { &mut taken };
-        list.push(format!("{} of {place}", Bytes(change.0.unsigned_abs())));
-    };
-    let process = &row.measured;
-    match process.process_charged {
-        // What the system charges may hold a device's memory too.
-        Some(_) if row.action == Action::EmptyDeviceCache => {}
-        Some(change) => note(change, "memory"),
-        None => {
-            if let Some(change) = process.process_resident.or(process.process_anonymous) {
-                note(change, "RAM");
-            }
-        }
+    if !row.gave.is_empty() && row.gave.iter().all(|gave| gave.bytes.0 == 0) {
+        return "gave back nothing".to_owned();
     }
-    for device in &row.measured.devices {
-        if let Some(change) = device.ours {
-            note(change, &device.id);
-        }
+    let (mut given, mut taken) = (Vec::new(), Vec::new());
+    for gave in &row.gave {
+        let list = if gave.bytes.0 >= 0 { &mut given } else { &mut taken };
+        list.push(format!("{} of {}", Bytes(gave.bytes.0.unsigned_abs()), place(gave)));
     }
     let parts = [("gave back", given), ("took", taken)];
     let said = parts.iter().filter(|(_, list)| !list.is_empty());

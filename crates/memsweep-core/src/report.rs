@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::action::{Action, Outcome};
 use crate::bytes::{Bytes, Change};
+use crate::headline::{Gave, Headline, Measure};
 use crate::level::Level;
 use crate::plan::{Kept, Plan, Step};
 use crate::policy::Goal;
@@ -31,6 +32,9 @@ pub struct Report {
     pub goal_met: Option<bool>,
     /// The user cancelled during the sweep.
     pub cancelled: bool,
+    /// The answer in a few numbers, for everybody who shows one. Empty in reports of 0.1.
+    #[serde(default)]
+    pub headline: Headline,
     /// The reading before.
     pub before: Reading,
     /// The reading after.
@@ -69,6 +73,9 @@ pub struct DeviceFreed {
     /// Only where neither is known in both readings, the device's "used", which other programs
     /// move too.
     pub ours: Option<Change>,
+    /// Which number that is. `None` where it is unknown, and in reports of 0.1.
+    #[serde(default)]
+    pub measure: Option<Measure>,
     /// Fall of the driver's "used", other programs included.
     pub used: Option<Change>,
     /// Fall of the bytes in live tensors.
@@ -86,13 +93,16 @@ impl DeviceFreed {
         let mut freed = Self {
             id: now.id.clone(),
             ours: None,
+            measure: None,
             used: fallen(then.used, now.used),
             torch_allocated: fallen(then.torch_allocated, now.torch_allocated),
             torch_reserved: fallen(then.torch_reserved, now.torch_reserved),
             process: fallen(then.process, now.process),
             comfy_dynamic: fallen(then.comfy_dynamic, now.comfy_dynamic),
         };
-        freed.ours = freed.process.or_else(|| held(then, now)).or(freed.used);
+        if let Some((measure, change)) = freed.best(held(then, now)) {
+            (freed.measure, freed.ours) = (Some(measure), Some(change));
+        }
         freed
     }
 
@@ -104,20 +114,19 @@ impl DeviceFreed {
 
 /// Fall of what torch and ComfyUI hold on a device. Unknown when a part of it was known to one
 /// reading only: the rest of the sum would then pass for the whole.
-fn held(then: &DeviceMemory, now: &DeviceMemory) -> Option<Change> {
-    let torch = match (then.torch_reserved, now.torch_reserved) {
-        (None, None) => (then.torch_allocated, now.torch_allocated),
-        reserved => reserved,
-    };
+fn held(then: &DeviceMemory, now: &DeviceMemory) -> Option<(Measure, Change)> {
+    let reserved = (then.torch_reserved, now.torch_reserved);
+    let paged = (then.comfy_dynamic, now.comfy_dynamic);
+    let tensors = (then.torch_allocated, now.torch_allocated);
+    let known = |part: &(Option<Bytes>, Option<Bytes>)| *part != (None, None);
+    let measure = if known(&reserved) || known(&paged) { Measure::Held } else { Measure::Tensors };
+    let torch = if known(&reserved) { reserved } else { tensors };
     let mut sum = None;
-    for part in [torch, (then.comfy_dynamic, now.comfy_dynamic)] {
-        if part == (None, None) {
-            continue;
-        }
-        let fall = fallen(part.0, part.1)?.0;
+    for (then, now) in [torch, paged].into_iter().filter(known) {
+        let fall = fallen(then, now)?.0;
         sum = Some(sum.map_or(fall, |sum: i64| sum.saturating_add(fall)));
     }
-    sum.map(Change)
+    Some((measure, Change(sum?)))
 }
 
 /// One step and what came of it.
@@ -139,6 +148,10 @@ pub struct Row {
     /// What the readings around this step say. Memory freed here may reach the system only at a
     /// later step (heap, device cache), so look at the whole report too.
     pub measured: Freed,
+    /// The same in one number for each place that moved. Empty when nothing was measured, and in
+    /// reports of 0.1.
+    #[serde(default)]
+    pub gave: Vec<Gave>,
     /// The outcome held against the measurement.
     pub verdict: Verdict,
     /// Time from reading to reading.
@@ -188,12 +201,6 @@ impl Freed {
             process_charged: fallen(before.process.charged(), after.process.charged()),
             devices: devices_freed(&before.devices, &after.devices),
         }
-    }
-
-    /// Fall of what belongs to the process alone, in the words of its system.
-    #[must_use]
-    pub fn private(&self) -> Option<Change> {
-        self.process_charged.or(self.process_anonymous)
     }
 
     /// The largest fall where this action can show, if anything is known there. RAM that falls
@@ -262,7 +269,9 @@ impl Row {
             (Some(start), Some(end)) => Some((end - start).max(0.0)),
             _ => None,
         };
-        Self { outcome, measured, verdict, seconds, ..Self::not_run(step, "") }
+        let ran = outcome.is_done() || verdict == Verdict::Failed;
+        let gave = if ran { measured.of_step(&step.action) } else { Vec::new() };
+        Self { outcome, measured, gave, verdict, seconds, ..Self::not_run(step, "") }
     }
 
     /// A step that did not run.
@@ -276,6 +285,7 @@ impl Row {
             estimated: step.estimated,
             outcome: Outcome::Skipped { reason: reason.to_owned() },
             measured: Freed::default(),
+            gave: Vec::new(),
             verdict: Verdict::NotRun,
             seconds: None,
         }
@@ -308,6 +318,7 @@ impl Report {
     #[must_use]
     pub fn new(plan: &Plan, before: Reading, after: Reading, rows: Vec<Row>) -> Self {
         let goal = plan.policy.goal.clone();
+        let freed = Freed::between(&before, &after);
         Self {
             schema: SCHEMA,
             level: plan.policy.level,
@@ -316,7 +327,8 @@ impl Report {
             goal_met: goal.as_ref().and_then(|goal| goal.is_met(&after)),
             goal,
             cancelled: rows.iter().any(|row| row.outcome == Outcome::Cancelled),
-            freed: Freed::between(&before, &after),
+            headline: Headline::new(&before, &after, &freed, &rows),
+            freed,
             before,
             after,
             rows,

@@ -28,7 +28,7 @@ impl<'py> PyHost<'py> {
     fn torch_devices(&mut self) -> Vec<DeviceMemory> {
         let Some(object) = &self.object else { return Vec::new() };
         match object.call_method0("devices").and_then(|value| value.extract::<String>()) {
-            Ok(text) => serde_json::from_str(&text).unwrap_or_default(),
+            Ok(text) => crate::json::parse("the devices", &text).unwrap_or_default(),
             // A reading is total: a device layer that fails leaves its devices out. Ctrl-C is not
             // such a failure.
             Err(error) => {
@@ -77,7 +77,7 @@ impl<'py> PyHost<'py> {
         let Some(object) = &self.object else { return Ok(no_host()) };
         let request = serde_json::to_string(action).map_err(crate::error::writing)?;
         let answer: String = object.call_method1("release", (request,))?.extract()?;
-        serde_json::from_str(&answer).map_err(|error| crate::error::json("the outcome", error))
+        crate::json::parse("the outcome", &answer)
     }
 }
 

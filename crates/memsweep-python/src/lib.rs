@@ -6,6 +6,7 @@ mod command;
 mod error;
 mod heap;
 mod host;
+mod json;
 mod locks;
 mod park;
 mod sweep;

@@ -8,7 +8,7 @@
 //! nothing is held afterwards: what is found is found again, by its place, before it moves.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::PathBuf;
 
 use memsweep_core::action::Outcome;
 use memsweep_core::bytes::Bytes;
@@ -40,8 +40,9 @@ pub(crate) fn park(
         return Ok((Outcome::Unsupported { reason }, None));
     }
     let parking = host.call_method1("parking", (keep.to_vec(),))?;
-    let folder = match &limits.folder {
-        Some(folder) => folder.clone(),
+    // A folder's name need not be UTF-8.
+    let folder: PathBuf = match &limits.folder {
+        Some(folder) => folder.into(),
         None => parking.getattr("folder")?.extract()?,
     };
     let found = find(os, host, &parking)?;
@@ -62,7 +63,7 @@ pub(crate) fn park(
     };
     let waits = pyheap::WaitsHere::begin(py)?;
     let carried_out = py.detach(|| {
-        let mut survey = os.survey(Path::new(&folder), &all)?;
+        let mut survey = os.survey(&folder, &all)?;
         for fact in survey.facts.iter_mut().skip(blocks.len()) {
             fact.refused.get_or_insert_with(|| "another library's memory".to_owned());
         }

@@ -56,6 +56,12 @@ impl PyReading {
         serde_json::to_string(&self.inner).map_err(error::writing)
     }
 
+    /// What its text says, line by line, as JSON: `name`, `bytes` and whether it is `part` of the
+    /// line above.
+    fn lines_json(&self) -> PyResult<String> {
+        serde_json::to_string(&render::reading_lines(&self.inner)).map_err(error::writing)
+    }
+
     fn __str__(&self) -> String {
         render::reading_text(&self.inner)
     }
@@ -84,10 +90,10 @@ impl From<Report> for PyReport {
 #[pymethods]
 impl PyReport {
     /// Measured fall of the process's private memory in bytes, on Windows and macOS of what the
-    /// system charges it with; negative when it grew.
+    /// system charges it with, as the report's headline says; negative when it grew.
     #[getter]
     fn freed(&self) -> Option<i64> {
-        self.inner.freed.private().map(|change| change.0)
+        self.inner.headline.process().map(|change| change.0)
     }
 
     /// Whether the goal holds after the sweep; `None` without a goal or when it is unknown.

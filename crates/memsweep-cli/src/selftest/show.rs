@@ -4,6 +4,7 @@ use std::fmt;
 
 use comfy_table::{LineStyle, Table, presets};
 use memsweep_core::bytes::Bytes;
+use memsweep_core::plain::plain;
 
 use super::{Finding, Selftest};
 
@@ -20,7 +21,7 @@ impl fmt::Display for Selftest {
                 known(trial.claimed),
                 trial.measured.map_or_else(|| "-".to_owned(), |change| change.to_string()),
                 trial.finding.to_string(),
-                trial.detail.clone().unwrap_or_default(),
+                plain(trial.detail.as_deref().unwrap_or_default()),
             ]);
         }
         writeln!(f, "MemSweep {} on {}", self.version, self.system)?;

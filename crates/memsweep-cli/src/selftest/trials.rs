@@ -140,7 +140,7 @@ fn said(outcome: &Outcome) -> Option<String> {
 /// What the process gave back between two readings: private memory, else what is resident.
 fn fallen(before: &Reading, after: &Reading) -> Option<Change> {
     let freed = Freed::between(before, after);
-    freed.private().or(freed.process_resident)
+    freed.process().map(|gave| gave.bytes)
 }
 
 /// A file that is on disk and in the page cache.

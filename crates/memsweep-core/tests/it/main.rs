@@ -7,6 +7,8 @@
 
 mod build;
 mod golden;
+mod headline;
+mod hostile;
 mod hosts;
 mod oracle;
 mod park;

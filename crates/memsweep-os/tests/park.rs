@@ -28,7 +28,8 @@ fn alone() -> Option<MutexGuard<'static, ()>> {
 
 struct Open;
 
-impl Gate for Open {
+// SAFETY: nobody but the test's own thread knows the blocks.
+unsafe impl Gate for Open {
     fn hold(&mut self, blocks: &[usize], swap: &mut dyn FnMut(usize)) -> Result<(), Stop> {
         (0..blocks.len()).for_each(swap);
         Ok(())
@@ -52,7 +53,8 @@ fn park(blocks: &[Block]) -> Parked {
     let limits = ParkLimits::default();
     let survey = Os::current().survey(&folder(), blocks).unwrap();
     let choice = choose(&survey.facts, &survey.room, &limits);
-    let mut parked = survey.park(&choice.blocks, &limits, &mut Open);
+    // SAFETY: chunks of glibc's heap or mappings of the test's own, which only the test knows.
+    let mut parked = unsafe { survey.park(&choice.blocks, &limits, &mut Open) };
     parked.refused.extend(choice.refused);
     parked
 }
@@ -207,6 +209,99 @@ fn special_memory_is_left_alone() {
     }
 }
 
+/// Does something to the memory when it is about to be swapped.
+struct Meanwhile<F>(F);
+
+// SAFETY: nobody but the test's own thread knows the blocks.
+unsafe impl<F: FnMut()> Gate for Meanwhile<F> {
+    fn hold(&mut self, blocks: &[usize], swap: &mut dyn FnMut(usize)) -> Result<(), Stop> {
+        (self.0)();
+        (0..blocks.len()).for_each(swap);
+        Ok(())
+    }
+
+    fn progress(&mut self, _: Bytes, _: Bytes) -> Result<(), Stop> {
+        Ok(())
+    }
+}
+
+#[test]
+fn memory_that_becomes_special_after_the_survey_is_left_alone() {
+    let Some(_alone) = alone() else { return };
+    type Act = fn(*mut libc::c_void) -> libc::c_int;
+    // SAFETY, all: advice on a mapping of the test's own; no content changes.
+    let cases: [(Act, &str); 4] = [
+        (|at| unsafe { libc::mlock(at, MIB) }, "page-locked"),
+        (|at| unsafe { libc::madvise(at, MIB, libc::MADV_DONTFORK) }, "mapped in a special way"),
+        (|at| unsafe { libc::madvise(at, MIB, libc::MADV_WIPEONFORK) }, "mapped in a special way"),
+        (|at| unsafe { libc::mprotect(at, MIB, libc::PROT_READ) }, "not writable"),
+    ];
+    for (act, reason) in cases {
+        let mut mapping = Mapping::new(4 * MIB, libc::MAP_PRIVATE).unwrap();
+        mapping.bytes().fill(5);
+        let limits = ParkLimits::default();
+        let survey = Os::current().survey(&folder(), &[mapping.block()]).unwrap();
+        let inside = mapping.0.wrapping_byte_add(2 * MIB);
+        let mut gate = Meanwhile(|| assert_eq!(act(inside), 0));
+        // SAFETY: a mapping of the test's own, which only the test knows.
+        let parked = unsafe { survey.park(&[0], &limits, &mut gate) };
+        assert_eq!((parked.bytes, parked.regions), (Bytes::ZERO, 0), "{reason}");
+        assert_eq!(parked.refused[0].reason, reason);
+        assert!(mapping.bytes().iter().all(|byte| *byte == 5));
+    }
+}
+
+/// Tells what it was told.
+#[derive(Default)]
+struct Telling(Vec<String>);
+
+// SAFETY: nobody but the test's own thread knows the blocks.
+unsafe impl Gate for Telling {
+    fn hold(&mut self, blocks: &[usize], swap: &mut dyn FnMut(usize)) -> Result<(), Stop> {
+        self.0.push("hold".to_owned());
+        (0..blocks.len()).for_each(swap);
+        Ok(())
+    }
+
+    fn progress(&mut self, done: Bytes, total: Bytes) -> Result<(), Stop> {
+        self.0.push(format!("{}", done.0 * 100 / total.0));
+        Ok(())
+    }
+}
+
+#[test]
+fn progress_is_told_before_the_first_hold_and_after_each() {
+    let Some(_alone) = alone() else { return };
+    let memory = content(1, 8 * MIB);
+    let survey = Os::current().survey(&folder(), &[block(&memory)]).unwrap();
+    let mut gate = Telling::default();
+    // SAFETY: a chunk of glibc's heap, which only this test knows.
+    let parked = unsafe { survey.park(&[0], &ParkLimits::default(), &mut gate) };
+    assert_eq!(gate.0, ["0", "hold", "100"]);
+    // What was on the way at once is all there is, or less.
+    assert!(parked.in_flight >= Some(parked.bytes) && parked.in_flight <= Some(Bytes::from_mib(8)));
+}
+
+#[test]
+fn blocks_that_are_gone_when_they_are_surveyed_or_written_do_no_harm() {
+    let Some(_alone) = alone() else { return };
+    let mapping = Mapping::new(4 * MIB, libc::MAP_PRIVATE).unwrap();
+    let gone = mapping.block();
+    drop(mapping);
+    assert!(!Os::current().is_heap_chunk(gone.address, gone));
+    let parked = park(&[gone]);
+    assert_eq!((parked.bytes, parked.refused[0].reason.as_str()), (Bytes::ZERO, "not mapped"));
+    // Parked already, and unmapped before it is asked to leave memory again.
+    let mut mapping = Mapping::new(4 * MIB, libc::MAP_PRIVATE).unwrap();
+    mapping.bytes().fill(1);
+    assert!(park(&[mapping.block()]).bytes > Bytes::ZERO);
+    let survey = Os::current().survey(&folder(), &[mapping.block()]).unwrap();
+    drop(mapping);
+    // SAFETY: nothing is swapped, as all of it was parked before.
+    let parked = unsafe { survey.park(&[0], &ParkLimits::default(), &mut Open) };
+    assert_eq!(parked.bytes, Bytes::ZERO);
+}
+
 #[test]
 fn transparent_huge_pages_are_split() {
     let Some(_alone) = alone() else { return };
@@ -312,7 +407,8 @@ fn a_spill_folder_that_is_removed_takes_nothing_with_it() {
     let memory = content(4, 8 * MIB);
     let limits = ParkLimits::default();
     let survey = Os::current().survey(&place, &[block(&memory)]).unwrap();
-    let parked = survey.park(&[0], &limits, &mut Open);
+    // SAFETY: a chunk of glibc's heap, which only this test knows.
+    let parked = unsafe { survey.park(&[0], &limits, &mut Open) };
     assert!(parked.bytes > Bytes::from_mib(7));
     fs::remove_dir(&place).unwrap();
     assert!(memory == content(4, 8 * MIB));
@@ -335,6 +431,10 @@ fn only_chunks_of_the_c_heap_are_recognised() {
     mapping.bytes().fill(1);
     assert!(!os.is_heap_chunk(mapping.0 as usize, mapping.block()));
     let inside = Block { address: mapping.0 as usize + 4096, bytes: MIB };
+    assert!(!os.is_heap_chunk(inside.address, inside));
+    // Behind a guard page, as allocators that look for overruns lay out their blocks.
+    // SAFETY: our own mapping, and nobody reads its first page.
+    assert_eq!(unsafe { libc::mprotect(mapping.0, 4096, libc::PROT_NONE) }, 0);
     assert!(!os.is_heap_chunk(inside.address, inside));
 }
 

@@ -88,12 +88,11 @@ impl Platform for Host {
     }
 
     fn survey(&self, folder: &Path, blocks: &[Block]) -> Result<Survey, String> {
-        park::survey(&self.roots.proc, folder, blocks)
+        park::survey(&self.roots, folder, blocks)
     }
 
     fn is_heap_chunk(&self, start: usize, block: Block) -> bool {
-        // SAFETY: the caller's promise is that of `Os::is_heap_chunk`.
-        unsafe { heap::is_chunk(start, block) }
+        heap::is_chunk(start, block)
     }
 
     fn drop_system_caches(&self) -> Outcome {

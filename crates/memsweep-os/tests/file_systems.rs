@@ -56,7 +56,7 @@ fn is_child(name: &str) -> bool {
     if refused {
         eprintln!("{NOT_RUN}{}", text.trim());
     }
-    assert!(refused || output.status.success(), "{text}");
+    assert!(refused || output.status.success(), "{}: {text}", output.status);
     false
 }
 
@@ -253,6 +253,7 @@ fn loses_nothing(kind: &str) {
         let folder = if run % 2 == 0 { merged } else { disk };
         let mut blocks = blocks(14);
         let parked = park(&mut blocks, &folder).unwrap();
+        eprintln!("run {run}, {}: {} moved, {:?}", folder.display(), parked.bytes, parked.stopped);
         assert_eq!(wrong(&blocks, &folder), [0; 0], "run {run}, {}: {parked:?}", folder.display());
         let why = parked.stopped.clone().unwrap_or_default();
         assert!(why.contains("flushing") || why.contains("disk space"), "run {run}: {parked:?}");

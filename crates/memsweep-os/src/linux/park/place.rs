@@ -89,6 +89,21 @@ pub(super) fn prove(mut file: File, folder: &Path) -> Result<(), String> {
     ))
 }
 
+/// Whether files that were flushed can be read only as long as the file system's own books are whole.
+///
+/// btrfs keeps check sums beside the data. When the disk takes no more, it throws away what of them
+/// it has not committed, and what it stored before cannot be read any more: seen on a disk that ran
+/// full. `false` in a container whose layers cannot be looked at.
+pub(super) fn needs_commit(roots: &Roots, folder: &Path) -> bool {
+    match kind(folder) {
+        Some(BTRFS) => true,
+        Some(OVERLAY) => {
+            Mount::of(roots, folder).and_then(|mount| kind(&mount.upper()?)) == Some(BTRFS)
+        }
+        _ => false,
+    }
+}
+
 fn kind(path: &Path) -> Option<u64> {
     let system = rustix::fs::statfs(path).ok()?;
     #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast, reason = "differs by target")]
@@ -113,8 +128,7 @@ fn beneath_folder(roots: &Roots, path: &Path, depth: usize) -> Option<String> {
                 "an overlay mounted volatile, which writes nothing when told to".to_owned(),
             );
         }
-        let upper = mount.options().find_map(|option| option.strip_prefix(b"upperdir="))?;
-        let upper = PathBuf::from(OsString::from_vec(unescape(upper, ESCAPED)));
+        let upper = mount.upper()?;
         return beneath_folder(roots, &upper, depth + 1).map(|what| format!("overlay over {what}"));
     }
     mount
@@ -179,6 +193,12 @@ impl Mount {
 
     fn options(&self) -> impl Iterator<Item = &[u8]> {
         self.options.split(|&byte| byte == b',')
+    }
+
+    /// Where an overlay writes.
+    fn upper(&self) -> Option<PathBuf> {
+        let upper = self.options().find_map(|option| option.strip_prefix(b"upperdir="))?;
+        Some(PathBuf::from(OsString::from_vec(unescape(upper, ESCAPED))))
     }
 
     /// The block devices beneath, as folders in `/sys`. Empty where they cannot be named.

@@ -63,6 +63,7 @@ pub(crate) trait Disk {
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
+    needs_commit: bool,
 }
 
 impl Folder {
@@ -77,7 +78,8 @@ impl Folder {
         if let Some(what) = place::refusal(roots, path) {
             return Err(format!("spill folder {shown} is on {what}; choose one on a disk"));
         }
-        let folder = Self { path: path.to_owned() };
+        let needs_commit = place::needs_commit(roots, path);
+        let folder = Self { path: path.to_owned(), needs_commit };
         let file = folder.file().map_err(|error| match error.raw_os_error() {
             Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL) => {
                 "its file system has no files without a name (O_TMPFILE)".to_owned()
@@ -151,7 +153,11 @@ impl Disk for Folder {
     /// on an overlay and writes nothing, and it does not see a journal that failed. Then pages would
     /// be swapped that the disk never stored.
     fn flush(&self, file: &File) -> io::Result<()> {
-        Ok(rustix::fs::fdatasync(file)?)
+        rustix::fs::fdatasync(file)?;
+        if self.needs_commit {
+            rustix::fs::syncfs(file)?;
+        }
+        Ok(())
     }
 
     // SAFETY: the contract is the trait's.

@@ -148,6 +148,33 @@ fn disk_space_comes_back_when_the_memory_is_freed() {
     assert_eq!(parked.0 as usize, before);
 }
 
+#[test]
+fn freed_heap_leaves_its_files_when_it_is_trimmed() {
+    let Some(_alone) = alone() else { return };
+    // From now on blocks of this size are not mapped one by one, but come from the heap.
+    drop(vec![1_u8; 31 * MIB]);
+    let before = spilled();
+    let mut blocks: Vec<Vec<u8>> = (0..30).map(|n| content(n, 3 * MIB + n * 8192)).collect();
+    // Something that stays, so that neither the heap ends before it nor all chunks become one.
+    let kept: Vec<Vec<u8>> = blocks.iter_mut().skip(2).step_by(3).map(std::mem::take).collect();
+    let _last = content(0, 100_000);
+    let all = blocks.iter().chain(&kept).filter(|memory| !memory.is_empty());
+    park(&all.map(|memory| block(memory)).collect::<Vec<_>>());
+    assert!(spilled() > before + 90 * MIB);
+    drop(blocks);
+    let held: usize = kept.iter().map(Vec::len).sum();
+    assert!(spilled() > before + held + 30 * MIB, "nothing to be given back");
+    let _ = Os::current().trim_heap();
+    // The end of a heap is in no list of free chunks.
+    assert!(spilled() <= before + held + 4 * MIB, "{} of {held}", spilled() - before);
+    for (number, memory) in kept.iter().enumerate() {
+        assert!(*memory == content(3 * number + 2, memory.len()), "block {number}");
+    }
+    let mut again: Vec<Vec<u8>> = (0..20).map(|n| vec![0; 3 * MIB + n * 8192]).collect();
+    assert!(again.iter().all(|memory| memory.iter().all(|byte| *byte == 0)));
+    again.iter_mut().for_each(|memory| memory.fill(1));
+}
+
 /// Memory that did not come from the heap.
 struct Mapping(*mut libc::c_void, usize);
 

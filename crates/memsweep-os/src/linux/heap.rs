@@ -296,7 +296,7 @@ impl Drop for Library {
 }
 
 /// The address of a function that some loaded library exports to everybody.
-fn symbol(name: &CStr) -> Option<*mut c_void> {
+pub(super) fn symbol(name: &CStr) -> Option<*mut c_void> {
     // SAFETY: the name is a C string and the default handle is always valid.
     let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
     (!address.is_null()).then_some(address)

@@ -67,7 +67,10 @@ impl Platform for Host {
     }
 
     fn trim_heap(&self) -> Outcome {
-        heap::trim()
+        let outcome = heap::trim();
+        // Only what is trimmed lies in as few free chunks as it can.
+        park::release_freed(&self.roots.proc);
+        outcome
     }
 
     fn drop_file_cache(&self, files: &[String]) -> Outcome {

@@ -31,6 +31,7 @@
 //! - The disk keeps what it stored. A read error later is `SIGBUS`, as with a broken swap disk.
 
 mod areas;
+mod freed;
 mod pieces;
 mod place;
 mod registry;
@@ -59,6 +60,7 @@ mod tests;
 
 #[cfg(fuzzing)]
 pub(super) use self::areas::parse as areas;
+pub(super) use self::freed::release as release_freed;
 pub(crate) use self::registry::parked;
 
 /// How many files are compared and mapped in one hold: first 128 MiB, about 30 ms, and later as many

@@ -18,7 +18,7 @@ outcome = memsweep.park([held], parking={"folder": "/var/tmp"}).to_dict()["rows"
 assert outcome["kind"] == "parked", outcome
 assert outcome["bytes"] + outcome["already"] > 11 << 20, outcome
 assert all(one == b"x" * (3 << 20) for one in held)
-slack = memsweep.read().to_dict()["process"]["heap_slack"]
+slack = memsweep.reading().to_dict()["process"]["heap_slack"]
 assert slack is not None
 """
 
@@ -60,7 +60,7 @@ def test_there_a_preloaded_allocator_is_still_told_apart(library):
         pytest.skip(f"lib{library} is not installed")
     program = PROGRAM.split("held =")[0] + (
         "print(memsweep.park([bytearray(3 << 20)], parking={'folder': '/var/tmp'}))\n"
-        "print(memsweep.read().to_dict()['process'].get('heap_slack'))\n"
+        "print(memsweep.reading().to_dict()['process'].get('heap_slack'))\n"
     )
     done = run(program, LD_PRELOAD=str(found))
     assert done.returncode == 0, done.stderr

@@ -70,7 +70,7 @@ const FEWEST_FILES: usize = 4;
 const MOST_FILES: usize = 16;
 
 /// How many written files may wait. With those in hand this bounds what is dirty in the page cache.
-const FILES_AHEAD: usize = 8;
+const FILES_AHEAD: usize = 4;
 
 /// Mappings that parking leaves to the rest of the program, as a share of the kernel's limit.
 const MAPPINGS_LEFT: u64 = 4;

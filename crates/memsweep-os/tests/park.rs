@@ -256,13 +256,17 @@ unsafe impl<F: FnMut()> Gate for Meanwhile<F> {
 #[test]
 fn memory_that_becomes_special_after_the_survey_is_left_alone() {
     let Some(_alone) = alone() else { return };
-    type Act = fn(*mut libc::c_void) -> libc::c_int;
-    // SAFETY, all: advice on a mapping of the test's own; no content changes.
-    let cases: [(Act, &str); 4] = [
-        (|at| unsafe { libc::mlock(at, MIB) }, "page-locked"),
-        (|at| unsafe { libc::madvise(at, MIB, libc::MADV_DONTFORK) }, "mapped in a special way"),
-        (|at| unsafe { libc::madvise(at, MIB, libc::MADV_WIPEONFORK) }, "mapped in a special way"),
-        (|at| unsafe { libc::mprotect(at, MIB, libc::PROT_READ) }, "not writable"),
+    let advise = |at, advice| {
+        // SAFETY: advice on a mapping of the test's own; no content changes.
+        unsafe { libc::madvise(at, MIB, advice) }
+    };
+    let cases: [(&dyn Fn(*mut libc::c_void) -> libc::c_int, &str); 4] = [
+        // SAFETY: a mapping of the test's own; no content changes.
+        (&|at| unsafe { libc::mlock(at, MIB) }, "page-locked"),
+        (&|at| advise(at, libc::MADV_DONTFORK), "mapped in a special way"),
+        (&|at| advise(at, libc::MADV_WIPEONFORK), "mapped in a special way"),
+        // SAFETY: a mapping of the test's own, which is only read from here on.
+        (&|at| unsafe { libc::mprotect(at, MIB, libc::PROT_READ) }, "not writable"),
     ];
     for (act, reason) in cases {
         let mut mapping = Mapping::new(4 * MIB, libc::MAP_PRIVATE).unwrap();

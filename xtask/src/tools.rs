@@ -121,6 +121,20 @@ pub(crate) fn allocators(paths: &Paths) -> Result<()> {
     Ok(())
 }
 
+/// What makes the file systems that parking is tried on. Without it those tests say "not run".
+pub(crate) fn file_systems(paths: &Paths) -> Result<()> {
+    for (package, program) in [
+        ("e2fsprogs", "/usr/sbin/mkfs.ext4"),
+        ("xfsprogs", "/usr/sbin/mkfs.xfs"),
+        ("btrfs-progs", "/usr/sbin/mkfs.btrfs"),
+    ] {
+        if cfg!(target_os = "linux") && !Path::new(program).exists() {
+            apt_install(paths, &[package], &format!("Installing Debian's {package}"))?;
+        }
+    }
+    Ok(())
+}
+
 /// Installs Debian's packages where that needs no question: as root, with `apt-get`.
 pub(crate) fn apt_install(paths: &Paths, packages: &[&str], heading: &str) -> Result<()> {
     let (Some(apt), Some(first)) = (find("apt-get").filter(|_| is_root()), packages.first()) else {

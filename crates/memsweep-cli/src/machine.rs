@@ -4,9 +4,8 @@ use std::path::Path;
 
 use memsweep_core::action::{Action, Outcome};
 use memsweep_core::bytes::Bytes;
-use memsweep_core::park::{ParkLimits, choose};
 use memsweep_core::reading::Reading;
-use memsweep_os::{Block, Gate, Os, Stop};
+use memsweep_os::Os;
 
 /// The machine as a self-test sees it.
 pub trait Machine {
@@ -14,8 +13,8 @@ pub trait Machine {
     fn read(&mut self) -> Reading;
     /// Carries out an action of the operating system.
     fn release(&mut self, action: &Action) -> Outcome;
-    /// Parks blocks that nobody but the caller knows.
-    fn park(&mut self, blocks: &[Block], folder: &Path) -> Outcome;
+    /// Parks memory that the caller lends.
+    fn park(&mut self, memory: &mut [Vec<u8>], folder: &Path) -> Outcome;
     /// How much of a file is in the page cache, where the system tells.
     fn cached(&self, file: &Path) -> Option<Bytes>;
     /// Whether the heap's free pages, cached files and parked memory are sure to be given back: on
@@ -47,21 +46,8 @@ impl Machine for ThisMachine {
         })
     }
 
-    fn park(&mut self, blocks: &[Block], folder: &Path) -> Outcome {
-        if let Some(reason) = self.0.parking_refused() {
-            return Outcome::Unsupported { reason };
-        }
-        let survey = match self.0.survey(folder, blocks) {
-            Ok(survey) => survey,
-            Err(reason) => return Outcome::Unsupported { reason },
-        };
-        let limits = ParkLimits::default();
-        let choice = choose(&survey.facts, &survey.room, &limits);
-        let mut parked = survey.park(&choice.blocks, &limits, &mut OnlyUs);
-        for row in &choice.refused {
-            parked.refuse(&row.reason, row.blocks, row.bytes);
-        }
-        Outcome::Parked(parked)
+    fn park(&mut self, memory: &mut [Vec<u8>], folder: &Path) -> Outcome {
+        self.0.park_lent(memory, folder)
     }
 
     fn cached(&self, file: &Path) -> Option<Bytes> {
@@ -70,19 +56,5 @@ impl Machine for ThisMachine {
 
     fn promises(&self) -> bool {
         cfg!(target_os = "linux") && self.0.parking_refused().is_none()
-    }
-}
-
-/// The caller made the blocks and waits: nobody else can know them.
-struct OnlyUs;
-
-impl Gate for OnlyUs {
-    fn hold(&mut self, blocks: &[usize], swap: &mut dyn FnMut(usize)) -> Result<(), Stop> {
-        (0..blocks.len()).for_each(swap);
-        Ok(())
-    }
-
-    fn progress(&mut self, _: Bytes, _: Bytes) -> Result<(), Stop> {
-        Ok(())
     }
 }

@@ -11,7 +11,6 @@ use memsweep_core::action::{Action, Outcome};
 use memsweep_core::bytes::Bytes;
 use memsweep_core::park::Parked;
 use memsweep_core::reading::Reading;
-use memsweep_os::Block;
 use serde_json::Value;
 
 fn folder() -> &'static Path {
@@ -40,8 +39,8 @@ impl Machine for Liar {
         Outcome::Done { claimed: Some(Bytes::from_mib(64)), detail: None }
     }
 
-    fn park(&mut self, blocks: &[Block], _: &Path) -> Outcome {
-        let bytes = blocks.iter().map(|block| Bytes(block.bytes as u64)).sum();
+    fn park(&mut self, memory: &mut [Vec<u8>], _: &Path) -> Outcome {
+        let bytes = memory.iter().map(|one| Bytes(one.len() as u64)).sum();
         Outcome::Parked(Parked { bytes, ..Parked::default() })
     }
 
@@ -76,8 +75,8 @@ impl Machine for Frozen {
         self.0.release(action)
     }
 
-    fn park(&mut self, blocks: &[Block], folder: &Path) -> Outcome {
-        self.0.park(blocks, folder)
+    fn park(&mut self, memory: &mut [Vec<u8>], folder: &Path) -> Outcome {
+        self.0.park(memory, folder)
     }
 
     fn cached(&self, file: &Path) -> Option<Bytes> {

@@ -87,6 +87,9 @@ pub struct Parked {
     pub already: Bytes,
     /// Of all that lies on disk, from this step and earlier ones, what is in memory again.
     pub in_memory: Option<Bytes>,
+    /// What of it was in the page cache at most at once, on its way: what parking itself takes. The
+    /// process is not charged for it; its control group is, until it is written.
+    pub in_flight: Option<Bytes>,
     /// Where the spill files are.
     pub folder: Option<String>,
     /// Why it ended early.

@@ -207,6 +207,9 @@ fn parked_text(row: &Row, parked: &Parked) -> String {
     if let Some(bytes) = parked.in_memory.filter(|bytes| *bytes > Bytes::ZERO) {
         parts.push(format!("{bytes} of all that is parked in memory again"));
     }
+    if let Some(bytes) = parked.in_flight.filter(|bytes| *bytes > Bytes::ZERO) {
+        parts.push(format!("at most {bytes} on the way at once"));
+    }
     if let Some(why) = &parked.stopped {
         parts.push(format!("ended early: {}", plain(why)));
     }

@@ -151,7 +151,9 @@ impl Os {
     }
 
     /// Looks at blocks of memory for parking: what of each is in memory and may move, and how much
-    /// room there is. Nothing is written. Reads the process's page tables, 20 ms for each GiB.
+    /// room there is. Reads the process's page tables, 20 ms for each GiB, and writes 128 KiB into
+    /// the folder to see whether they leave memory. The blocks need not be alive: no byte of theirs is
+    /// read.
     ///
     /// # Errors
     /// Why nothing can be parked here, and what would help.
@@ -162,10 +164,17 @@ impl Os {
     /// Whether the memory is a chunk of the C library's own heap, the only one that can be parked.
     /// `start` is where the allocation begins that the block lies in.
     ///
-    /// The allocation is alive while this is asked.
+    /// Safe to ask of any address: what cannot be read is no such chunk. The answer is about what lies
+    /// there now, and means something only while the allocation is alive.
     #[must_use]
     pub fn is_heap_chunk(&self, start: usize, block: Block) -> bool {
         self.host.is_heap_chunk(start, block)
+    }
+
+    /// Parks as much as it can of vectors that are borrowed meanwhile, as a trial. They stay valid.
+    #[must_use]
+    pub fn park_lent(&self, memory: &mut [Vec<u8>], folder: &Path) -> Outcome {
+        park::park_lent(self, memory, folder)
     }
 
     /// Drops the page cache of the whole machine: a host-wide side effect that only the

@@ -68,7 +68,8 @@ pub(crate) fn park(
             fact.refused.get_or_insert_with(|| "another library's memory".to_owned());
         }
         let choice = choose(&survey.facts, &survey.room, limits);
-        let mut parked = survey.park(&choice.blocks, limits, &mut gate);
+        // SAFETY: the gate speaks of these blocks, and all were found to be chunks of glibc's heap.
+        let mut parked = unsafe { survey.park(&choice.blocks, limits, &mut gate) };
         for row in found.refused.iter().chain(&choice.refused) {
             parked.refuse(&row.reason, row.blocks, row.bytes);
         }
@@ -146,7 +147,10 @@ struct PyGate<'a> {
     raised: Option<PyErr>,
 }
 
-impl Gate for PyGate<'_> {
+// SAFETY: `hold` swaps while this thread has the interpreter lock, and only blocks that were found
+// again at the place that was surveyed, allocated, and referred to by nobody who could write to or
+// free them without that lock.
+unsafe impl Gate for PyGate<'_> {
     fn hold(&mut self, blocks: &[usize], swap: &mut dyn FnMut(usize)) -> Result<(), Stop> {
         let held = Python::attach(|py| self.try_hold(py, blocks, swap));
         self.told(held)

@@ -12,6 +12,7 @@ use crate::{setup, tidy, tools, windows};
 
 impl Session<'_> {
     pub(super) fn rust(&mut self) -> Result<()> {
+        tools::file_systems(self.paths)?;
         let cargo = tools::require("cargo", "install Rust from rustup.rs")?;
         let cargo = |arguments: &[&str]| {
             let program = Program::new(&cargo, &self.paths.root).args(arguments);

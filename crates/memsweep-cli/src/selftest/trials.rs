@@ -7,7 +7,6 @@ use memsweep_core::action::{Action, Outcome};
 use memsweep_core::bytes::{Bytes, Change};
 use memsweep_core::reading::Reading;
 use memsweep_core::report::Freed;
-use memsweep_os::Block;
 use tempfile::NamedTempFile;
 
 use super::Trial;
@@ -73,13 +72,9 @@ pub(super) fn file_cache(machine: &mut impl Machine, folder: &Path) -> Trial {
 
 /// Memory that is held, moved to disk and read again.
 pub(super) fn park(machine: &mut impl Machine, folder: &Path) -> Trial {
-    let held: Vec<Vec<u8>> = (0..16).map(|number| content(number, SIZE / 16)).collect();
-    let blocks: Vec<Block> = held
-        .iter()
-        .map(|memory| Block { address: memory.as_ptr() as usize, bytes: memory.len() })
-        .collect();
+    let mut held: Vec<Vec<u8>> = (0..16).map(|number| content(number, SIZE / 16)).collect();
     let expected = machine.promises().then_some(Bytes(SIZE as u64));
-    let trial = measured(machine, "park", expected, |machine| machine.park(&blocks, folder));
+    let trial = measured(machine, "park", expected, |machine| machine.park(&mut held, folder));
     let whole = held.iter().enumerate().all(|(n, memory)| *memory == content(n, SIZE / 16));
     trial.unless_damaged(whole)
 }

@@ -400,6 +400,7 @@ fn leftovers() -> Story {
                 regions: 70,
                 already: Bytes::from_mib(300),
                 in_memory: mib(12),
+                in_flight: Some(Bytes::from_mib(256)),
                 folder: Some("/var/tmp".to_owned()),
                 stopped: Some("the 60 s for parking were over".to_owned()),
                 refused: vec![stayed("page-locked", 3, 900), stayed("a mapped file", 1, 5)],

@@ -69,7 +69,10 @@ impl Platform for Host {
     }
 
     fn trim_heap(&self) -> Outcome {
-        heap::trim()
+        let outcome = heap::trim();
+        // Only what is trimmed lies in as few free chunks as it can.
+        park::release_freed(&self.roots.proc);
+        outcome
     }
 
     fn drop_file_cache(&self, files: &[String]) -> Outcome {
@@ -90,12 +93,11 @@ impl Platform for Host {
     }
 
     fn survey(&self, folder: &Path, blocks: &[Block]) -> Result<Survey, String> {
-        park::survey(&self.roots.proc, folder, blocks)
+        park::survey(&self.roots, folder, blocks)
     }
 
     fn is_heap_chunk(&self, start: usize, block: Block) -> bool {
-        // SAFETY: the caller's promise is that of `Os::is_heap_chunk`.
-        unsafe { heap::is_chunk(start, block) }
+        heap::is_chunk(start, block)
     }
 
     fn drop_system_caches(&self) -> Outcome {

@@ -3,13 +3,16 @@
 //!
 //! `maps` does not say whether memory is locked, registered with a `userfaultfd` or kept from
 //! children, and replacing such memory would break somebody. `smaps` walks the page tables, 83 ms
-//! for 4 GiB: it is read once for a park, never for a reading.
+//! for 4 GiB: it is read once for a survey and once in each hold, as nothing else tells these flags,
+//! and never for a reading.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use memsweep_core::bytes::Bytes;
 
-use crate::linux::text::{keyed_lines, parse_kib, parse_number, read_up_to, words};
+use crate::linux::text::{keyed_lines, parse_kib, parse_number, words};
 
 /// 65530 mappings, the kernel's default limit, at less than 2 KiB each.
 const SMAPS_LIMIT: u64 = 128 * 1024 * 1024;
@@ -33,33 +36,53 @@ pub(crate) struct Area {
     /// pages that were written since.
     pub(crate) anonymous: Bytes,
     flags: Vec<u8>,
+    /// Behind a protection key, which new memory in its place would not have.
+    guarded: bool,
 }
 
 /// `None` when the table cannot be read.
 pub(crate) fn read(proc: &Path) -> Option<Vec<Area>> {
-    read_up_to(&proc.join("self/smaps"), SMAPS_LIMIT).map(|content| parse(&content))
+    read_below(proc, usize::MAX)
+}
+
+/// The areas that begin below `end`. What lies above is not walked, so that costs nothing.
+pub(crate) fn read_below(proc: &Path, end: usize) -> Option<Vec<Area>> {
+    let mut table = BufReader::new(File::open(proc.join("self/smaps")).ok()?.take(SMAPS_LIMIT));
+    let (mut areas, mut line) = (Vec::new(), Vec::new());
+    while table.read_until(b'\n', &mut line).ok()? > 0 {
+        // A line that was cut off ends the file, and the file would be too large.
+        line.pop_if(|last| *last == b'\n')?;
+        add_line(&mut areas, &line);
+        if areas.last().is_some_and(|area| area.start >= end) {
+            areas.pop();
+            break;
+        }
+        line.clear();
+    }
+    Some(areas)
 }
 
 /// The areas in the order of their addresses, as the kernel lists them.
+#[cfg(any(test, fuzzing))]
 pub(crate) fn parse(content: &[u8]) -> Vec<Area> {
     let mut areas: Vec<Area> = Vec::new();
-    for line in content.split(|&byte| byte == b'\n') {
-        if let Some(area) = parse_head(line) {
-            areas.push(area);
-            continue;
-        }
-        let (Some(area), Some((key, value))) = (areas.last_mut(), keyed_lines(line).next()) else {
-            continue;
-        };
+    content.split(|&byte| byte == b'\n').for_each(|line| add_line(&mut areas, line));
+    areas
+}
+
+fn add_line(areas: &mut Vec<Area>, line: &[u8]) {
+    if let Some(area) = parse_head(line) {
+        areas.push(area);
+    } else if let (Some(area), Some((key, value))) = (areas.last_mut(), keyed_lines(line).next()) {
         let size = || parse_kib(value).unwrap_or_default();
         match key {
             b"Rss" => area.resident = size(),
             b"Anonymous" | b"Swap" => area.anonymous = area.anonymous.plus(size()),
             b"VmFlags" => area.flags = value.trim_ascii().to_vec(),
+            b"ProtectionKey" => area.guarded = parse_number(value.trim_ascii()) != Some(0),
             _ => {}
         }
     }
-    areas
 }
 
 /// `7f12a000-7f12b000 rw-p 00000000 00:00 0      [heap]`.
@@ -95,7 +118,7 @@ impl Area {
         if flags().any(|flag| flag == b"ht") {
             return Some("in huge pages that cannot be split");
         }
-        if self.flags.is_empty() || !flags().all(|flag| HARMLESS.contains(&flag)) {
+        if self.guarded || self.flags.is_empty() || !flags().all(|flag| HARMLESS.contains(&flag)) {
             return Some("mapped in a special way");
         }
         None
@@ -152,11 +175,15 @@ mod tests {
             ("rd wr mr mw me ht ac", "in huge pages that cannot be split"),
             ("rd wr mr mw me dc ac", "mapped in a special way"),
             ("rd wr zz", "mapped in a special way"),
+            ("rd wr mr mw me ac\nProtectionKey: 2", "mapped in a special way"),
             ("", "mapped in a special way"),
         ] {
             let text = format!("1000-2000 rw-p 00000000 00:00 0 \nVmFlags: {flags}\n");
             assert_eq!(parse(text.as_bytes())[0].refusal(), Some(reason), "{flags}");
         }
+        let common =
+            parse(b"1000-2000 rw-p 00000000 00:00 0 \nVmFlags: rd wr\nProtectionKey:         0\n");
+        assert_eq!(common[0].refusal(), None);
         let named = parse(b"1000-2000 rw-p 00000000 00:00 0      [stack]\n");
         assert_eq!(named[0].foreign(), Some("not of the C heap"));
     }

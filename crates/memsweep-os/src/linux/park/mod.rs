@@ -10,13 +10,16 @@
 //! 1. Without any lock: reserve disk space, write, flush. The pages are untouched and still in
 //!    place, so whatever fails here leaves everything as it was. Somebody may write to the memory
 //!    meanwhile, or free it: then the copy is worthless, and step 2 finds out. A thread of its own
-//!    writes, some files ahead, so that the disk seldom waits for step 2.
-//! 2. While nobody can write ([`Gate::hold`]): compare memory and file, and where they are equal
-//!    put the file's pages in place of the old ones, in one call of the kernel. A thread that
-//!    reads sees the old pages or the new ones, which are equal.
+//!    writes, some files ahead, so that the disk seldom waits for step 2. That a flush of this file
+//!    system writes was proved when the folder was opened.
+//! 2. While nobody can write ([`Gate::hold`]): look at the mappings again, compare memory and file,
+//!    and where they are equal put the file's pages in place of the old ones, in one call of the
+//!    kernel. A thread that reads sees the old pages or the new ones, which are equal.
 //! 3. Without any lock: drop the file's pages from the page cache.
 //!
 //! What is assumed, and by whom it is kept:
+//! - Outside step 2 a block may be freed and unmapped at any time. Nothing there reads it except the
+//!   kernel, which answers with an error: `write`, `mincore`, and advice about what is parked.
 //! - In step 2 the block is allocated and nobody writes to it. The caller's gate proves that: it
 //!   holds the interpreter lock and has just counted all references of the heap, so that memory which
 //!   another thread is working on is left out. Whoever writes without holding a reference that
@@ -28,13 +31,16 @@
 //! - The disk keeps what it stored. A read error later is `SIGBUS`, as with a broken swap disk.
 
 mod areas;
+mod freed;
 mod pieces;
+mod place;
 mod registry;
 mod spill;
 
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -44,17 +50,18 @@ use memsweep_core::park::{BlockFact, ParkLimits, Parked, Room};
 
 use self::areas::Area;
 use self::pieces::{Examined, Piece, length};
-use self::spill::{Disk, Folder};
+use self::registry::Spills;
+use self::spill::{COMPARED_AT_ONCE, Disk, Folder};
 use super::{heap, maps, page_cache, process};
-use crate::{Block, Gate, Stop};
+use crate::{Block, Gate, Roots, Stop};
 
 #[cfg(test)]
 mod tests;
 
 #[cfg(fuzzing)]
 pub(super) use self::areas::parse as areas;
+pub(super) use self::freed::release as release_freed;
 pub(crate) use self::registry::parked;
-pub(super) use self::spill::is_mapped;
 
 /// How many files are compared and mapped in one hold: first 128 MiB, about 30 ms, and later as many
 /// as take as long as the gate's own work, which does not grow with the batch. Fewer and longer
@@ -63,10 +70,13 @@ const FEWEST_FILES: usize = 4;
 const MOST_FILES: usize = 16;
 
 /// How many written files may wait. With those in hand this bounds what is dirty in the page cache.
-const FILES_AHEAD: usize = 8;
+const FILES_AHEAD: usize = 4;
 
 /// Mappings that parking leaves to the rest of the program, as a share of the kernel's limit.
 const MAPPINGS_LEFT: u64 = 4;
+
+const DRIVER_LOCKED: &str =
+    "a driver has page-locked memory of this process and does not say where";
 
 /// What was found out about the blocks before anything is chosen.
 #[derive(Debug)]
@@ -78,16 +88,17 @@ pub(crate) struct Survey {
 
 /// Looks at the blocks, the folder and the kernel's limits. `Err` says why nothing can be parked.
 pub(crate) fn survey(
-    proc: &Path,
+    roots: &Roots,
     folder: &Path,
     blocks: &[Block],
 ) -> Result<crate::Survey, String> {
     if let Some(reason) = heap::parking_refused() {
         return Err(reason);
     }
-    let folder = Folder::open(folder)?;
+    let proc = &roots.proc;
+    let folder = Folder::open(roots, folder)?;
     if process::driver_locked(proc) {
-        return Err("a driver has page-locked memory of this process and does not say where".into());
+        return Err(DRIVER_LOCKED.to_owned());
     }
     let count = maps::count(proc).ok_or("the kernel does not list this process's mappings")?;
     let limit = maps::limit(proc).ok_or("the kernel does not tell its limit of mappings")?;
@@ -128,7 +139,15 @@ fn fact(block: &Block, examined: &Examined) -> BlockFact {
 
 impl Survey {
     /// Parks the chosen blocks, batch by batch.
-    pub(crate) fn park(self, chosen: &[u32], limits: &ParkLimits, gate: &mut dyn Gate) -> Parked {
+    ///
+    /// # Safety
+    /// That of [`crate::Survey::park`].
+    pub(crate) unsafe fn park(
+        self,
+        chosen: &[u32],
+        limits: &ParkLimits,
+        gate: &mut dyn Gate,
+    ) -> Parked {
         let mut already = Bytes::ZERO;
         for index in chosen {
             for range in self.examined.get(*index as usize).map_or(&[][..], |found| &found.parked) {
@@ -141,7 +160,8 @@ impl Survey {
             found.iter().map(move |range| (index as usize, range.clone()))
         });
         let files = pieces::pack(pieces);
-        let mut parked = carry_out(&self.folder, &files, limits, gate);
+        // SAFETY: the pieces lie inside the caller's blocks.
+        let mut parked = unsafe { carry_out(&self.proc, &self.folder, &files, limits, gate) };
         parked.already = already;
         parked.in_memory = areas::read(&self.proc).map(|areas| registry::back_in_memory(&areas));
         parked.folder = Some(self.folder.to_string());
@@ -153,10 +173,16 @@ impl Survey {
 struct Written<'a> {
     file: File,
     pieces: &'a [Piece],
+    /// Ends when the file was swapped and dropped from the cache.
+    _counted: Counted<'a>,
 }
 
 /// One thread writes and this one swaps, so that the disk has work while memory is compared.
-fn carry_out(
+///
+/// # Safety
+/// That of [`crate::Survey::park`], for the blocks that the pieces lie in.
+unsafe fn carry_out(
+    proc: &Path,
     disk: &(impl Disk + Sync),
     files: &[Vec<Piece>],
     limits: &ParkLimits,
@@ -165,14 +191,26 @@ fn carry_out(
     let total: usize = files.iter().map(|file| length(file)).sum();
     let deadline = Instant::now() + Duration::from_secs_f64(limits.seconds.clamp(0.0, 1e6));
     let over = || format!("the {} s for parking were over", limits.seconds);
-    let mut done = Progress::default();
+    let in_flight = InFlight::default();
+    let mut done = Progress {
+        proc,
+        copy: vec![0; COMPARED_AT_ONCE],
+        written: None,
+        hold: None,
+        parked: Parked::default(),
+    };
     thread::scope(|scope| {
         let (ahead, written) = mpsc::sync_channel(FILES_AHEAD);
+        let in_flight = &in_flight;
         let writer = thread::Builder::new().name("memsweep-park".to_owned());
         let writing = writer.spawn_scoped(scope, move || {
             for pieces in files {
-                let next =
-                    if Instant::now() < deadline { write(disk, pieces) } else { Err(over()) };
+                let next = if Instant::now() < deadline {
+                    let counted = in_flight.add(length(pieces));
+                    write(disk, pieces, counted)
+                } else {
+                    Err(over())
+                };
                 let ended = next.is_err();
                 // Nobody takes it any more when parking has ended for another reason.
                 if ahead.send(next).is_err() || ended {
@@ -185,7 +223,39 @@ fn carry_out(
             Err(error) => Some(format!("starting a thread: {error}")),
         };
     });
+    done.parked.in_flight = Some(in_flight.most());
     done.parked
+}
+
+/// Bytes of files that were begun and are not dropped from the page cache yet.
+#[derive(Default)]
+struct InFlight {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl InFlight {
+    fn add(&self, bytes: usize) -> Counted<'_> {
+        let now = self.now.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.most.fetch_max(now, Ordering::Relaxed);
+        Counted { counter: self, bytes }
+    }
+
+    fn most(&self) -> Bytes {
+        Bytes(self.most.load(Ordering::Relaxed) as u64)
+    }
+}
+
+/// Counts until it is dropped.
+struct Counted<'a> {
+    counter: &'a InFlight,
+    bytes: usize,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.counter.now.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// Where the time of a hold went.
@@ -205,15 +275,18 @@ impl Hold {
     }
 }
 
-#[derive(Default)]
-struct Progress {
-    written: usize,
+struct Progress<'a> {
+    proc: &'a Path,
+    /// What is compared, for a moment.
+    copy: Vec<u8>,
+    /// `None` until the first batch is about to be swapped.
+    written: Option<usize>,
     /// The last one in which something moved.
     hold: Option<Hold>,
     parked: Parked,
 }
 
-impl Progress {
+impl Progress<'_> {
     /// Takes files batch by batch. `Err` says why it ends early; what was swapped until then stays
     /// parked, the rest as it was.
     fn swap_all(
@@ -260,7 +333,14 @@ impl Progress {
         for Written { file, .. } in batch {
             disk.flush(file).map_err(|error| format!("flushing: {error}"))?;
         }
-        self.written += batch.iter().map(|file| length(file.pieces)).sum::<usize>();
+        let tell = |gate: &mut dyn Gate, written: usize| {
+            gate.progress(Bytes(written as u64), total).map_err(|_| "cancelled".to_owned())
+        };
+        let written = match self.written {
+            Some(written) => written,
+            None => tell(gate, 0).map(|()| 0)?,
+        } + batch.iter().map(|file| length(file.pieces)).sum::<usize>();
+        self.written = Some(written);
         let held = self.swap(disk, batch, gate);
         let mut all_cached = true;
         for Written { file, .. } in batch {
@@ -271,7 +351,7 @@ impl Progress {
         if all_cached {
             return Err("the file system keeps what was written in memory".to_owned());
         }
-        gate.progress(Bytes(self.written as u64), total).map_err(|_| "cancelled".to_owned())
+        tell(gate, written)
     }
 
     fn swap(
@@ -280,33 +360,45 @@ impl Progress {
         written: &[Written<'_>],
         gate: &mut dyn Gate,
     ) -> Result<(), String> {
-        let mut views = Vec::with_capacity(written.len());
-        for Written { file, pieces } in written {
-            let view = disk.view(file, length(pieces));
-            views.push(view.map_err(|error| format!("comparing what was written: {error}"))?);
-        }
-        let mut blocks: Vec<usize> =
-            written.iter().flat_map(|file| file.pieces).map(|piece| piece.block).collect();
+        let pieces = || written.iter().flat_map(|file| file.pieces);
+        let mut blocks: Vec<usize> = pieces().map(|piece| piece.block).collect();
         blocks.dedup();
+        let end = pieces().map(|piece| piece.range.end).max().unwrap_or_default();
         let mut swapped = vec![false; blocks.len()];
         let mut trouble = None;
         let begun = Instant::now();
-        let mut proven = None;
+        let (mut proven, mut layout) = (None, None);
         let held = gate.hold(&blocks, &mut |number| {
             let Some(&block) = blocks.get(number) else { return };
+            let layout = layout.get_or_insert_with(|| Layout::read(self.proc, end));
             proven.get_or_insert_with(Instant::now);
             swapped[number] = true;
-            for (Written { file, pieces }, view) in written.iter().zip(&views) {
+            for Written { file, pieces, .. } in written {
                 for piece in pieces.iter().filter(|piece| piece.block == block) {
-                    let (address, bytes) = (piece.range.start, piece.range.len());
-                    // SAFETY: the gate calls us for blocks that are allocated and that nobody
-                    // frees or writes meanwhile; the piece lies inside.
-                    if !unsafe { view.equals(piece.offset, address, bytes) } {
-                        self.parked.refuse("written to meanwhile", 1, Bytes(bytes as u64));
+                    let bytes = piece.range.len();
+                    if let Err(reason) = layout.allows(&piece.range) {
+                        self.parked.refuse(reason, 1, Bytes(bytes as u64));
                         continue;
                     }
-                    // SAFETY: as above, and the survey found private memory there.
-                    match unsafe { disk.swap(file, piece.offset, address, bytes) } {
+                    // SAFETY: the gate calls us for blocks that are allocated and that nobody
+                    // frees or writes meanwhile; the piece lies inside, and is readable, as just
+                    // looked up.
+                    let same =
+                        unsafe { disk.holds(file, piece.offset, &piece.range, &mut self.copy) };
+                    match same {
+                        Ok(true) => {}
+                        Ok(false) => {
+                            self.parked.refuse("written to meanwhile", 1, Bytes(bytes as u64));
+                            continue;
+                        }
+                        Err(error) => {
+                            trouble = Some(format!("comparing what was written: {error}"));
+                            continue;
+                        }
+                    }
+                    // SAFETY: as above, it is private memory of the heap, as just looked up, and it
+                    // holds what the file holds.
+                    match unsafe { disk.swap(file, piece.offset, piece.range.start, bytes) } {
                         Ok(()) => {
                             self.parked.bytes = self.parked.bytes.plus(Bytes(bytes as u64));
                             self.parked.regions += 1;
@@ -323,8 +415,7 @@ impl Progress {
             self.hold = Some(Hold { proving: proven - begun, moving: proven.elapsed() });
         }
         for (block, _) in blocks.iter().zip(&swapped).filter(|(_, swapped)| !**swapped) {
-            let pieces = written.iter().flat_map(|file| file.pieces);
-            let bytes = pieces
+            let bytes = pieces()
                 .filter(|piece| piece.block == *block)
                 .map(|piece| Bytes(piece.range.len() as u64))
                 .sum();
@@ -338,8 +429,41 @@ impl Progress {
     }
 }
 
+/// What the kernel says of the mappings while nobody else can change them.
+///
+/// Memory may have been locked, registered or protected since the survey, and all that was judged
+/// there is judged again here.
+struct Layout {
+    areas: Option<Vec<Area>>,
+    spills: Spills,
+    driver_locked: bool,
+}
+
+impl Layout {
+    fn read(proc: &Path, end: usize) -> Self {
+        Self {
+            areas: areas::read_below(proc, end),
+            spills: registry::known(),
+            driver_locked: process::driver_locked(proc),
+        }
+    }
+
+    /// `Err` says why the range must not be replaced.
+    fn allows(&self, range: &Range<usize>) -> Result<(), &'static str> {
+        if self.driver_locked {
+            return Err(DRIVER_LOCKED);
+        }
+        let areas = self.areas.as_ref().ok_or("the kernel does not describe it any more")?;
+        pieces::covering(range, areas, &self.spills).map(|_| ())
+    }
+}
+
 /// Writes a file and begins to flush it; on any error it is gone again, and nothing was touched.
-fn write<'a>(disk: &impl Disk, pieces: &'a [Piece]) -> Result<Written<'a>, String> {
+fn write<'a>(
+    disk: &impl Disk,
+    pieces: &'a [Piece],
+    counted: Counted<'a>,
+) -> Result<Written<'a>, String> {
     let file =
         disk.create(length(pieces)).map_err(|error| format!("reserving disk space: {error}"))?;
     for piece in pieces {
@@ -351,7 +475,7 @@ fn write<'a>(disk: &impl Disk, pieces: &'a [Piece]) -> Result<Written<'a>, Strin
         }
     }
     disk.start_flush(&file).map_err(|error| format!("flushing: {error}"))?;
-    Ok(Written { file, pieces })
+    Ok(Written { file, pieces, _counted: counted })
 }
 
 /// Whether the kernel kept nearly all of a file in memory although it was told to drop it.

@@ -52,29 +52,43 @@ pub(crate) fn examine(
     if start >= end {
         return Examined::refuse("smaller than a page");
     }
-    let first = areas.partition_point(|area| area.end <= start);
-    let mut at = start;
-    for area in &areas[first..] {
-        if at >= end || area.start > at {
-            break;
-        }
-        let spilled = spills.contains(area);
-        let foreign = if spilled { None } else { area.foreign() };
-        if let Some(reason) = area.refusal().or(foreign) {
-            return Examined::refuse(reason);
-        }
-        let range = at..area.end.min(end);
-        at = range.end;
-        if spilled && !is_written_again(area) {
+    let covering = match covering(&(start..end), areas, spills) {
+        Ok(areas) => areas,
+        Err(reason) => return Examined::refuse(reason),
+    };
+    for area in covering {
+        let range = area.start.max(start)..area.end.min(end);
+        if spills.contains(area) && !is_written_again(area) {
             examined.parked.push(range);
         } else {
             add_pieces(&range, resident, &mut examined.pieces);
         }
     }
-    if at < end {
-        return Examined::refuse("not mapped");
-    }
     examined
+}
+
+/// The areas that a range lies in, without a gap. `Err` says why the range must not be replaced.
+pub(crate) fn covering<'a>(
+    range: &Range<usize>,
+    areas: &'a [Area],
+    spills: &Spills,
+) -> Result<&'a [Area], &'static str> {
+    let first = areas.partition_point(|area| area.end <= range.start);
+    let mut at = range.start;
+    for (count, area) in areas[first..].iter().enumerate() {
+        if area.start > at {
+            break;
+        }
+        let foreign = if spills.contains(area) { None } else { area.foreign() };
+        if let Some(reason) = area.refusal().or(foreign) {
+            return Err(reason);
+        }
+        at = area.end;
+        if at >= range.end {
+            return Ok(&areas[first..=first + count]);
+        }
+    }
+    Err("not mapped")
 }
 
 fn is_written_again(area: &Area) -> bool {

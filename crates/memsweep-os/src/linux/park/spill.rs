@@ -7,7 +7,8 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::{ptr, thread, time};
 
@@ -15,18 +16,33 @@ use memsweep_core::bytes::Bytes;
 use rustix::fs::{Advice, FallocateFlags, Mode, OFlags};
 use rustix::mm::{MapFlags, MremapFlags, ProtFlags};
 
+use super::place;
+use crate::Roots;
+
+/// What is compared at once stays in the processor's cache.
+pub(super) const COMPARED_AT_ONCE: usize = 128 * 1024;
+
 /// What a park asks of the disk, so that tests can let every single step fail.
 pub(crate) trait Disk {
     /// A file without a name and with `bytes` of disk space of its own.
     fn create(&self, bytes: usize) -> io::Result<File>;
     /// Writes memory into the file. Memory that is gone is an error, never a fault.
     fn write(&self, file: &File, offset: usize, address: usize, bytes: usize) -> io::Result<()>;
-    /// Begins to flush.
+    /// Begins to write to the disk.
     fn start_flush(&self, file: &File) -> io::Result<()>;
     /// Waits until everything is on disk.
     fn flush(&self, file: &File) -> io::Result<()>;
-    /// The file as memory, for comparing.
-    fn view(&self, file: &File, bytes: usize) -> io::Result<View>;
+    /// Whether memory holds what the file holds from `offset` on. `copy` is for what is read.
+    ///
+    /// # Safety
+    /// The memory is mapped and readable, and nobody unmaps it meanwhile.
+    unsafe fn holds(
+        &self,
+        file: &File,
+        offset: usize,
+        memory: &Range<usize>,
+        copy: &mut [u8],
+    ) -> io::Result<bool>;
     /// Puts the file's pages in place of memory, all or nothing.
     ///
     /// # Safety
@@ -47,43 +63,30 @@ pub(crate) trait Disk {
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
+    needs_commit: bool,
 }
 
-/// File systems that keep their files in memory, or elsewhere than on a disk of this machine: a
-/// read that fails or hangs later would take the whole process with it.
-const REFUSED: [(u64, &str); 7] = [
-    (0x0102_1994, "tmpfs, which is memory"),
-    (0x8584_58f6, "ramfs, which is memory"),
-    (0x6969, "NFS, and memory must not depend on the network"),
-    (0xff53_4d42, "CIFS, and memory must not depend on the network"),
-    (0xfe53_4d42, "SMB, and memory must not depend on the network"),
-    (0x0102_1997, "9p, and memory must not depend on another machine"),
-    (0x6573_5546, "FUSE, and memory must not depend on another program"),
-];
-
 impl Folder {
-    /// Checks that the folder can take spill files, and says what to do where it cannot.
-    pub(crate) fn open(path: &Path) -> Result<Self, String> {
+    /// Checks that the folder can take spill files and that they leave memory, and says what to do
+    /// where it cannot. Writes a small file without a name.
+    pub(crate) fn open(roots: &Roots, path: &Path) -> Result<Self, String> {
         let shown = path.display();
         let data = path.metadata().map_err(|error| format!("spill folder {shown}: {error}"))?;
         if !data.is_dir() {
             return Err(format!("spill folder {shown}: not a folder"));
         }
-        let system =
-            rustix::fs::statfs(path).map_err(|error| format!("spill folder {shown}: {error}"))?;
-        #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast, reason = "differs by target")]
-        let kind = system.f_type as u64 & 0xffff_ffff;
-        if let Some((_, name)) = REFUSED.iter().find(|(magic, _)| *magic == kind) {
-            return Err(format!("spill folder {shown} is on {name}; choose one on a disk"));
+        if let Some(what) = place::refusal(roots, path) {
+            return Err(format!("spill folder {shown} is on {what}; choose one on a disk"));
         }
-        let folder = Self { path: path.to_owned() };
-        folder.file().map_err(|error| {
-            let why = match error.raw_os_error() {
-                Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL) => {
-                    "its file system has no files without a name (O_TMPFILE)".to_owned()
-                }
-                _ => error.to_string(),
-            };
+        let needs_commit = place::needs_commit(roots, path);
+        let folder = Self { path: path.to_owned(), needs_commit };
+        let file = folder.file().map_err(|error| match error.raw_os_error() {
+            Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL) => {
+                "its file system has no files without a name (O_TMPFILE)".to_owned()
+            }
+            _ => error.to_string(),
+        });
+        file.and_then(|file| place::prove(file, path)).map_err(|why| {
             format!("spill folder {shown}: {why}; choose a writable one on ext4, xfs or btrfs")
         })?;
         Ok(folder)
@@ -140,24 +143,45 @@ impl Disk for Folder {
         Ok(())
     }
 
+    /// This advice begins to write before it drops what is clean, and unlike `sync_file_range` it
+    /// reaches the files beneath an overlay. Only a hint: an error is seen when flushing.
     fn start_flush(&self, file: &File) -> io::Result<()> {
-        sync_range(file, libc::SYNC_FILE_RANGE_WRITE)
+        self.drop_cache(file)
     }
 
-    /// Nothing must survive a crash, so neither the disk's own cache nor the file's data about
-    /// itself is flushed; what counts is that the kernel can drop the pages, and that an error of
-    /// the disk is seen now.
+    /// `sync_file_range` would not wait for the journal, and be faster; but it answers with success
+    /// on an overlay and writes nothing, and it does not see a journal that failed. Then pages would
+    /// be swapped that the disk never stored.
     fn flush(&self, file: &File) -> io::Result<()> {
-        sync_range(
-            file,
-            libc::SYNC_FILE_RANGE_WAIT_BEFORE
-                | libc::SYNC_FILE_RANGE_WRITE
-                | libc::SYNC_FILE_RANGE_WAIT_AFTER,
-        )
+        rustix::fs::fdatasync(file)?;
+        if self.needs_commit {
+            rustix::fs::syncfs(file)?;
+        }
+        Ok(())
     }
 
-    fn view(&self, file: &File, bytes: usize) -> io::Result<View> {
-        View::map(file, bytes)
+    // SAFETY: the contract is the trait's.
+    unsafe fn holds(
+        &self,
+        file: &File,
+        offset: usize,
+        memory: &Range<usize>,
+        copy: &mut [u8],
+    ) -> io::Result<bool> {
+        // Read bit by bit and not mapped: a mapping of it would count as the process's memory, and a
+        // page that the disk cannot bring back would be a `SIGBUS` and not an error.
+        for at in memory.clone().step_by(copy.len()) {
+            let bytes = copy.len().min(memory.end - at);
+            let part = &mut copy[..bytes];
+            file.read_exact_at(part, (offset + at - memory.start) as u64)?;
+            // SAFETY: readable by the caller's promise. `memcmp` instead of slices: memory that
+            // somebody writes must not be borrowed.
+            if unsafe { libc::memcmp(part.as_ptr().cast(), at as *const libc::c_void, bytes) } != 0
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     // SAFETY: the contract is the trait's.
@@ -203,13 +227,6 @@ impl Disk for Folder {
     }
 }
 
-fn sync_range(file: &File, flags: libc::c_uint) -> io::Result<()> {
-    // SAFETY: a call on an open file that touches no memory of ours.
-    let answer =
-        unsafe { libc::sync_file_range(std::os::fd::AsRawFd::as_raw_fd(file), 0, 0, flags) };
-    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// # Safety
 /// With `FIXED`, the range at `address` may be replaced.
 unsafe fn map_private(
@@ -242,54 +259,14 @@ fn pages_in_memory(address: usize, bytes: usize) -> Option<usize> {
     (answer == 0).then(|| flags.iter().filter(|flag| **flag & 1 == 1).count())
 }
 
-/// Asks the kernel to drop what is clean of an already parked range. Written pages stay: unlike
-/// `MADV_DONTNEED` this never loses one.
+/// Asks the kernel to drop what is clean of an already parked range. Unlike `MADV_DONTNEED` this never
+/// loses a page, whatever is mapped there by now: nobody holds the memory meanwhile.
 pub(crate) fn page_out(address: usize, bytes: usize) {
-    // SAFETY: advice on a mapping that holds nothing but pages of a spill file and copies of
-    // them; the kernel may write and drop them, and reads them back on touch.
+    // SAFETY: the kernel moves pages out and brings them back on touch; no content changes, and a
+    // range that is not mapped any more is an error.
     let _ = unsafe { libc::madvise(address as *mut libc::c_void, bytes, libc::MADV_PAGEOUT) };
 }
 
 pub(crate) fn inode(file: &File) -> io::Result<u64> {
     Ok(file.metadata()?.ino())
-}
-
-/// A file seen as memory.
-#[derive(Debug)]
-pub(crate) struct View {
-    start: *mut libc::c_void,
-    bytes: usize,
-}
-
-impl View {
-    fn map(file: &File, bytes: usize) -> io::Result<Self> {
-        // Pages are entered now, and not one by one while everybody waits.
-        let flags = MapFlags::SHARED | MapFlags::POPULATE;
-        // SAFETY: a new mapping at an address the kernel chooses.
-        let start =
-            unsafe { rustix::mm::mmap(ptr::null_mut(), bytes, ProtFlags::READ, flags, file, 0) }?;
-        Ok(Self { start, bytes })
-    }
-
-    /// Whether memory holds what the file holds from `offset` on.
-    ///
-    /// # Safety
-    /// The memory is mapped and readable, and nobody unmaps it meanwhile.
-    pub(crate) unsafe fn equals(&self, offset: usize, address: usize, bytes: usize) -> bool {
-        if offset.checked_add(bytes).is_none_or(|end| end > self.bytes) {
-            return false;
-        }
-        // SAFETY: within the view, as just checked.
-        let ours = unsafe { self.start.cast::<u8>().add(offset) };
-        // SAFETY: the caller's promise for one side, the check above for the other. `memcmp`
-        // instead of slices: memory that somebody writes must not be borrowed.
-        unsafe { libc::memcmp(ours.cast(), address as *const libc::c_void, bytes) == 0 }
-    }
-}
-
-impl Drop for View {
-    fn drop(&mut self) {
-        // SAFETY: made by `map` with this length, and nobody kept a pointer into it.
-        let _ = unsafe { rustix::mm::munmap(self.start, self.bytes) };
-    }
 }

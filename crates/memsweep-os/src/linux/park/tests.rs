@@ -8,13 +8,27 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::linux::park::spill::View;
 
 const MIB: usize = 1024 * 1024;
 
 /// A folder on the disk that the tests were built on.
 fn folder() -> PathBuf {
     std::env::current_exe().unwrap().parent().unwrap().to_owned()
+}
+
+fn open(folder: &Path) -> Result<Folder, String> {
+    Folder::open(&Roots::default(), folder)
+}
+
+/// The blocks of these tests are vectors, and nobody but the test knows them.
+fn carry_out(
+    disk: &(impl Disk + Sync),
+    files: &[Vec<Piece>],
+    limits: &ParkLimits,
+    gate: &mut dyn Gate,
+) -> Parked {
+    // SAFETY: chunks of glibc's heap, and the gates of these tests speak of them.
+    unsafe { super::carry_out(Path::new("/proc"), disk, files, limits, gate) }
 }
 
 /// What happens at a given step.
@@ -34,7 +48,7 @@ struct Faulty {
 
 impl Faulty {
     fn new(step: usize, fault: Fault) -> Self {
-        Self { inner: Folder::open(&folder()).unwrap(), step, fault, calls: AtomicUsize::new(0) }
+        Self { inner: open(&folder()).unwrap(), step, fault, calls: AtomicUsize::new(0) }
     }
 
     fn tick(&self) -> io::Result<()> {
@@ -81,9 +95,17 @@ impl Disk for Faulty {
         self.inner.flush(file)
     }
 
-    fn view(&self, file: &File, bytes: usize) -> io::Result<View> {
+    // SAFETY: the contract is the trait's.
+    unsafe fn holds(
+        &self,
+        file: &File,
+        offset: usize,
+        memory: &Range<usize>,
+        copy: &mut [u8],
+    ) -> io::Result<bool> {
         self.tick()?;
-        self.inner.view(file, bytes)
+        // SAFETY: the caller's promise.
+        unsafe { self.inner.holds(file, offset, memory, copy) }
     }
 
     // SAFETY: the contract is the trait's.
@@ -108,7 +130,8 @@ impl Disk for Faulty {
 /// Lets everything pass; nobody else knows the blocks.
 struct Open;
 
-impl Gate for Open {
+// SAFETY: nobody but the test's own thread knows the blocks.
+unsafe impl Gate for Open {
     fn hold(&mut self, blocks: &[usize], swap: &mut dyn FnMut(usize)) -> Result<(), Stop> {
         (0..blocks.len()).for_each(swap);
         Ok(())
@@ -242,7 +265,8 @@ fn listing() -> Vec<String> {
 /// Calls back before each hold, with the addresses of what is to be swapped.
 struct Meddling<F>(F);
 
-impl<F: FnMut(&[usize]) -> Vec<usize>> Gate for Meddling<F> {
+// SAFETY: nobody but the test's own thread knows the blocks.
+unsafe impl<F: FnMut(&[usize]) -> Vec<usize>> Gate for Meddling<F> {
     fn hold(&mut self, blocks: &[usize], swap: &mut dyn FnMut(usize)) -> Result<(), Stop> {
         for number in (self.0)(blocks) {
             swap(number);
@@ -259,7 +283,7 @@ impl<F: FnMut(&[usize]) -> Vec<usize>> Gate for Meddling<F> {
 fn what_is_written_after_the_copy_stays_where_it_is() {
     let mut blocks = vec![content(0, 8 * MIB), content(1, 8 * MIB)];
     let files = pieces_of(&blocks);
-    let disk = Folder::open(&folder()).unwrap();
+    let disk = open(&folder()).unwrap();
     let last = blocks[0].len() / 2;
     let address = blocks[0].as_mut_ptr() as usize + last;
     let mut gate = Meddling(|numbers: &[usize]| {
@@ -281,7 +305,7 @@ fn what_is_written_after_the_copy_stays_where_it_is() {
 fn what_the_gate_holds_back_is_not_touched() {
     let blocks = vec![content(0, 8 * MIB), content(1, 8 * MIB)];
     let files = pieces_of(&blocks);
-    let disk = Folder::open(&folder()).unwrap();
+    let disk = open(&folder()).unwrap();
     let mut gate = Meddling(|_: &[usize]| vec![1]);
     let parked = carry_out(&disk, &files, &ParkLimits::default(), &mut gate);
     assert_eq!((parked.bytes, parked.refused.len()), (of_block(&files, 1), 1));
@@ -294,7 +318,7 @@ fn what_the_gate_holds_back_is_not_touched() {
 fn memory_that_is_gone_when_it_is_written_is_no_fault() {
     let page = rustix::param::page_size();
     let piece = Piece { block: 0, range: page..2 * page, offset: 0 };
-    let disk = Folder::open(&folder()).unwrap();
+    let disk = open(&folder()).unwrap();
     let mut gate = Meddling(|_: &[usize]| Vec::new());
     let parked = carry_out(&disk, &[vec![piece]], &ParkLimits::default(), &mut gate);
     assert_eq!((parked.regions, parked.refused[0].blocks), (0, 1));
@@ -303,14 +327,15 @@ fn memory_that_is_gone_when_it_is_written_is_no_fault() {
 /// Cancels after the first batch, while the next files are written or wait.
 struct Cancelling;
 
-impl Gate for Cancelling {
+// SAFETY: nobody but the test's own thread knows the blocks.
+unsafe impl Gate for Cancelling {
     fn hold(&mut self, blocks: &[usize], swap: &mut dyn FnMut(usize)) -> Result<(), Stop> {
         (0..blocks.len()).for_each(swap);
         Ok(())
     }
 
-    fn progress(&mut self, _: Bytes, _: Bytes) -> Result<(), Stop> {
-        Err(Stop("the user cancelled".to_owned()))
+    fn progress(&mut self, done: Bytes, _: Bytes) -> Result<(), Stop> {
+        if done == Bytes::ZERO { Ok(()) } else { Err(Stop("the user cancelled".to_owned())) }
     }
 }
 
@@ -318,7 +343,7 @@ impl Gate for Cancelling {
 fn a_cancel_leaves_what_was_written_ahead_as_it_was() {
     let blocks = blocks();
     let files = pieces_of(&blocks);
-    let disk = Folder::open(&folder()).unwrap();
+    let disk = open(&folder()).unwrap();
     let parked = carry_out(&disk, &files, &ParkLimits::default(), &mut Cancelling);
     assert_eq!(parked.stopped.as_deref(), Some("cancelled"));
     assert_eq!(parked.bytes, total(&files[..FEWEST_FILES]));
@@ -342,9 +367,9 @@ fn a_folder_that_cannot_take_spill_files_says_what_would_help() {
         ("/dev/shm", "tmpfs"),
         ("/no/such/folder", "No such file"),
         ("/proc/self/status", "not a folder"),
-        ("/proc", "O_TMPFILE"),
+        ("/proc", "not known to keep files on a disk"),
     ] {
-        let error = Folder::open(Path::new(path)).unwrap_err();
+        let error = open(Path::new(path)).unwrap_err();
         assert!(error.contains(word) && error.contains(path), "{error}");
     }
 }

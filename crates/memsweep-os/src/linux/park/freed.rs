@@ -1,0 +1,228 @@
+//! Heap that was parked and freed: its pages would be read from disk again when it is used again,
+//! and its files kept.
+//!
+//! Large chunks are freed by unmapping them. Smaller ones stay with glibc, and nobody is told that
+//! they are free. So we ask for them: what `malloc` hands out is ours, and nobody else can touch it
+//! until it is freed again. While we have it, the pages of spill files inside become plain memory.
+//!
+//! `malloc` is asked for exactly the sizes of free chunks that glibc itself lists, so that it hands
+//! out these and cuts none. It only hands out what the calling thread's arena holds; freed chunks of
+//! other threads stay as they are until a sweep runs there.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::ops::Range;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use std::{mem, ptr, slice, thread};
+
+use memsweep_core::bytes::Bytes;
+use memsweep_core::park::SMALLEST_BLOCK;
+use rustix::mm::{MapFlags, ProtFlags};
+
+use super::areas::{self, Area};
+use super::registry::{self, Spills};
+use super::spill::is_mapped;
+use crate::linux::heap::symbol;
+
+/// Each list of free chunks walks all of them, 10 ms for 500 thousand.
+const LONGEST: Duration = Duration::from_millis(500);
+/// glibc raises the size from which it maps chunks when one of up to this size is freed.
+const BEYOND_THRESHOLD: usize = 64 * 1024 * 1024;
+/// The flags in the low bits of a chunk's size, and the one of chunks that are mapped.
+const FLAGS: usize = 7;
+const IS_MAPPED: usize = 2;
+
+/// Makes plain memory of the pages of spill files inside free chunks. Returns how much.
+pub(crate) fn release(proc: &Path) -> Bytes {
+    let mut released = Bytes::ZERO;
+    if registry::parked(proc).is_none_or(|bytes| bytes == Bytes::ZERO) {
+        return released;
+    }
+    if super::heap::parking_refused().is_some() || free_sizes().is_empty() {
+        return released;
+    }
+    let Some(areas) = areas::read(proc) else { return released };
+    let begun = Instant::now();
+    let spills = registry::known();
+    let mut taken = Vec::new();
+    let mut progress = true;
+    while mem::take(&mut progress) && begun.elapsed() < LONGEST {
+        for size in free_sizes() {
+            while begun.elapsed() < LONGEST {
+                let Some(chunk) = Chunk::take(size) else { break };
+                if !chunk.was_free(&areas) {
+                    break;
+                }
+                let bytes = chunk.release(&areas, &spills);
+                released = released.plus(bytes);
+                taken.push(chunk);
+                if bytes == Bytes::ZERO {
+                    break;
+                }
+                progress = true;
+            }
+        }
+    }
+    released
+}
+
+/// A chunk of the C heap that is ours until it is dropped.
+struct Chunk {
+    start: *mut c_void,
+    bytes: usize,
+}
+
+impl Chunk {
+    /// A chunk of this size, its bookkeeping included.
+    fn take(size: usize) -> Option<Self> {
+        let bytes = size.checked_sub(size_of::<usize>())?;
+        // SAFETY: a plain request.
+        let start = unsafe { libc::malloc(bytes) };
+        (!start.is_null()).then_some(Self { start, bytes })
+    }
+
+    fn is_mapped(&self) -> bool {
+        // SAFETY: glibc keeps a chunk's size in the word before it, and this one is alive.
+        unsafe { *self.start.cast::<usize>().sub(1) & IS_MAPPED != 0 }
+    }
+
+    fn range(&self) -> Range<usize> {
+        self.start as usize..self.start as usize + self.bytes
+    }
+
+    /// Whether it was a part of the heap before, and not made now because none of the size is free.
+    fn was_free(&self, areas: &[Area]) -> bool {
+        let mut at = self.range().start;
+        for area in &areas[areas.partition_point(|area| area.end <= at)..] {
+            if area.start > at || area.refusal().is_some() {
+                return false;
+            }
+            at = area.end;
+            if at >= self.range().end {
+                return !self.is_mapped();
+            }
+        }
+        false
+    }
+
+    /// Puts fresh memory in place of pages of spill files.
+    fn release(&self, areas: &[Area], spills: &Spills) -> Bytes {
+        let page = rustix::param::page_size();
+        let range = self.range();
+        let (start, end) = (range.start.next_multiple_of(page), range.end & !(page - 1));
+        let first = areas.partition_point(|area| area.end <= start);
+        let inside = areas[first..].iter().take_while(|area| area.start < end);
+        inside
+            .filter(|area| spills.contains(area))
+            .map(|area| area.start.max(start)..area.end.min(end))
+            // SAFETY: whole pages inside an allocation of ours, whose content nobody needs.
+            .filter(|pages| unsafe { renew(pages) })
+            .map(|pages| Bytes(pages.len() as u64))
+            .sum()
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        // One that was mapped and freed would make glibc keep larger blocks in the heap from then on.
+        if self.is_mapped() && self.bytes < BEYOND_THRESHOLD {
+            // SAFETY: ours; the kernel moves the mapping, and no byte is touched.
+            let larger = unsafe { libc::realloc(self.start, BEYOND_THRESHOLD) };
+            if !larger.is_null() {
+                self.start = larger;
+            }
+        }
+        // SAFETY: ours, and freed once.
+        unsafe { libc::free(self.start) };
+    }
+}
+
+/// Replaces whole pages by fresh ones. `false` when they are as they were.
+///
+/// # Safety
+/// The pages are private memory of the caller, who does not need their content.
+unsafe fn renew(pages: &Range<usize>) -> bool {
+    loop {
+        // SAFETY: the caller's promise.
+        let mapped = unsafe {
+            rustix::mm::mmap_anonymous(
+                pages.start as *mut c_void,
+                pages.len(),
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::FIXED,
+            )
+        };
+        if mapped.is_ok() {
+            return true;
+        }
+        if is_mapped(pages.start, pages.len()) {
+            return false;
+        }
+        // Old kernels take the pages away before they find that they have no memory for their books.
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Sizes of free chunks of at least a block, the largest first: the extremes of each of glibc's lists.
+fn free_sizes() -> Vec<usize> {
+    let mut sizes = listing().map(|text| sizes(&text)).unwrap_or_default();
+    sizes.retain(|size| *size as u64 >= SMALLEST_BLOCK.0);
+    sizes
+}
+
+/// What `malloc_info` writes.
+fn listing() -> Option<Vec<u8>> {
+    type MallocInfo = unsafe extern "C" fn(c_int, *mut libc::FILE) -> c_int;
+    let malloc_info = symbol(c"malloc_info")?;
+    // SAFETY: `int malloc_info(int, FILE *)` in glibc, the only library that has it.
+    let malloc_info: MallocInfo = unsafe { mem::transmute(malloc_info) };
+    let (mut text, mut length) = (ptr::null_mut::<c_char>(), 0);
+    // SAFETY: both are written when the stream is closed, below.
+    let stream = unsafe { libc::open_memstream(&raw mut text, &raw mut length) };
+    if stream.is_null() {
+        return None;
+    }
+    // SAFETY: an open stream, closed once.
+    let written = unsafe { malloc_info(0, stream) == 0 && libc::fclose(stream) == 0 };
+    // SAFETY: a closed stream of memory left a text of this length.
+    let copy = (written && !text.is_null())
+        .then(|| unsafe { slice::from_raw_parts(text.cast::<u8>(), length) }.to_vec());
+    // SAFETY: ours to free, by the contract of the stream; null is allowed.
+    unsafe { libc::free(text.cast()) };
+    copy
+}
+
+/// `<size from="1048593" to="2097169" total="3145762" count="2"/>`, and `<unsorted ...`. Flags are
+/// part of the sizes.
+fn sizes(listing: &[u8]) -> Vec<usize> {
+    let mut sizes: Vec<usize> = String::from_utf8_lossy(listing)
+        .lines()
+        .filter(|line| line.contains("<size ") || line.contains("<unsorted "))
+        .flat_map(|line| {
+            ["from=\"", "to=\""].map(|key| {
+                let (_, rest) = line.split_once(key)?;
+                rest.split_once('"')?.0.parse::<usize>().ok().map(|size| size & !FLAGS)
+            })
+        })
+        .flatten()
+        .collect();
+    sizes.sort_unstable_by(|one, other| other.cmp(one));
+    sizes.dedup();
+    sizes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_and_smallest_chunk_of_each_list_are_found() {
+        let listing =
+            b"<heap nr=\"0\">\n<sizes>\n  <size from=\"33\" to=\"33\" total=\"33\" count=\"1\"/>\n\
+            <size from=\"1048597\" to=\"4194325\" total=\"9\" count=\"3\"/>\n\
+            <unsorted from=\"65\" to=\"x\" total=\"65\" count=\"1\"/>\n</sizes>\n\
+            <total type=\"fast\" count=\"7\" size=\"8\"/>\n<aspace type=\"total\" size=\"9\"/>\n";
+        assert_eq!(sizes(listing), [4_194_320, 1_048_592, 64, 32]);
+        assert!(sizes(b"").is_empty());
+    }
+}

@@ -4,7 +4,7 @@ ComfyUI's node pack is built on this module. A host describes its facts as an in
 docs/report-format.md), answers `devices`, `release` and `check_cancelled`, and calls `sweep_with`.
 """
 
-from memsweep._memsweep import Reading, Report, level_of, mapped_files, reach_many, read
+from memsweep._memsweep import Reading, Report, level_of, mapped_files, pinned, reach_many, read
 from memsweep import destroying
 from memsweep.facts import Storages
 from memsweep.library import Host, sweep, sweep_with
@@ -24,6 +24,7 @@ __all__ = [
     "mapped_files",
     "nothing",
     "park_settings",
+    "pinned",
     "reach_many",
     "read",
     "sweep",

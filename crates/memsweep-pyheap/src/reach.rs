@@ -102,15 +102,22 @@ pub fn candidates<'py>(
 
 /// Whether each object is in use, or reachable from something that is, by references nothing explains.
 ///
+/// `exempt` are objects that our own thread holds where no walk can look, which pins nothing.
+///
 /// # Errors
 /// As for [`reach`].
-pub fn pinned(objects: &Bound<'_, PyList>, frames: &Bound<'_, PyList>) -> PyResult<Vec<bool>> {
+pub fn pinned(
+    objects: &Bound<'_, PyList>,
+    frames: &Bound<'_, PyList>,
+    exempt: &Bound<'_, PyList>,
+) -> PyResult<Vec<bool>> {
     let py = objects.py();
     let layout = self_test(py)?.layout;
     let mut world = World::new(py, layout, &PyTuple::empty(py))?;
     world.prepare_counting();
     let _off = CollectorOff::new(py);
-    let arguments = [objects.as_ptr() as usize, frames.as_ptr() as usize];
+    let mut arguments = addresses(exempt)?;
+    arguments.extend([objects, frames, exempt].map(|list| list.as_ptr() as usize));
     let explained = Explained::by_frames(frames)?;
     // SAFETY: the lock is held, the collector is off, and the arguments are our caller's.
     let pinned = unsafe { hidden::pinned(&world, explained, &arguments)? };

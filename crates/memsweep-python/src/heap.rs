@@ -86,13 +86,16 @@ fn candidates<'py>(
 
 /// Whether each object is in use, or reachable from something that is, by references nothing explains.
 #[pyfunction]
-#[pyo3(signature = (objects, frames=None))]
+#[pyo3(signature = (objects, frames=None, exempt=None))]
 fn pinned<'py>(
     objects: Bound<'py, PyList>,
     frames: Option<Bound<'py, PyList>>,
+    exempt: Option<Bound<'py, PyList>>,
 ) -> PyResult<Vec<bool>> {
-    let frames = frames.unwrap_or_else(|| PyList::empty(objects.py()));
-    pyheap::pinned(&objects, &frames)
+    let py = objects.py();
+    let frames = frames.unwrap_or_else(|| PyList::empty(py));
+    let exempt = exempt.unwrap_or_else(|| PyList::empty(py));
+    pyheap::pinned(&objects, &frames, &exempt)
 }
 
 /// Checks once that this interpreter can be walked, and says what was found.

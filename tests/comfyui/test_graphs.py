@@ -26,6 +26,7 @@ FAULTS = (
     "protection by ids only",
     "an output node evicted",
     "hidden references ignored",
+    "other executors ignored",
 )
 
 

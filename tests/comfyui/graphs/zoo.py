@@ -11,7 +11,7 @@ import nodes
 from harness import toys
 from PIL import Image
 
-from graphs import zoo_flow, zoo_models, zoo_state
+from graphs import beside, zoo_flow, zoo_models, zoo_state
 
 
 @contextlib.contextmanager
@@ -19,7 +19,7 @@ def opened(folder: Path) -> Iterator[None]:
     """Registers the nodes; `folder` becomes ComfyUI's input folder, with one picture in it."""
     classes = {
         name: thing
-        for module in (zoo_flow, zoo_models, zoo_state)
+        for module in (beside, zoo_flow, zoo_models, zoo_state)
         for name, thing in vars(module).items()
         if name.startswith("Toy") and isinstance(thing, type)
     }

@@ -49,7 +49,7 @@ def users(hosting: Any, patchers: Sequence[Any], host: Any) -> list[str | None]:
         del reached
     if others:
         objects = [part for group in groups for part in group]
-        is_held = iter(hosting.pinned(objects, frames, [*_called(host), *_taken_results(frames)]))
+        is_held = iter(hosting.pinned(objects, frames, [*_called(host, frames), *_taken_results(frames)]))
         for number, group in enumerate(groups):
             if any([next(is_held) for _ in group]):
                 found[number] = others[0] if len(others) == 1 else "another thread"
@@ -147,9 +147,13 @@ def _prompts_of_our_loop() -> list[Any]:
     return found
 
 
-def _called(host: Any) -> list[Any]:
-    """The host, and the method of it that is being called."""
-    return [host, *(holder for holder in gc.get_referrers(host) if type(holder) is MethodType)]
+def _called(host: Any, frames: list[FrameType]) -> list[Any]:
+    """The host and the executor around it, with the methods and arguments of the calls under way: packs
+    wrap the executor's methods, and such a call holds `self` where no walk can look."""
+    executors = [frame.f_locals.get("self") for frame in frames if _runs_a_prompt(frame.f_code)]
+    owners = [host, *(executor for executor in executors if executor is not None)]
+    holders = gc.get_referrers(*owners)
+    return owners + [one for one in holders if type(one) in (MethodType, tuple, dict)]
 
 
 def _taken_results(frames: list[FrameType]) -> list[Any]:

@@ -147,6 +147,20 @@ def test_threads_that_hold_no_model_keep_none_in_any_prompt(midway, start):
             assert loaded() == []
 
 
+def test_nor_does_a_pack_that_wraps_the_executor(midway, comfy, monkeypatch):
+    """Its call holds the executor among its arguments, and with it every cached output."""
+    import execution
+
+    original = execution.PromptExecutor.execute
+    monkeypatch.setattr(
+        execution.PromptExecutor, "execute", lambda *given, **named: original(*given, **named)
+    )
+    runner, stop = comfy.Runner("CLASSIC"), midway.Stop()
+    with midway.running("bystander", stop.wait, stop):
+        assert reasons(runner.run(sweeping()).report("sweep")) == []
+    assert loaded() == []
+
+
 def test_the_heap_is_walked_only_while_a_thread_may_be_computing(midway, comfy, monkeypatch):
     from concurrent.futures import ThreadPoolExecutor
 
@@ -155,7 +169,6 @@ def test_the_heap_is_walked_only_while_a_thread_may_be_computing(midway, comfy, 
     walks = []
     pinned = hosting.pinned
     monkeypatch.setattr(hosting, "pinned", lambda *given: walks.append(1) or pinned(*given))
-    monkeypatch.setattr(pack("comfy_host.others"), "_busy_threads", not_of_the_tests(midway))
     runner = comfy.Runner("CLASSIC")
     with ThreadPoolExecutor(2) as pool:
         pool.submit(threading.get_ident).result()
@@ -169,13 +182,6 @@ def test_the_heap_is_walked_only_while_a_thread_may_be_computing(midway, comfy, 
     with midway.running("busy", stop.wait, stop):
         assert runner.run(sweeping(seed=2)).ok
     assert walks
-
-
-def not_of_the_tests(midway):
-    """Test runners have threads of their own, which are none of ComfyUI's."""
-    others = pack("comfy_host.others")
-    busy, before = others._busy_threads, {thread.name for thread in threading.enumerate()}
-    return lambda: [name for name in busy() if name not in before]
 
 
 def test_a_model_in_use_is_not_released_by_name_and_neither_is_its_loader(midway, start):

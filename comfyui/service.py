@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from . import comfy_host
+from . import comfy_host, library
 from .spec import NodeSpec
 
 LOG = logging.getLogger("memsweep")
@@ -37,7 +37,7 @@ def run(
 ) -> dict[str, Any]:
     """Sweeps for one node and answers with `text` and `report`."""
     try:
-        from memsweep import hosting
+        hosting = library.hosting()
     except comfy_host.STOPS:
         raise
     except BaseException as error:

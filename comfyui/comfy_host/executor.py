@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -38,13 +38,14 @@ class Run:
         self.tracker = getattr(getattr(self.list, "output_link_callback", None), "__self__", None)
 
     @classmethod
-    def find(cls, node: str, dynprompt: Any) -> Run:
-        """Raises `Unidentified` with what did not match."""
+    def find(
+        cls, node: str, dynprompt: Any, variables: Callable[[FrameType], dict[str, Any]]
+    ) -> Run:
+        """Raises `Unidentified` with what did not match. `variables` reads a frame's variables."""
         if dynprompt is None:
             raise Unidentified("it handed over no prompt")
         for frame in _execute_frames():
-            # One look: before Python 3.13 each look stores a snapshot on that frame.
-            values = frame.f_locals
+            values = variables(frame)
             if {"execution_list", "dynprompt"} <= values.keys():
                 run = cls(node, values)
                 run._verify(dynprompt)

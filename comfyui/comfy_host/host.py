@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from . import leftovers
+from . import leftovers, others
 from .entries import Entry, Unidentified
 from .executor import Run
 
@@ -136,7 +136,7 @@ class ComfyHost:
         slots: list[Any] = []
         run = None
         try:
-            run = Run.find(self.node, self._dynprompt)
+            run = Run.find(self.node, self._dynprompt, self._hosting.variables)
             self._entries, executor, slots = run.describe()
         except Unidentified as reason:
             executor = {"kind": "unidentified", "reason": str(reason)}
@@ -161,7 +161,7 @@ class ComfyHost:
         connected = {name: facts[0][name] for name in ("storages", "models")}
         return {
             "storages": storages.facts,
-            "models": [_model_fact(loaded) for loaded in self._models],
+            "models": self._model_facts(),
             "targets": chosen,
             "only_targets": targets is not None,
             "connected": connected,
@@ -185,6 +185,13 @@ class ComfyHost:
             loaded
             for loaded in self._management.current_loaded_models
             if loaded.model is not None
+        ]
+
+    def _model_facts(self) -> list[dict[str, Any]]:
+        users = others.users(self._hosting, [loaded.model for loaded in self._models], self)
+        return [
+            {**_model_fact(loaded), "in_use_by": user}
+            for loaded, user in zip(self._models, users, strict=True)
         ]
 
     def _types(self, storages: Any) -> tuple[type, ...]:
@@ -252,6 +259,9 @@ class ComfyHost:
         patcher = loaded.model
         if patcher is None or not self._lists(loaded):
             return self._hosting.nothing("it is not loaded any more")
+        (user,) = others.users(self._hosting, [patcher], self)
+        if user is not None:
+            return self._hosting.nothing(f"{user} began to use it")
         # `free_memory` frees what is not kept, so keeping all others names exactly one model.
         keep = [other for other in self._management.current_loaded_models if other is not loaded]
         trouble = None
@@ -333,7 +343,14 @@ def _model_fact(loaded: Any) -> dict[str, Any]:
         "device": str(loaded.device),
         "bytes": None if size is None else int(size),
         "loaded": not isinstance(loaded, _NotLoaded),
+        "offload_device": _offload_device(loaded.model),
     }
+
+
+def _offload_device(patcher: Any) -> str | None:
+    device = getattr(patcher, "offload_device", None)
+    # The pages of a paged model leave the device whatever else is said of it.
+    return None if device is None or _is_dynamic(patcher) else str(device)
 
 
 def _model_files(paths: Iterable[str]) -> list[str]:

@@ -62,5 +62,18 @@ def candidates(
     frames: list[FrameType] | None = None,
     check_pinned: bool = True,
 ) -> Candidates: ...
-def pinned(objects: list[Any], frames: list[FrameType] | None = None) -> list[bool]: ...
+def pinned(
+    objects: list[Any],
+    frames: list[FrameType] | None = None,
+    exempt: list[Any] | None = None,
+) -> list[bool]: ...
+def destroy(
+    protect: list[Any],
+    types: tuple[type, ...],
+    frames: list[FrameType],
+    keep: set[tuple[str, int]],
+    smallest: int,
+    class_: type,
+) -> list[tuple[str, int, int, int, str | None]]: ...
+def variables(frame: FrameType) -> dict[str, Any]: ...
 def self_test() -> dict[str, Any]: ...

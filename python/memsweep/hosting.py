@@ -4,7 +4,17 @@ ComfyUI's node pack is built on this module. A host describes its facts as an in
 docs/report-format.md), answers `devices`, `release` and `check_cancelled`, and calls `sweep_with`.
 """
 
-from memsweep._memsweep import Reading, Report, level_of, mapped_files, plain, reach_many, read
+from memsweep._memsweep import (
+    Reading,
+    Report,
+    level_of,
+    mapped_files,
+    pinned,
+    plain,
+    reach_many,
+    read,
+    variables,
+)
 from memsweep import destroying
 from memsweep.facts import Storages
 from memsweep.kept_errors import notes as kept_error_notes
@@ -26,10 +36,12 @@ __all__ = [
     "mapped_files",
     "nothing",
     "park_settings",
+    "pinned",
     "plain",
     "reach_many",
     "read",
     "sweep",
     "sweep_with",
     "unsupported",
+    "variables",
 ]

@@ -26,6 +26,7 @@ FAULTS = (
     "protection by ids only",
     "an output node evicted",
     "hidden references ignored",
+    "other executors ignored",
 )
 
 
@@ -63,3 +64,23 @@ def test_every_planted_fault_is_looked_for(zoo):
     from graphs.broken import PLANTED
 
     assert set(PLANTED) == set(FAULTS)
+
+
+def test_destroy_really_takes_what_a_node_keeps_and_the_node_loads_it_again(zoo):
+    """One case by hand, so that nobody reads the counts of a short hunt as a proof."""
+    from graphs.case import Case, Spec, Sweep, Turn, Workflow
+    from graphs.kinds import KINDS, SHOWS, TERMINAL
+
+    kind = {one.node: one for one in KINDS}
+    destroy = next(one for one in TERMINAL if one.widgets.get("leftovers") == "destroy")
+    specs = (
+        Spec(kind["ToySource"], {}, {"seed": 1, "label": "source"}),
+        Spec(kind["ToyKeepClosure"], {"value": (0, 0)}, {"seed": 1}),
+        Spec(kind["ToyStep"], {"value": (1, 0)}, {"label": "step"}),
+        Spec(SHOWS["piece"], {"value": (2, 0)}, {"name": "show"}),
+    )
+    workflow = Workflow(specs, (Sweep(destroy, (2, 0), None, {}),))
+    edited = Turn(0, edits=((0, "seed", 2),))
+    tally = Tally()
+    zoo.check(Case((workflow,), (Turn(0), edited, Turn(0)), parks=True), "CLASSIC", tally)
+    assert tally.counts["tensors destroyed"] >= 2, tally.line()

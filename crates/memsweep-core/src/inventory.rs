@@ -60,6 +60,12 @@ pub struct ModelFact {
     pub bytes: Option<Bytes>,
     /// It is on that device now. A model to release may sit in RAM only.
     pub loaded: bool,
+    /// Where unloading puts its weights, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offload_device: Option<String>,
+    /// Who else is using it, in words: another thread, another prompt. `None` where nobody is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_use_by: Option<String>,
 }
 
 /// What the node's inputs reach: never touched.

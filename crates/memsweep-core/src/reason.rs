@@ -22,6 +22,12 @@ pub enum Release {
     },
     /// Neither connected nor needed by a node still to run.
     NotNeeded,
+    /// The same, but it is kept on the very device that it runs on: unloading takes its patches
+    /// out, and moves nothing.
+    NotNeededAndStaysOn {
+        /// That device.
+        device: String,
+    },
     /// Something was released that may sit in reference cycles.
     AfterRelease,
     /// Mapped before the sweep; dropped only if nothing maps it any more.
@@ -44,6 +50,11 @@ pub enum Keep {
     NeededBy {
         /// That node.
         node: String,
+    },
+    /// Somebody outside this prompt is working with it.
+    InUse {
+        /// Who, in words.
+        by: String,
     },
     /// Dropping an output node's entry would make it save or show again.
     OutputNode,
@@ -73,6 +84,11 @@ impl fmt::Display for Release {
                 write!(f, "no node still to run reads {}", entries.join(", "))
             }
             Self::NotNeeded => f.write_str("not connected, and no node still to run needs it"),
+            Self::NotNeededAndStaysOn { device } => write!(
+                f,
+                "not connected, and no node still to run needs it; its weights stay on {device}, \
+                 where unloading puts them too"
+            ),
             Self::AfterRelease => f.write_str("what was released may sit in reference cycles"),
             Self::MaybeUnmapped => f.write_str("mapped before the sweep, perhaps not any more"),
             Self::HeldAndIdle => f.write_str("held by somebody, and not in use now"),
@@ -89,6 +105,7 @@ impl fmt::Display for Keep {
         match self {
             Self::Connected => f.write_str("connected to this node"),
             Self::NeededBy { node } => write!(f, "node {node} still needs it"),
+            Self::InUse { by } => write!(f, "{by} is using it"),
             Self::OutputNode => f.write_str("an output node would run again without it"),
             Self::FeedsOutputNode { node } => write!(f, "feeds output node {node} directly"),
             Self::NothingToGain => f.write_str("dropping it would free nothing"),

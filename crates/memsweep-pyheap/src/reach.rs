@@ -105,13 +105,22 @@ pub fn candidates<'py>(
 
 /// Whether each object is in use, or reachable from something that is, by references nothing explains.
 ///
+/// `exempt` are objects that our own thread holds where no walk can look, which pins nothing.
+///
 /// # Errors
 /// As for [`reach`].
-pub fn pinned(objects: &Bound<'_, PyList>, frames: &Bound<'_, PyList>) -> PyResult<Vec<bool>> {
-    pinned_on(self_test(objects.py())?.layout, objects, &Waiting::among(frames)?, &[frames.as_ptr() as usize])
+pub fn pinned(
+    objects: &Bound<'_, PyList>,
+    frames: &Bound<'_, PyList>,
+    exempt: &Bound<'_, PyList>,
+) -> PyResult<Vec<bool>> {
+    let layout = self_test(objects.py())?.layout;
+    let mut arguments = addresses(exempt)?;
+    arguments.extend([frames, exempt].map(|list| list.as_ptr() as usize));
+    pinned_on(layout, objects, &Waiting::among(frames)?, &arguments)
 }
 
-/// The same on an interpreter of this layout; `exempt` are objects that the call holds.
+/// The same on an interpreter of this layout.
 pub(crate) fn pinned_on<'py>(
     layout: Layout,
     objects: &Bound<'py, PyList>,

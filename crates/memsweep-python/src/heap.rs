@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use memsweep_os::PageLocks;
 use memsweep_pyheap as pyheap;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -88,13 +89,16 @@ fn candidates<'py>(
 
 /// Whether each object is in use, or reachable from something that is, by references nothing explains.
 #[pyfunction]
-#[pyo3(signature = (objects, frames=None))]
+#[pyo3(signature = (objects, frames=None, exempt=None))]
 fn pinned<'py>(
     objects: Bound<'py, PyList>,
     frames: Option<Bound<'py, PyList>>,
+    exempt: Option<Bound<'py, PyList>>,
 ) -> PyResult<Vec<bool>> {
-    let frames = frames.unwrap_or_else(|| PyList::empty(objects.py()));
-    pyheap::pinned(&objects, &frames)
+    let py = objects.py();
+    let frames = frames.unwrap_or_else(|| PyList::empty(py));
+    let exempt = exempt.unwrap_or_else(|| PyList::empty(py));
+    pyheap::pinned(&objects, &frames, &exempt)
 }
 
 /// Device, address, bytes, tensors, why it stayed.
@@ -121,7 +125,11 @@ fn destroy<'py>(
         smallest,
         class: &class_,
     };
-    let rows = pyheap::destroy(&asked, &|_, _| None)?;
+    let locks = PageLocks::now();
+    let rows = pyheap::destroy(&asked, &|device, memory| {
+        let range = memory.address..memory.address.saturating_add(memory.bytes);
+        (device == "cpu" && locks.is_locked(range)).then_some("page-locked")
+    })?;
     Ok(rows
         .into_iter()
         .map(|row| (row.device, row.address, row.bytes, row.tensors, row.refused))

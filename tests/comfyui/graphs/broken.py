@@ -83,7 +83,19 @@ def hidden_references_ignored() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def other_executors_ignored() -> Iterator[None]:
+    """A model is in use by nobody but the prompt that sweeps."""
+
+    def nobody(hosting, patchers, host):
+        return [None for _ in patchers]
+
+    with mock.patch.object(pack("comfy_host.others"), "users", nobody):
+        yield
+
+
 PLANTED = {
+    "other executors ignored": (other_executors_ignored, "another executor|the other executor"),
     "live set ignored": (live_set_ignored, "still need"),
     "protection by ids only": (protection_by_ids_only, "still needed was unloaded"),
     "an output node evicted": (output_node_evicted, "output nodes wrote|instead of"),

@@ -94,10 +94,15 @@ class Case:
     looks_for_hidden: bool = False
     # Tensors are large enough to be parked, and are: as dear.
     parks: bool = False
+    # During this turn another executor stands in the middle of sampling, with this model: the one
+    # that every executor shares, or one of its own.
+    beside: tuple[int, str] | None = None
 
     def __repr__(self) -> str:
         workflows = "\n  and".join(map(repr, self.workflows))
         parks = "\n  with parking" if self.parks else ""
+        if self.beside is not None:
+            parks += f"\n  beside another executor in turn {self.beside[0]}, {self.beside[1]} model"
         return f"{workflows}\n  " + "\n  ".join(map(repr, self.turns)) + parks
 
     def _repr_pretty_(self, printer, _cycle) -> None:
@@ -229,4 +234,9 @@ def cases(draw) -> Case:
     first = Turn(0)
     later = draw(st.lists(turns(made), min_size=1, max_size=4))
     special = draw(st.integers(0, 5))
-    return Case(tuple(made), (first, *later), special == 5, special in (3, 4))
+    # ComfyUI's own unloads, of which the other executor is not asked either, would be in the way.
+    calm = [n for n, turn in enumerate((first, *later)) if not turn.free and turn.failure is None]
+    beside = None
+    if draw(st.integers(0, 5)) == 5:
+        beside = (draw(st.sampled_from(calm)), draw(st.sampled_from(("its own", "the shared"))))
+    return Case(tuple(made), (first, *later), special == 5, special in (3, 4), beside)

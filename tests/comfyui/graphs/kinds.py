@@ -63,6 +63,9 @@ KINDS = (
     Kind("ToyKeepGraph", {"value": PIECE}, (PIECE,), {"seed": (1,)}, weight=2),
     # Models, and the real nodes around them.
     Kind("ToyCheckpoint", {}, ("model", "clip", "vae"), {"seed": (1, 2)}, weight=4),
+    # The same model object in every executor; nothing makes clones of it, whose patches would differ.
+    Kind("ToyShared", {}, ("shared",), {"seed": (1,)}),
+    Kind("ToySharedUse", {"model": "shared", "value": PIECE}, (PIECE,)),
     Kind("ToyControlLoader", {}, ("control",), {"seed": (1, 2)}),
     Kind(
         "ToyLora",
@@ -196,5 +199,6 @@ TERMINAL = (
     SweepKind("CleanMemory_PurgeRAM", None, weight=2),
     SweepKind("CleanMemory_PurgeVRAM", None),
     SweepKind("CleanMemory_PurgeAll", None, {"leftovers": "park"}),
+    SweepKind("CleanMemory_PurgeAll", None, {"leftovers": "destroy"}, weight=2),
     SweepKind("CleanMemory_PurgeRAMProtectedMulti", None, {}, ("data1", "data2", "data3")),
 )

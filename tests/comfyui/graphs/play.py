@@ -13,6 +13,7 @@ from harness import toys
 from harness.executor import Runner, quiet
 
 from graphs import zoo_flow, zoo_state
+from graphs.beside import Beside
 from graphs.case import Case
 from graphs.outcome import CounterExample, Tally
 from graphs.prompts import Player
@@ -32,6 +33,8 @@ class Seen:
     saved: dict[str, list]
     written: list[tuple[str, str]]
     ran: collections.Counter
+    # What the executor beside ours came to, where there was one.
+    beside: list | None = None
 
 
 def check(case: Case, cache: str, tally: Tally) -> None:
@@ -39,6 +42,12 @@ def check(case: Case, cache: str, tally: Tally) -> None:
 
     Three plays: the workflow without our nodes says what the results must be; with our nodes,
     but without their sweeps, which nodes run; and then the real one.
+
+    `destroy` takes memory that a pack holds and nobody needs, and whoever uses it meets an error. That
+    is no licence to change a result: what is connected, needed by a node still to run or held by a
+    cache that stays is protected, and a pack that keeps tensors does what the error says and loads
+    them again, as the toy nodes do. So the comparison is the same for this level, and a
+    `DestroyedError` that comes out of a prompt is a counter-example.
     """
     with _sizes(case.parks):
         expected = _play(case, Runner(cache), with_sweeps=False)
@@ -55,6 +64,7 @@ def check(case: Case, cache: str, tally: Tally) -> None:
             watch.end()
     tally.counts["cases"] += 1
     tally.counts["cases with parking"] += case.parks
+    tally.counts["cases beside another executor"] += case.beside is not None
 
 
 @contextlib.contextmanager
@@ -90,6 +100,10 @@ class Judge:
         expected, idle = self.expected[number], self.idle[number]
         if seen.error != expected.error or seen.ok != expected.ok:
             raise CounterExample(f"{where}: {seen.error} instead of {expected.error}")
+        if seen.beside != expected.beside:
+            raise CounterExample(
+                f"{where}: the other executor got {seen.beside} instead of {expected.beside}"
+            )
         # A sweep at the end makes output nodes run that nobody else asked for in this prompt. They
         # are in no play without our nodes, but in the idle one; and when somebody does ask for
         # them in a later prompt, they have shown their result already.
@@ -129,7 +143,7 @@ def _play(case: Case, runner: Runner, with_sweeps: bool, judge: Judge | None = N
                 management.unload_all_models()
                 runner.reset()
             prompt, asked = player.prompt(turn)
-            found.append(_one(runner, prompt, asked))
+            found.append(_turn(case, number, runner, prompt, asked))
             if judge is not None:
                 judge.compare(number, found[-1])
                 runner.check_side_tables()
@@ -140,6 +154,16 @@ def _play(case: Case, runner: Runner, with_sweeps: bool, judge: Judge | None = N
         gc.enable()
         gc.collect()
     return found
+
+
+def _turn(case: Case, number: int, runner: Runner, prompt: dict, asked: list[str]) -> Seen:
+    if case.beside is None or case.beside[0] != number:
+        return _one(runner, prompt, asked)
+    other = Beside(runner.cache, case.beside[1])
+    with other.half_way():
+        seen = _one(runner, prompt, asked)
+    seen.beside = other.shown
+    return seen
 
 
 def _one(runner: Runner, prompt: dict, asked: list[str]) -> Seen:

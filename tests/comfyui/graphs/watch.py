@@ -7,6 +7,7 @@ models, and compares. What must hold is said here in plain Python, without MemSw
 - every entry is either as it was, or was dropped as planned and is gone from all tables;
 - what was dropped is gone from memory, unless something that may hold it does;
 - no model that is connected, or that a pending link leads to, was unloaded (P2);
+- no model that another executor is in the middle of sampling with was unloaded;
 - what a park could choose from holds nothing that is connected or in hidden use.
 """
 
@@ -24,6 +25,7 @@ from harness.executor import executor_locals, pack
 from harness.reports import unpacked
 
 from graphs import naive, zoo_state
+from graphs.beside import loaded_half_way
 from graphs.outcome import CounterExample, Tally
 
 
@@ -94,6 +96,7 @@ class Watch:
         needed = [value for name, value in values.items() if name not in named]
         models = _models([*needed, *self._linked_values(linked), *held_for(execution, unique_id)])
         del needed
+        sampled = loaded_half_way()
         litter = toys.STORAGES.get("litter")
         littered = litter is not None and litter() is not None
         self._planned, self._unloaded = [], 0
@@ -102,6 +105,8 @@ class Watch:
 
         self._check_entries(before, linked)
         self._check_models(models)
+        if loaded_half_way() != sampled:
+            raise CounterExample("a model that another executor is sampling with was unloaded")
         gone = self._check_gone(running, values)
         del running
         collected = littered and litter() is None
@@ -199,7 +204,7 @@ class Watch:
                 self.runner.executor.caches.objects,
             ]
             reached = naive.closure(roots, leave_out=[alive, dropped])
-            bases = {id(item._base) for item in reached.values() if isinstance(item, torch.Tensor)}
+            bases = {id(item._base) for item in _whole(reached.values())}
             for tensor in alive:
                 if id(tensor) not in reached and id(tensor) not in bases:
                     raise CounterExample("a dropped tensor is alive, and nothing known holds it")
@@ -237,6 +242,9 @@ class Watch:
         for row in unpacked(answer)["rows"]:
             if row["outcome"]["kind"] == "parked":
                 counts["blocks parked"] += row["outcome"]["regions"]
+            if row["outcome"]["kind"] == "destroyed":
+                owners = row["outcome"]["owners"]
+                counts["tensors destroyed"] += sum(owner["tensors"] for owner in owners)
             if row["outcome"]["kind"] in ("failed", "cancelled"):
                 raise CounterExample(f"a step failed: {row}")
 
@@ -279,8 +287,13 @@ def _tensors(roots: list) -> list[weakref.ref]:
 
 def _storages(items: Any) -> set[int]:
     """The memory behind the tensors among these."""
+    return {tensor.untyped_storage()._cdata for tensor in _whole(items)}
+
+
+def _whole(items: Any) -> list[torch.Tensor]:
+    """The tensors among these that still have memory."""
     tensors = (item for item in items if isinstance(item, torch.Tensor))
-    return {tensor.untyped_storage()._cdata for tensor in tensors}
+    return [tensor for tensor in tensors if not zoo_state.is_destroyed(tensor)]
 
 
 def _models(roots: list) -> list[int]:

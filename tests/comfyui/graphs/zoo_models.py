@@ -12,6 +12,7 @@ import torch
 from harness.toys import toy
 
 from graphs.zoo_flow import litter
+from graphs.zoo_state import SHARED
 
 SIDE = 8
 CPU = torch.device("cpu")
@@ -91,6 +92,24 @@ class Control(comfy.controlnet.ControlBase):
     def push(self) -> torch.Tensor:
         own = weights(self.patcher)[0, 0] * self.cond_hint_original.flatten()[0] * self.strength
         return own if self.previous_controlnet is None else own + self.previous_controlnet.push()
+
+
+def shared_model(seed: int) -> comfy.model_patcher.ModelPatcher:
+    """A patched model that is kept in a global, as packs keep what several executors use."""
+    if seed not in SHARED:
+        SHARED[seed] = patcher(seed + 40)
+        SHARED[seed].add_patches({"layer.weight": (torch.full((SIDE, SIDE), 8.0),)}, 0.5)
+    return SHARED[seed]
+
+
+@toy(outputs=("MODEL",))
+def ToyShared(seed):
+    return (shared_model(seed),)
+
+
+@toy()
+def ToySharedUse(model, value):
+    return (value * weights(model)[0, 0],)
 
 
 @toy(outputs=("MODEL", "CLIP", "VAE"))

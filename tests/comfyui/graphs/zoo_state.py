@@ -1,7 +1,8 @@
 """Toy nodes that keep a tensor for themselves, in each of the ways that packs do.
 
 What a node keeps is a pure function of its inputs, so running it again changes no result; a sweep
-that empties, frees or overwrites what was kept does.
+that empties, frees or overwrites what was kept does. A sweep at `destroy` may take it, loudly: then
+the node does what the error says, and loads it again.
 """
 
 import functools
@@ -17,19 +18,35 @@ KEPT_IN_MODULE: dict[int, torch.Tensor] = {}
 HIDDEN: list[weakref.ref] = []
 HOLDERS: dict[int, "Holder"] = {}
 GRAPHS: dict[int, tuple] = {}
+# Models that every executor of the process gets the same object of.
+SHARED: dict[int, object] = {}
 
 
 def fresh(seed: int) -> torch.Tensor:
     return torch.rand(toys.ELEMENTS, generator=torch.Generator().manual_seed(1000 + seed))
 
 
+def is_destroyed(tensor: torch.Tensor) -> bool:
+    from memsweep import DestroyedError
+
+    try:
+        tensor.untyped_storage()
+    except DestroyedError:
+        return True
+    return False
+
+
+def kept_in(table: dict[int, torch.Tensor], seed: int) -> torch.Tensor:
+    if seed not in table or is_destroyed(table[seed]):
+        table[seed] = fresh(seed)
+    return table[seed]
+
+
 def remembering():
     kept: dict[int, torch.Tensor] = {}
 
     def remember(seed):
-        if seed not in kept:
-            kept[seed] = fresh(seed)
-        return kept[seed]
+        return kept_in(kept, seed)
 
     return remember, kept.clear
 
@@ -38,12 +55,18 @@ remember_in_closure, forget_closure = remembering()
 
 
 @functools.lru_cache(maxsize=None)
-def remember_in_lru_cache(seed: int) -> torch.Tensor:
+def lru_cached(seed: int) -> torch.Tensor:
     return fresh(seed)
 
 
+def remember_in_lru_cache(seed: int) -> torch.Tensor:
+    if is_destroyed(lru_cached(seed)):
+        lru_cached.cache_clear()
+    return lru_cached(seed)
+
+
 def remember_in_module(seed):
-    return KEPT_IN_MODULE.setdefault(seed, fresh(seed))
+    return kept_in(KEPT_IN_MODULE, seed)
 
 
 class Holder(threading.Thread):
@@ -95,7 +118,7 @@ class ToyKeepSelf:
         self.kept: dict[int, torch.Tensor] = {}
 
     def run(self, value, seed):
-        kept = self.kept.setdefault(seed, fresh(seed))
+        kept = kept_in(self.kept, seed)
         return (value + kept, kept)
 
 
@@ -129,7 +152,7 @@ def ToyKeepThread(value, seed):
 @toy()
 def ToyKeepGraph(value, seed):
     """State in an autograd graph: `exp` keeps its result for the backward pass, in C++."""
-    if seed not in GRAPHS:
+    if seed not in GRAPHS or any(map(is_destroyed, GRAPHS[seed])):
         with torch.inference_mode(False), torch.enable_grad():
             leaf = fresh(seed).requires_grad_()
             saved = leaf.exp()
@@ -143,13 +166,13 @@ def ToyKeepGraph(value, seed):
 
 def holders() -> list:
     """What a tensor may rightly hang on after a sweep, beside ComfyUI's own caches."""
-    return [KEPT_IN_MODULE, GRAPHS, HOLDERS, remember_in_closure, remember_in_lru_cache]
+    return [KEPT_IN_MODULE, GRAPHS, HOLDERS, SHARED, remember_in_closure, lru_cached]
 
 
 def forget() -> None:
     for holder in HOLDERS.values():
         holder.end()
-    for table in (KEPT_IN_MODULE, HOLDERS, GRAPHS, HIDDEN):
+    for table in (KEPT_IN_MODULE, HOLDERS, GRAPHS, HIDDEN, SHARED):
         table.clear()
     forget_closure()
-    remember_in_lru_cache.cache_clear()
+    lru_cached.cache_clear()

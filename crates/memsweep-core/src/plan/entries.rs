@@ -22,7 +22,11 @@ pub(super) fn decide(
     let rules = Rules::new(execution, live);
     let mut staying: BTreeMap<u32, Keep> = BTreeMap::new();
     for (number, entry) in (0u32..).zip(&execution.entries) {
-        if let Some(because) = rules.keep(number, entry) {
+        // Last: who holds a model for its own ends says nothing of the rest of the entry, but while
+        // it is held, dropping the entry would only bring a second copy into memory.
+        if let Some(because) =
+            rules.keep(number, entry).or_else(|| in_use(inventory, entry, |_| true))
+        {
             staying.insert(number, because);
         }
     }
@@ -46,6 +50,17 @@ pub(super) fn decide(
         .collect();
     note_kept(inventory, execution, staying, kept);
     step(inventory, execution, going, &held)
+}
+
+/// Somebody outside the prompt is using one of the models meant that this entry holds.
+pub(super) fn in_use(
+    inventory: &Inventory,
+    entry: &EntryFact,
+    is_meant: impl Fn(&u32) -> bool,
+) -> Option<Keep> {
+    let models = entry.slots.iter().flatten().flat_map(|slot| &slot.models);
+    let user = |number: &u32| inventory.models.get(*number as usize)?.in_use_by.clone();
+    models.filter(|model| is_meant(model)).find_map(user).map(|by| Keep::InUse { by })
 }
 
 /// Notes entries that stay.

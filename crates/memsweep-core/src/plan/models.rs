@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 
 use crate::action::Action;
 use crate::bytes::Bytes;
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, ModelFact};
 use crate::live::LiveSet;
 use crate::plan::{Kept, Step};
 use crate::reason::{Keep, Release};
 
-/// One step per model that is neither connected nor live; the others are noted as kept.
+/// One step per model that is neither connected, live nor in use elsewhere; the others are noted
+/// as kept. A prompt can load its models again when it comes to them; who is in the middle of
+/// computing with one would go on with weights that have lost their patches.
 pub(super) fn decide(inventory: &Inventory, live: &LiveSet, kept: &mut Vec<Kept>) -> Vec<Step> {
     let connected: BTreeSet<u32> = inventory.connected.models.iter().copied().collect();
     let mut steps = Vec::new();
@@ -24,17 +26,10 @@ pub(super) fn decide(inventory: &Inventory, live: &LiveSet, kept: &mut Vec<Kept>
             Keep::NeededBy { node: node.clone() }
         } else if let Some(node) = live.unreadable.as_ref().or(live.any_model.as_ref()) {
             Keep::UnreadableNode { node: node.clone() }
+        } else if let Some(by) = &model.in_use_by {
+            Keep::InUse { by: by.clone() }
         } else {
-            // A model on the CPU gives nothing back by being unloaded; its memory goes when the
-            // last cached output that holds it goes.
-            let estimated =
-                if model.device.starts_with("cpu") { Some(Bytes::ZERO) } else { model.bytes };
-            steps.push(Step {
-                action: Action::Unload { model: number, name: model.name.clone() },
-                what: format!("model {} on {}", model.name, model.device),
-                because: Release::NotNeeded,
-                estimated,
-            });
+            steps.push(unload(number, model));
             continue;
         };
         kept.push(Kept {
@@ -44,4 +39,25 @@ pub(super) fn decide(inventory: &Inventory, live: &LiveSet, kept: &mut Vec<Kept>
         });
     }
     steps
+}
+
+fn unload(number: u32, model: &ModelFact) -> Step {
+    // With `--highvram`, `--gpu-only` or on the CPU a model is kept where it runs. Unloading gives
+    // back what its patches took, at most; its weights go with the last cached output that holds it.
+    let stays = model.offload_device.as_ref() == Some(&model.device);
+    let because = if stays {
+        Release::NotNeededAndStaysOn { device: model.device.clone() }
+    } else {
+        Release::NotNeeded
+    };
+    Step {
+        action: Action::Unload { model: number, name: model.name.clone() },
+        what: format!("model {} on {}", model.name, model.device),
+        because,
+        estimated: if stays || model.device.starts_with("cpu") {
+            Some(Bytes::ZERO)
+        } else {
+            model.bytes
+        },
+    }
 }

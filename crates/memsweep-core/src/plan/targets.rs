@@ -34,6 +34,10 @@ pub(super) fn decide(
             staying.insert(number, Keep::UnreadableNode { node: node.clone() });
         } else if connected {
             staying.insert(number, Keep::Connected);
+        } else if let Some(because) =
+            entries::in_use(inventory, entry, |model| targets.contains(model))
+        {
+            staying.insert(number, because);
         } else if entry.has_ui || outputs.contains(&number) {
             staying.insert(number, Keep::OutputNode);
         } else {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! storages 10 20 cuda:0=30       numbered s0, s1, ... in bytes, on the CPU unless said
-//! model UNET cuda:0 500          numbered m0, m1, ...; `?` for unknown bytes, `-` when not loaded
+//! model UNET cuda:0 500          numbered m0, m1, ...; `?` for unknown bytes, `-` when not loaded,
+//!                                `kept=cpu` for its offload device, `user=WHO` for who else uses it
 //! entry loader (s0 m0) (plain)   numbered from 0; also `?` for an unknown shape, `ui`, `held=3,4`
 //! node 4 pending entry=0 <- 3.1  also `output`, `opaque`, `parent=2`; links are source.slot
 //! connected s0 m0                what the running node's inputs reach
@@ -75,6 +76,8 @@ fn model(text: &str) -> ModelFact {
         device: words[1].to_owned(),
         bytes: words[2].parse().ok().map(Bytes),
         loaded: words.get(3) != Some(&"-"),
+        offload_device: words.iter().find_map(|word| word.strip_prefix("kept=")).map(str::to_owned),
+        in_use_by: words.iter().find_map(|word| word.strip_prefix("user=")).map(str::to_owned),
     }
 }
 

@@ -30,13 +30,14 @@ pub(crate) fn judge(inventory: &Inventory) -> Verdict {
         .filter(|model| chosen(*model) && inventory.models[*model as usize].loaded)
         .filter(|model| !inventory.connected.models.contains(model))
         .filter(|model| !needs.models.contains(model) && !needs.anything)
+        .filter(|model| inventory.models[*model as usize].in_use_by.is_none())
         .collect();
     let mut protected: BTreeSet<u32> = inventory.connected.storages.iter().copied().collect();
     protected.extend(&needs.storages);
     let evicted = if execution.keeps_nothing {
         BTreeSet::new()
     } else if !by_name {
-        evicted(execution, &needs, &protected)
+        evicted(inventory, execution, &needs, &protected)
     } else {
         evicted_for_targets(inventory, execution, &needs)
     };
@@ -144,7 +145,24 @@ fn inside_a_waiting(execution: &Execution, node: &NodeFact, waiting: &BTreeSet<&
     false
 }
 
-fn evicted(execution: &Execution, needs: &Needs, protected: &BTreeSet<u32>) -> BTreeSet<u32> {
+/// Somebody outside the prompt works with a model of this entry, of the models meant.
+fn is_worked_with(
+    inventory: &Inventory,
+    entry: &EntryFact,
+    is_meant: impl Fn(u32) -> bool,
+) -> bool {
+    entry.slots.iter().flatten().flat_map(|slot| slot.models.clone()).any(|model| {
+        let fact = inventory.models.get(model as usize);
+        is_meant(model) && fact.is_some_and(|fact| fact.in_use_by.is_some())
+    })
+}
+
+fn evicted(
+    inventory: &Inventory,
+    execution: &Execution,
+    needs: &Needs,
+    protected: &BTreeSet<u32>,
+) -> BTreeSet<u32> {
     let unknown_output = execution.nodes.iter().any(|node| node.output && node.opaque);
     let stays = |number: u32| {
         let entry = &execution.entries[number as usize];
@@ -155,6 +173,7 @@ fn evicted(execution: &Execution, needs: &Needs, protected: &BTreeSet<u32>) -> B
             || owners(execution, number).any(|node| node.output || node.unrepeatable)
             || owners(execution, number).any(|node| feeds_output(execution, &node.id))
             || entry.slots.is_none()
+            || is_worked_with(inventory, entry, |_| true)
     };
     let all = numbers(execution.entries.len());
     let staying: BTreeSet<u32> = all.clone().filter(|number| stays(*number)).collect();
@@ -194,6 +213,7 @@ fn evicted_for_targets(
             holds
                 && !needs.entries.contains(number)
                 && !entry.has_ui
+                && !is_worked_with(inventory, entry, |model| inventory.targets.contains(&model))
                 && !owners(execution, *number).any(|node| node.output)
         })
         .collect()

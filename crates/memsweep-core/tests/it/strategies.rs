@@ -54,14 +54,21 @@ fn storage() -> impl Strategy<Value = StorageFact> {
 }
 
 fn model() -> impl Strategy<Value = ModelFact> {
-    (device(), option::of(1_u64..1000), prop::bool::weighted(0.8)).prop_map(
-        |(device, bytes, loaded)| ModelFact {
+    (
+        device(),
+        option::of(1_u64..1000),
+        prop::bool::weighted(0.8),
+        option::of(device()),
+        prop::bool::weighted(0.15),
+    )
+        .prop_map(|(device, bytes, loaded, offload_device, is_used)| ModelFact {
             name: String::new(),
             device,
             bytes: bytes.map(Bytes),
             loaded,
-        },
-    )
+            offload_device,
+            in_use_by: is_used.then(|| "somebody".to_owned()),
+        })
 }
 
 fn device() -> impl Strategy<Value = String> {

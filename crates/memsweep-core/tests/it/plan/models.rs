@@ -55,6 +55,71 @@ fn unloading_promises_no_ram_and_passes_unknown_sizes_on() {
 }
 
 #[test]
+fn a_model_that_somebody_else_is_using_stays_and_so_does_the_output_that_holds_it() {
+    let text = "
+        storages 100 20
+        model UNET cuda:0 100 user=thread-7
+        model CLIP cuda:0 20
+        entry loader (s0 m0) (s1 m1)
+        entry other (s1 m1)
+        node 4 CheckpointLoaderSimple entry=0
+        node me pending";
+    let kept_model = "keep model UNET on cuda:0: thread-7 is using it";
+    let kept_loader = "keep loader: thread-7 is using it";
+    assert_lines(&check(text, Level::Unload), &["unload CLIP, 20 B", kept_model]);
+    assert_lines(
+        &evict(text),
+        &[
+            "unload CLIP, 20 B",
+            kept_model,
+            kept_loader,
+            "keep other: dropping it would free nothing",
+        ],
+    );
+    assert_lines(&evict(&format!("{text}\ntargets m0")), &[kept_model, kept_loader]);
+    // CLIP was asked for, and nobody uses that one.
+    assert_lines(
+        &evict(&format!("{text}\ntargets m1")),
+        &["evict loader other, 120 B", "unload CLIP, 20 B"],
+    );
+    // Not on its device, but in RAM on account of whoever holds it.
+    let in_ram = text.replace("100 user=", "100 - user=");
+    assert_lines(&evict(&format!("{in_ram}\ntargets m0")), &[kept_loader]);
+    let connected = format!("{text}\nconnected m0");
+    assert!(check(&connected, Level::Unload).contains("UNET on cuda:0: connected"));
+    let needed = format!("{text}\nnode 3 KSampler pending <- 4.0");
+    assert!(check(&needed, Level::Unload).contains("UNET on cuda:0: node 3 still needs it"));
+}
+
+#[test]
+fn a_model_kept_on_the_device_it_runs_on_promises_nothing_and_says_why() {
+    let text = "
+        model HIGHVRAM cuda:0 500 kept=cuda:0
+        model NORMAL cuda:0 500 kept=cpu
+        model UNKNOWN cuda:0 500
+        model CPU cpu 500 kept=cpu
+        node me pending";
+    let lines = ["HIGHVRAM, 0 B", "NORMAL, 500 B", "UNKNOWN, 500 B", "CPU, 0 B"];
+    let lines = lines.map(|line| format!("unload {line}"));
+    assert_lines(&check(text, Level::Unload), &lines.each_ref().map(String::as_str));
+    let plan = memsweep_core::plan::plan(&build::inventory(text), &build::policy(Level::Unload));
+    let reasons: Vec<String> = plan
+        .steps
+        .iter()
+        .filter(|step| matches!(step.action, memsweep_core::action::Action::Unload { .. }))
+        .map(|step| step.because.to_string())
+        .collect();
+    let stays = |device| {
+        format!(
+            "not connected, and no node still to run needs it; its weights stay on {device}, where \
+             unloading puts them too"
+        )
+    };
+    let goes = "not connected, and no node still to run needs it";
+    assert_eq!(reasons, [&stays("cuda:0"), goes, goes, &stays("cpu")]);
+}
+
+#[test]
 fn one_model_by_name_takes_the_entries_that_hold_it_and_nothing_else() {
     let text = format!("{LOADER}\nstorages 9\nentry lora (s0 m0)\nentry image (s3)\ntargets m0");
     let feeding = format!("{text}\nnode 7 entry=1\nnode 8 output entry=2 <- 7.0");

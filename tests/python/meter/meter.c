@@ -53,7 +53,7 @@ static int is_watched(uintptr_t start, size_t bytes) {
 
 /* Equal so far. The pages are about to be replaced: give a writer the time to show that it still writes. */
 static void wait_for_a_write(uintptr_t memory, const void *file, size_t bytes) {
-    long deadline = milliseconds_now() + 20000;
+    long deadline = milliseconds_now() + 3000;
     atomic_store(&open_to, memory + bytes);
     atomic_store(&open_from, memory);
     while (atomic_load(&inside) && milliseconds_now() < deadline) {

@@ -14,7 +14,7 @@ HELD: dict[str, object] = {}
 class Kind:
     """One kind of holder. `HELD` holds the memory; the kind itself must not."""
 
-    # How long a call works before it changes something: doubled when no park fits into one.
+    # How long a call works before it changes something: doubled while few parks fit into one.
     times = 1
     most = 64
 

@@ -14,6 +14,8 @@ from meter.native import native
 from meter.rounds import HELD, Kind, marked, thread
 
 COUNT = 2**19
+# Only whole pages are parked: what changes must not lie in the last one.
+TAIL = 2048
 
 
 class Frame(Shadowed):
@@ -34,7 +36,7 @@ class Repeated(Kind):
     times, most = 50, 3200
 
     def __init__(self) -> None:
-        HELD["array"] = numpy.full(COUNT, 7.0)
+        HELD["array"] = numpy.full(COUNT + TAIL, 7.0)
         self.calls = 0
         native.watch(HELD["array"].ctypes.data, HELD["array"].nbytes)
 
@@ -48,8 +50,8 @@ class Repeated(Kind):
         return repeated, numpy.lib.stride_tricks.sliding_window_view(base, COUNT)
 
     def lost(self) -> int:
-        expected = numpy.full(COUNT, 7.0)
-        expected[-1] = self.calls
+        expected = numpy.full(COUNT + TAIL, 7.0)
+        expected[COUNT - 1] = self.calls
         return int((HELD["array"] != expected).sum())
 
 
@@ -95,7 +97,7 @@ class Last:
 class Sort(Kind):
     """A thread whose target is a bound method of C: nothing else holds the array.
 
-    Rows are sorted one by one, and only the last is not in order. No processor sorts complex numbers
+    Rows are sorted one by one, and only the last but one is not in order. No processor sorts complex numbers
     by more than one at a time, so it takes long.
     """
 
@@ -109,19 +111,20 @@ class Sort(Kind):
     def make(self) -> None:
         HELD["array"] = numpy.full((self.times * 256, self.COLUMNS), 7.0, dtype=complex)
         native.forget()
-        native.watch(HELD["array"].ctypes.data, HELD["array"].nbytes)
+        # Where the write comes that can be lost.
+        native.watch(HELD["array"][-2].ctypes.data, HELD["array"][-2].nbytes)
 
     def start(self) -> object:
         if len(HELD["array"]) != self.times * 256:
             self.make()
         self.calls += 1
-        HELD["array"][-1] = numpy.random.default_rng(self.calls).random(self.COLUMNS)
+        HELD["array"][-2] = numpy.random.default_rng(self.calls).random(self.COLUMNS)
         return marked(HELD["array"].sort)
 
     def lost(self) -> int:
         row = numpy.random.default_rng(self.calls).random(self.COLUMNS)
-        wrong = HELD["array"][-1] != numpy.sort(row)
-        return int(wrong.sum() + (HELD["array"][:-1] != 7.0).sum())
+        wrong = HELD["array"][-2] != numpy.sort(row)
+        return int(wrong.sum() + (HELD["array"][:-2] != 7.0).sum())
 
 
 KINDS = {

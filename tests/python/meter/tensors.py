@@ -9,6 +9,8 @@ from meter.native import native
 from meter.rounds import HELD, Kind, thread
 
 SIDE = 1024
+# Only whole pages are parked: what changes must not lie in the last one.
+LATE = (-3, -1)
 
 
 class Capsule(Shadowed):
@@ -53,39 +55,43 @@ class Computed(Kind):
 
     def lost(self) -> int:
         expected = torch.full((SIDE, SIDE), 7.0)
-        expected[-1, -1] = self.expected
+        expected[LATE] = self.expected
         return sum(int((tensor != expected).sum()) for tensor in self.memory())
 
 
 class Add(Computed):
-    """In place, on a tensor that is the same memory many times over."""
+    """In place, and the other operand is read across its rows, which is slow."""
 
-    times, most = 50, 3200
-    COUNT = SIDE * SIDE
+    times, most = 3, 8
 
     def __init__(self) -> None:
-        HELD["tensor"] = torch.full((self.COUNT,), 7.0)
+        self.make()
+
+    def make(self) -> None:
+        self.side = self.times * SIDE
+        HELD["tensor"] = torch.full((self.side, self.side), 7.0)
         self.expected = 7.0
-        native.watch(HELD["tensor"].data_ptr(), HELD["tensor"].nbytes)
+        native.forget()
+        # Where the write comes that can be lost.
+        row = HELD["tensor"].nbytes // self.side
+        native.watch(HELD["tensor"].data_ptr() + (self.side - 3) * row, row)
+
+    def start(self) -> object:
+        if self.side != self.times * SIDE:
+            self.make()
+        return super().start()
 
     def run(self) -> None:
-        # Each row is the one before, moved on by one number: only the last row has the last number.
-        shape, strides = (self.times, self.COUNT - self.times + 1), (1, 1)
-        storage = HELD["tensor"].untyped_storage()
-        HELD["tensor"].set_(storage, 0, shape, strides)
-        del storage
-        other = torch.zeros(self.COUNT)
-        other[-1] = 1
-        other = other.as_strided(shape, strides)
+        other = torch.zeros(self.side, self.side).t()
+        other[LATE] = 1
         native.enter()
         HELD["tensor"].add_(other)
         native.leave()
 
     def lost(self) -> int:
-        expected = torch.full((self.COUNT,), 7.0)
-        expected[-1] = self.expected
-        flat = HELD["tensor"].as_strided((self.COUNT,), (1,))
-        return int((flat != expected).sum())
+        expected = torch.full((self.side, self.side), 7.0)
+        expected[LATE] = self.expected
+        return int((HELD["tensor"] != expected).sum())
 
 
 class ForEach(Computed):
@@ -97,7 +103,7 @@ class ForEach(Computed):
     def run(self) -> None:
         nothing = torch.zeros(SIDE, SIDE)
         one = nothing.clone()
-        one[-1, -1] = 1
+        one[LATE] = 1
         others = [nothing] * self.COUNT * (self.times - 1) + [one] * self.COUNT
         native.enter()
         torch._foreach_add_(HELD["tensors"] * self.times, others)
@@ -117,13 +123,13 @@ class Backward(Computed):
         HELD["matrix"] = torch.eye(SIDE)
 
     def run(self) -> None:
-        only_last = torch.zeros(SIDE, SIDE)
-        only_last[-1, -1] = 1
-        value = HELD["parameter"] * only_last
+        only_late = torch.zeros(SIDE, SIDE)
+        only_late[LATE] = 1
+        value = HELD["parameter"] * only_late
         for _ in range(self.times):
             value = value @ HELD["matrix"]
         loss = value.sum()
-        del value, only_last
+        del value, only_late
         native.enter()
         loss.backward()
         native.leave()

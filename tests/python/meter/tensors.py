@@ -131,7 +131,8 @@ class Backward(Computed):
         loss = value.sum()
         del value, only_late
         native.enter()
-        loss.backward()
+        # Giving up the graph asks for the interpreter lock in the middle of the call.
+        loss.backward(retain_graph=True)
         native.leave()
 
     def memory(self) -> list[torch.Tensor]:

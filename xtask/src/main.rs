@@ -13,6 +13,7 @@ mod demo;
 mod dist;
 mod fuzz;
 mod gpu;
+mod meter;
 mod overlay;
 mod paths;
 mod planted;

@@ -25,6 +25,15 @@ pub(crate) fn planted<T>(
     fault: &Fault,
     check: impl FnOnce(&Path) -> Result<T>,
 ) -> Result<T> {
+    planted_all(paths, std::slice::from_ref(fault), check)
+}
+
+/// The same with a fault that lies in several places.
+pub(crate) fn planted_all<T>(
+    paths: &Paths,
+    faults: &[Fault],
+    check: impl FnOnce(&Path) -> Result<T>,
+) -> Result<T> {
     // Always the same place, so that what was built of it can be used again.
     let copy = paths.root.join("target/planted");
     fs::create_dir_all(&copy).with_context(|| format!("creating {}", copy.display()))?;
@@ -32,12 +41,14 @@ pub(crate) fn planted<T>(
         let (from, to) = (paths.root.join(source), copy.join(source));
         remove(&to).and_then(|()| copy_tree(&from, &to))?;
     }
-    let file = copy.join(fault.file);
-    let text = fs::read_to_string(&file).with_context(|| format!("reading {}", fault.file))?;
-    if text.matches(fault.right).count() != 1 {
-        bail!("{} does not hold `{}` once: plant another fault", fault.file, fault.right);
+    for fault in faults {
+        let file = copy.join(fault.file);
+        let text = fs::read_to_string(&file).with_context(|| format!("reading {}", fault.file))?;
+        if text.matches(fault.right).count() != 1 {
+            bail!("{} does not hold `{}` once: plant another fault", fault.file, fault.right);
+        }
+        fs::write(&file, text.replace(fault.right, fault.wrong)).context("planting a fault")?;
     }
-    fs::write(&file, text.replace(fault.right, fault.wrong)).context("planting a fault")?;
     check(&copy)
 }
 

@@ -28,8 +28,8 @@ const TOOLS: [&str; 9] = [
     "ruff==0.14.*",
 ];
 /// What the tests of the wheel need on an interpreter without torch.
-const SMALL_TOOLS: [&str; 3] =
-    ["pytest>=8.3,<10", "pytest-timeout>=2.3,<3", "hypothesis>=6.100,<7"];
+const SMALL_TOOLS: [&str; 4] =
+    ["pytest>=8.3,<10", "pytest-timeout>=2.3,<3", "hypothesis>=6.100,<7", "numpy>=2,<3"];
 /// The command that makes the archives of ComfyUI's registry, to the minor version: what it packs
 /// is what users get.
 const PACKER: [&str; 1] = ["comfy-cli==1.23.*"];
@@ -234,6 +234,12 @@ fn make_checkpoint(paths: &Paths, checkpoint: Checkpoint) -> Result<()> {
 /// A small environment without torch, with the wheel, for another version of Python.
 pub(crate) fn small_venv(paths: &Paths, python: &tools::Python) -> Result<PathBuf> {
     let venv = paths.cache.join("pythons").join(format!("3.{}", python.minor));
+    small_venv_with(paths, python, &venv, &find_wheel(paths)?)
+}
+
+/// The same for Debian's own interpreter, which another of that version is not.
+pub(crate) fn debian_venv(paths: &Paths, python: &tools::Python) -> Result<PathBuf> {
+    let venv = paths.cache.join("pythons").join(format!("debian-3.{}", python.minor));
     small_venv_with(paths, python, &venv, &find_wheel(paths)?)
 }
 

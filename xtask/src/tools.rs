@@ -148,6 +148,12 @@ pub(crate) fn apt_install(paths: &Paths, packages: &[&str], heading: &str) -> Re
     quiet(&["install", "-y", "--no-install-recommends"]).args(packages).run_step(heading, &log)
 }
 
+/// Debian's own interpreter: linked as a program at a fixed place, unlike most others.
+pub(crate) fn debian_python(paths: &Paths) -> Option<Python> {
+    ask_python(paths, Path::new("/usr/bin/python3"))
+        .filter(|_| Path::new("/etc/debian_version").is_file())
+}
+
 /// Interpreters, one per minor version, that the wheel is tested on where they exist.
 pub(crate) fn pythons(paths: &Paths, but: Option<u32>) -> Vec<(u32, Option<Python>)> {
     PYTHON_MINORS

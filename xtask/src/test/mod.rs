@@ -59,6 +59,8 @@ enum Suite {
     Web,
     /// The Python package, on every supported Python that is found
     Python,
+    /// The lost-write meter on a library that is broken on purpose: can it fail?
+    Meter,
     /// The walk of the heap and the Rust tests under valgrind
     Walk,
     /// The nodes on a real ComfyUI
@@ -146,6 +148,7 @@ impl Session<'_> {
             Suite::Tidy => self.tidy(),
             Suite::Web => self.web(),
             Suite::Python => self.python(),
+            Suite::Meter => self.meter(),
             Suite::Walk => self.walk(),
             Suite::Comfyui => self.comfyui(),
             Suite::Graphs => self.graphs(),

@@ -123,6 +123,23 @@ impl Session<'_> {
                 }
             }
         }
+        self.debian_python()
+    }
+
+    fn debian_python(&mut self) -> Result<()> {
+        let what = "python of Debian";
+        let Some(python) = tools::debian_python(self.paths) else {
+            self.not_run(
+                what,
+                "there is no /usr/bin/python3 of Debian's, or of no version we serve",
+            );
+            return Ok(());
+        };
+        title(what);
+        match setup::debian_venv(self.paths, &python) {
+            Ok(inside) => self.pytest_with(what, &inside, &["tests/python"])?,
+            Err(error) => self.not_run(what, &format!("{error:#}")),
+        }
         Ok(())
     }
 }

@@ -1,9 +1,10 @@
-//! What reads raw memory, under checkers of memory errors.
+//! What reads raw memory, under checkers of memory errors; and what sees lost writes.
 
 use anyhow::Result;
 
 use super::Session;
-use crate::valgrind;
+use super::summary::{Line, Outcome};
+use crate::{meter, valgrind};
 
 impl Session<'_> {
     pub(super) fn walk(&mut self) -> Result<()> {
@@ -22,5 +23,24 @@ impl Session<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Every kind of holder must lose a write where nothing counts as in use.
+    pub(super) fn meter(&mut self) -> Result<()> {
+        let what = "meter: nothing counts as in use";
+        if !cfg!(target_os = "linux") {
+            self.not_run(what, "only Linux can park");
+            return Ok(());
+        }
+        super::title(what);
+        match meter::blind_kinds(self.paths) {
+            Ok(blind) if blind.is_empty() => {
+                let summary = vec!["planted, and every kind of holder lost a write".to_owned()];
+                self.lines.push(Line { what: what.to_owned(), outcome: Outcome::Passed, summary });
+            }
+            Ok(blind) => self.failed(what, format!("no write lost by: {}", blind.join(", "))),
+            Err(error) => self.failed(what, format!("{error:#}")),
+        }
+        Ok(())
     }
 }

@@ -1,0 +1,175 @@
+"""Who holds a buffer while our own C function writes into it."""
+
+import asyncio
+import ctypes
+import functools
+
+from meter.native import PAGE, address, native
+from meter.rounds import HELD, Kind, thread
+
+BYTES = 4 * 2**20
+
+
+class Shadowed(Kind):
+    """Memory with one number per page that is counted elsewhere too."""
+
+    def __init__(self) -> None:
+        HELD["buffer"] = bytearray(b"m") * BYTES
+        self.use(address(HELD["buffer"]), BYTES)
+
+    def use(self, start: int, size: int) -> None:
+        # The pages that lie inside, so that a number never lies across two.
+        self.first = -(-start // PAGE) * PAGE
+        self.pages = (start + size - self.first) // PAGE
+        self.shadow = (ctypes.c_uint64 * self.pages)()
+        native.watch(start, size)
+        self.reset()
+
+    def numbers(self) -> "ctypes.Array":
+        # The offset of the middle of each page, as 8-byte numbers.
+        return (ctypes.c_uint64 * (self.pages * PAGE // 8)).from_address(self.first)
+
+    def reset(self) -> None:
+        numbers = self.numbers()
+        for page in range(self.pages):
+            numbers[(page * PAGE + PAGE // 2) // 8] = 0
+
+    def write(self) -> None:
+        native.write(*self.arguments())
+
+    def arguments(self) -> tuple:
+        return self.first, self.pages, ctypes.addressof(self.shadow)
+
+    def lost(self) -> int:
+        numbers = self.numbers()
+        return sum(
+            abs(count - numbers[(page * PAGE + PAGE // 2) // 8])
+            for page, count in enumerate(self.shadow)
+        )
+
+    def start(self) -> object:
+        return thread(self.run)
+
+    def run(self) -> None:
+        raise NotImplementedError
+
+
+class Frame(Shadowed):
+    def run(self) -> None:
+        held = HELD["buffer"]
+        self.write()
+        del held
+
+
+class ListOnStack(Shadowed):
+    """A list that waits on the frame's evaluation stack for the call to have all its arguments."""
+
+    def run(self) -> None:
+        len_of(2, [HELD["buffer"]], self.write())
+
+
+class ListInC(Shadowed):
+    """A list that is being sorted: its items are in C variables only."""
+
+    def run(self) -> None:
+        first = [1]
+        [first, [HELD["buffer"]]].sort(key=lambda item: self.write() or 0 if item is first else 1)
+
+
+class Argument(Shadowed):
+    """The argument of a C function, called by another one: C variables alone hold it."""
+
+    def run(self) -> None:
+        # A generator does not hold what it gave out, and `map` keeps nothing.
+        given = (HELD["buffer"] for _ in range(1))
+        list(map(native.write_for, given, *([argument] for argument in self.arguments())))
+
+
+class Owner:
+    """Its method writes; only its attribute holds the memory."""
+
+    def __init__(self, kind: Shadowed) -> None:
+        self.kind, self.buffer = kind, HELD.pop("buffer")
+
+    def write(self) -> None:
+        self.kind.write()
+
+
+class Attribute(Shadowed):
+    def __init__(self) -> None:
+        super().__init__()
+        HELD["owner"] = Owner(self)
+
+    def start(self) -> object:
+        return thread(HELD["owner"].write)
+
+
+class View(Shadowed):
+    def run(self) -> None:
+        view = memoryview(HELD["buffer"])[PAGE:]
+        self.write()
+        view.release()
+
+
+class CtypesArray(Shadowed):
+    def run(self) -> None:
+        array = (ctypes.c_char * BYTES).from_buffer(HELD["buffer"])
+        self.write()
+        del array
+
+
+class Partial(Shadowed):
+    def start(self) -> object:
+        return thread(functools.partial(native.write_for, HELD["buffer"], *self.arguments()))
+
+
+class Closure(Shadowed):
+    def start(self) -> object:
+        return thread(self.made(HELD["buffer"]))
+
+    def made(self, buffer: bytearray) -> object:
+        def write() -> int:
+            self.write()
+            return len(buffer)
+
+        return write
+
+
+class Generator(Shadowed):
+    def start(self) -> object:
+        return thread(next, self.steps(), None)
+
+    def steps(self) -> object:
+        held = HELD["buffer"]
+        self.write()
+        yield len(held)
+
+
+class Coroutine(Shadowed):
+    def start(self) -> object:
+        return thread(lambda: asyncio.run(self.work()))
+
+    async def work(self) -> None:
+        held = HELD["buffer"]
+        await asyncio.sleep(0)
+        self.write()
+        del held
+
+
+def len_of(*arguments: object) -> int:
+    return len(arguments)
+
+
+KINDS = {
+    "frame": Frame,
+    "list on the stack": ListOnStack,
+    "list in C": ListInC,
+    "argument in C": Argument,
+    "attribute": Attribute,
+    "memoryview": View,
+    "ctypes array": CtypesArray,
+    "functools.partial": Partial,
+    "closure": Closure,
+    "generator": Generator,
+    "coroutine": Coroutine,
+}

@@ -1,0 +1,130 @@
+//! The lost-write meter on a library whose look at what is in use is switched off.
+//!
+//! The product has no such switch: the fault is planted in a copy of the sources. A kind of holder
+//! with which the meter then loses nothing tests nothing.
+
+use std::env::consts::DLL_SUFFIX;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::paths::Paths;
+use crate::planted::{Fault, planted_all};
+use crate::run::{Program, TemporaryFolder};
+use crate::tools;
+
+/// Nothing counts as in use: neither when memory is looked for nor in the hold that swaps it.
+const NOTHING_IN_USE: [Fault; 2] = [
+    Fault {
+        file: "crates/memsweep-pyheap/src/idle.rs",
+        right: "if pinned.set.contains(owner.as_ptr() as usize) {",
+        wrong: "if pinned.set.contains(0) {",
+    },
+    Fault {
+        file: "crates/memsweep-pyheap/src/idle.rs",
+        right: "let free = !pinned.set.contains(address);",
+        wrong: "let free = !pinned.set.contains(address & 0);",
+    },
+];
+
+/// Most kinds lose a write in the first call. Disk reads, and a machine that is busy, need more.
+const PARKS: &str = "200";
+
+/// Builds the faulty library, measures with it, and returns what is wrong: the kinds that lost
+/// nothing. Empty means that every kind can fail.
+pub(crate) fn blind_kinds(paths: &Paths) -> Result<Vec<String>> {
+    planted_all(paths, &NOTHING_IN_USE, |copy| {
+        let library = build(paths, copy)?;
+        let folder = TemporaryFolder::create(&std::env::temp_dir(), "memsweep-meter")?;
+        let meter = native(paths, folder.path())?;
+        let (status, lines) = Program::new(paths.python(), &paths.root.join("tests/python"))
+            .args(["-m", "meter", "--until-lost", "--parks", PARKS])
+            .envs(paths.environment())
+            .env("PYTHONPATH", library)
+            .env("LD_PRELOAD", &meter)
+            .env("MEMSWEEP_METER", &meter)
+            .env("MALLOC_MMAP_THRESHOLD_", "524288")
+            .run_shown()?;
+        if !status.success() {
+            bail!("the meter failed on the faulty library: {}", lines.join("\n"));
+        }
+        judge(&lines)
+    })
+}
+
+/// The extension with the fault, beside the Python files that belong to it.
+fn build(paths: &Paths, copy: &Path) -> Result<PathBuf> {
+    let cargo = tools::require("cargo", "install Rust from rustup.rs")?;
+    let target = paths.root.join("target/planted-library");
+    Program::new(cargo, copy)
+        .args(["build", "--release", "--locked", "--package=memsweep-python", "--target-dir"])
+        .arg(&target)
+        // As fast as it must be, and built in half the time.
+        .env("CARGO_PROFILE_RELEASE_LTO", "off")
+        .run_step("Building a library with a fault", &paths.logs().join("planted.log"))?;
+    let library = target.join("python");
+    let package = library.join("memsweep");
+    fs::create_dir_all(&package).with_context(|| format!("creating {}", package.display()))?;
+    let sources = paths.root.join("python/memsweep");
+    for entry in fs::read_dir(&sources).context("listing the Python files")? {
+        let path = entry.context("listing the Python files")?.path();
+        if let Some(name) = path.file_name().filter(|_| path.is_file()) {
+            fs::copy(&path, package.join(name)).context("copying the Python files")?;
+        }
+    }
+    let built = target.join("release").join(format!("lib_memsweep{DLL_SUFFIX}"));
+    fs::copy(built, package.join("_memsweep.abi3.so")).context("copying the extension")?;
+    Ok(library)
+}
+
+/// The meter's own C code.
+fn native(paths: &Paths, folder: &Path) -> Result<PathBuf> {
+    let build = Program::new(paths.python(), &paths.root.join("tests/python"))
+        .args(["-c", "import sys; from meter.native import build; print(build(sys.argv[1]))"])
+        .arg(folder);
+    let answer = build.output()?.context("compiling the meter: is there a C compiler `cc`?")?;
+    Ok(PathBuf::from(answer.trim()))
+}
+
+/// The kinds that lost nothing although everything was taken for idle.
+fn judge(lines: &[String]) -> Result<Vec<String>> {
+    let rows: Vec<Value> =
+        lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let text = |row: &Value, name: &str| row[name].as_str().map(str::to_owned);
+    if let Some(why) = rows.iter().find_map(|row| text(row, "why")) {
+        bail!("nothing can be parked: {why}");
+    }
+    if rows.is_empty() {
+        bail!("the meter measured nothing: {}", lines.join("\n"));
+    }
+    // What does not move when nobody uses it is not tested here, and the tests say so.
+    let blind = rows.iter().filter(|row| row["idle_moves"] == true && row["lost"] == 0);
+    Ok(blind.filter_map(|row| text(row, "kind")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(rows: &[&str]) -> Result<Vec<String>> {
+        judge(&rows.iter().map(|row| (*row).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_kind_that_loses_nothing_is_blind() {
+        let sees = r#"{"kind": "frame", "lost": 2, "why": null, "idle_moves": true}"#;
+        let blind = r#"{"kind": "list", "lost": 0, "why": null, "idle_moves": true}"#;
+        let hidden = r#"{"kind": "BytesIO", "lost": 0, "why": null, "idle_moves": false}"#;
+        assert!(judged(&[sees, hidden]).unwrap().is_empty());
+        assert_eq!(judged(&[sees, "some note", blind, hidden]).unwrap(), ["list"]);
+    }
+
+    #[test]
+    fn measuring_nothing_is_an_error() {
+        let refused = r#"{"kind": "frame", "lost": 0, "why": "tmpfs", "idle_moves": false}"#;
+        assert!(judged(&[]).is_err());
+        assert!(judged(&[refused]).unwrap_err().to_string().contains("tmpfs"));
+    }
+}

@@ -19,13 +19,13 @@ use crate::tools;
 const NOTHING_IN_USE: [Fault; 2] = [
     Fault {
         file: "crates/memsweep-pyheap/src/idle.rs",
-        right: "if pinned.set.contains(owner.as_ptr() as usize) {",
-        wrong: "if pinned.set.contains(0) {",
+        right: "if pinned.set.contains(owner) {",
+        wrong: "if pinned.set.contains(owner & 0) {",
     },
     Fault {
         file: "crates/memsweep-pyheap/src/idle.rs",
-        right: "let free = !pinned.set.contains(address);",
-        wrong: "let free = !pinned.set.contains(address & 0);",
+        right: "if met.met(hint.owner) == 0 || in_use.contains(hint.owner) {",
+        wrong: "if met.met(hint.owner) == 0 || in_use.contains(hint.owner & 0) {",
     },
 ];
 

@@ -133,26 +133,25 @@ impl<'py> Tensors<'py> {
         }
     }
 
-    /// Makes a tensor and owners of it in C++, and looks which counts grow.
+    /// Makes a tensor, an owner of it in C++ and one of its memory, and looks which counts grow.
     fn try_counting(&self, torch: &Bound<'py, PyAny>) -> PyResult<Counting> {
-        let uses = |tensor: &Bound<'py, PyAny>| self.uses(tensor);
         let tensor = trial(torch, 1)?;
-        let (python, alone) = (references(&tensor), uses(&tensor));
-        // A view holds the tensor it shows, in C++ only.
+        let (python, alone) = (references(&tensor), self.uses(&tensor));
+        // A capsule for other libraries holds the tensor in C++ only. A view would do the same, but not
+        // in inference mode, in which ComfyUI runs its nodes.
+        let owner = torch.getattr("_C")?.getattr("_to_dlpack")?.call1((&tensor,))?;
+        let (python_then, together) = (references(&tensor), self.uses(&tensor));
+        drop(owner);
+        let of_storage = |tensor| self.storages.as_ref()?.owners(tensor);
         let view = tensor.call_method1("view", (1,))?;
-        let (python_then, together) = (references(&tensor), uses(&tensor));
-        let storages = match &self.storages {
-            Some(storages) => {
-                let count = |tensor| storages.owners(tensor);
-                let of_both = count(&tensor);
-                drop(view);
-                // This torch's storage knows of both, and of one of them alone.
-                of_both == count(&tensor).map(|count| count + 1)
-            }
-            None => false,
-        };
+        let of_both = of_storage(&tensor);
+        drop(view);
+        let of_one = of_storage(&tensor);
         Ok(Counting {
-            owners_show: storages && alone == Some(1) && together == Some(2),
+            owners_show: alone == Some(1)
+                && together == Some(2)
+                && of_both.is_some()
+                && of_both == of_one.map(|count| count + 1),
             owners_hold_a_reference: python.is_some()
                 && python_then == python.map(|count| count + 1),
         })

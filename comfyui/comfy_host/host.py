@@ -188,7 +188,7 @@ class ComfyHost:
         ]
 
     def _model_facts(self) -> list[dict[str, Any]]:
-        users = others.users(self._hosting, [loaded.model for loaded in self._models], self)
+        users = others.users(self._hosting, [loaded.model for loaded in self._models])
         return [
             {**_model_fact(loaded), "in_use_by": user}
             for loaded, user in zip(self._models, users, strict=True)
@@ -259,7 +259,7 @@ class ComfyHost:
         patcher = loaded.model
         if patcher is None or not self._lists(loaded):
             return self._hosting.nothing("it is not loaded any more")
-        (user,) = others.users(self._hosting, [patcher], self)
+        (user,) = others.users(self._hosting, [patcher])
         if user is not None:
             return self._hosting.nothing(f"{user} began to use it")
         # `free_memory` frees what is not kept, so keeping all others names exactly one model.

@@ -4,21 +4,19 @@ ComfyUI loads a model when a node begins to use it. Whoever computes with it on 
 not load it again, and would go on with weights that an unload took the patches out of: another
 result, and no error. Nobody announces such a use, so it is looked for.
 
-What another thread holds is in its frames. Before Python 3.13, asking a frame for its variables
-changes them under whoever runs it. So the native walk is asked: it counts references, and
-finds those that only a frame can hold. It takes a tenth of a second and more, so it is made only when
-some thread is not plainly waiting for work.
+What another thread holds is in its frames, and what it computes with is in a variable of one of
+them. Before Python 3.13, asking a frame for `f_locals` changes the variables under whoever runs it, so
+they are read natively, which leaves no trace. Threads that plainly wait for work are left out.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from types import CodeType, FrameType, MethodType
+from collections.abc import Iterable, Iterator, Sequence
+from types import CodeType, FrameType
 from typing import Any
 
 # A thread in one of these has nothing to do: `threading` and the like wait for work.
@@ -30,30 +28,38 @@ _SERVER = ("main.py", "server.py", "app" + os.sep)
 _PROGRESS = "tqdm._monitor"
 
 
-def users(hosting: Any, patchers: Sequence[Any], host: Any) -> list[str | None]:
-    """Who else is using each of these models, in words; None where nobody is.
-
-    `host` is what the sweep that called us holds in native code, and that is no use.
-    """
-    prompts = _prompts_of_our_loop()
-    frames, is_nested = _own_frames()
-    # Of several, the walk does not say which one holds a model.
-    others = [f"thread {name!r}" for name in _busy_threads()] + ["an outer prompt"] * is_nested
+def users(hosting: Any, patchers: Sequence[Any]) -> list[str | None]:
+    """Who else is using each of these models, in words; None where nobody is."""
+    holders = [("another prompt", _prompts_of_our_loop()), *_held_by_frames(hosting)]
+    holders = [(who, values) for who, values in holders if values]
     groups = [_parts(patcher) for patcher in patchers]
     found: list[str | None] = [None] * len(groups)
-    if prompts:
-        reached = {id(part) for part in hosting.reach_many([prompts], _types(groups))[0]}
+    if not holders:
+        return found
+    reached = hosting.reach_many([values for _, values in holders], _types(groups))
+    for (who, _), parts in zip(holders, reached, strict=True):
+        held = {id(part) for part in parts}
         for number, group in enumerate(groups):
-            if any(id(part) in reached for part in group):
-                found[number] = "another prompt"
-        del reached
-    if others:
-        objects = [part for group in groups for part in group]
-        is_held = iter(hosting.pinned(objects, frames, [*_called(hosting, host, frames), *_taken_results(hosting, frames)]))
-        for number, group in enumerate(groups):
-            if any([next(is_held) for _ in group]):
-                found[number] = others[0] if len(others) == 1 else "another thread"
+            if any(id(part) in held for part in group):
+                found[number] = who
     return found
+
+
+def _held_by_frames(hosting: Any) -> list[tuple[str, list[Any]]]:
+    """What the variables of busy threads hold, and those of an executor around ours, which waits for a
+    node of its own and goes on with what it holds."""
+    found = [
+        (f"thread {name!r}", _variables(hosting, _callers(frame)))
+        for name, frame in _busy_threads()
+    ]
+    outer = _outer_frames()
+    if outer:
+        found.append(("an outer prompt", _variables(hosting, outer)))
+    return found
+
+
+def _variables(hosting: Any, frames: Iterable[FrameType]) -> list[Any]:
+    return [value for frame in frames for value in hosting.variables(frame).values()]
 
 
 def _parts(patcher: Any) -> list[Any]:
@@ -64,15 +70,15 @@ def _parts(patcher: Any) -> list[Any]:
 
 
 def _types(groups: list[list[Any]]) -> tuple[type, ...]:
-    return tuple({type(part) for group in groups for part in group[:2]})
+    return tuple({type(part) for group in groups for part in group})
 
 
-def _busy_threads() -> list[str]:
-    """Names of the threads that may be computing."""
+def _busy_threads() -> list[tuple[str, FrameType]]:
+    """Names and frames of the threads that may be computing."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     own = threading.get_ident()
     return [
-        names.get(ident, "without a name")
+        (names.get(ident, "without a name"), frame)
         for ident, frame in sys._current_frames().items()
         if ident != own and not _waits_for_work(frame)
     ]
@@ -112,17 +118,15 @@ def _callers(frame: FrameType) -> Iterator[FrameType]:
         at = at.f_back
 
 
-def _own_frames() -> tuple[list[FrameType], bool]:
-    """Frames of this thread that wait for our node, and whether there are others: those of an executor
-    around ours wait for a node of its own, which goes on with what it holds."""
-    found: list[FrameType] = []
+def _outer_frames() -> list[FrameType]:
+    """Frames of this thread that belong to an executor around the one that runs our node."""
     executors = 0
+    found: list[FrameType] = []
     for frame in _callers(sys._getframe(1)):
         executors += _runs_a_prompt(frame.f_code)
         if executors > 1:
-            return found, True
-        found.append(frame)
-    return found, False
+            found.append(frame)
+    return found
 
 
 def _runs_a_prompt(code: CodeType | None) -> bool:
@@ -145,37 +149,3 @@ def _prompts_of_our_loop() -> list[Any]:
                 found.append(step)
             step = getattr(step, "cr_await", None)
     return found
-
-
-def _called(hosting: Any, host: Any, frames: list[FrameType]) -> list[Any]:
-    """The host and the executor around it, with the methods and arguments of the calls under way: packs
-    wrap the executor's methods, and such a call holds `self` where no walk can look."""
-    executors = [
-        hosting.variables(frame).get("self") for frame in frames if _runs_a_prompt(frame.f_code)
-    ]
-    owners = [host, *(executor for executor in executors if executor is not None)]
-    holders = gc.get_referrers(*owners)
-    return owners + [one for one in holders if type(one) in (MethodType, tuple, dict)]
-
-
-def _taken_results(hosting: Any, frames: list[FrameType]) -> list[Any]:
-    """Futures whose results the executor has long taken, and the arguments they were passed on in.
-
-    The event loop's own call holds the last one for as long as the executor does not wait again, and
-    with it every output that the prompt found in the cache: as if somebody were using them all.
-    """
-    lists = [
-        value
-        for frame in frames
-        if _runs_a_prompt(frame.f_code)
-        for value in hosting.variables(frame).values()
-        if type(value) is list
-    ]
-    # By type: an object may lie about its class, and run code to do it.
-    futures = [
-        holder
-        for holder in gc.get_referrers(*lists)
-        if issubclass(type(holder), asyncio.Future) and holder.done()
-    ]
-    passed = [holder for holder in gc.get_referrers(*futures) if type(holder) is tuple]
-    return [*futures, *passed]

@@ -62,11 +62,7 @@ def candidates(
     frames: list[FrameType] | None = None,
     check_pinned: bool = True,
 ) -> Candidates: ...
-def pinned(
-    objects: list[Any],
-    frames: list[FrameType] | None = None,
-    exempt: list[Any] | None = None,
-) -> list[bool]: ...
+def pinned(objects: list[Any], frames: list[FrameType] | None = None) -> list[bool]: ...
 def destroy(
     protect: list[Any],
     types: tuple[type, ...],

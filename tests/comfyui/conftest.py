@@ -80,12 +80,11 @@ def comfy():
 
 
 def leave_out_threads_of_the_test_runner(others):
-    """They are none of ComfyUI's. pytest's own calls hold what a test was given as arguments, unseen,
-    so beside any busy thread every executor among those would count as in use."""
+    """They are none of ComfyUI's, and stand in calls that hold what a test was given."""
     busy, theirs = others._busy_threads, {thread.name for thread in threading.enumerate()}
     # Some have no name that Python knows.
-    theirs.update(busy())
-    others._busy_threads = lambda: [name for name in busy() if name not in theirs]
+    theirs.update(name for name, _ in busy())
+    others._busy_threads = lambda: [row for row in busy() if row[0] not in theirs]
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ other weights than it began with, and get another result without an error.
 """
 
 import asyncio
+import sys
 import threading
 import uuid
 
@@ -161,14 +162,14 @@ def test_nor_does_a_pack_that_wraps_the_executor(midway, comfy, monkeypatch):
     assert loaded() == []
 
 
-def test_the_heap_is_walked_only_while_a_thread_may_be_computing(midway, comfy, monkeypatch):
+def test_only_threads_that_may_be_computing_are_looked_into(midway, comfy, monkeypatch):
     from concurrent.futures import ThreadPoolExecutor
 
-    from memsweep import hosting
-
-    walks = []
-    pinned = hosting.pinned
-    monkeypatch.setattr(hosting, "pinned", lambda *given: walks.append(1) or pinned(*given))
+    others = next(m for n, m in sys.modules.items() if n.endswith("comfy_host.others"))
+    held, found = others._held_by_frames, []
+    monkeypatch.setattr(
+        others, "_held_by_frames", lambda hosting: found.append(held(hosting)) or found[-1]
+    )
     runner = comfy.Runner("CLASSIC")
     with ThreadPoolExecutor(2) as pool:
         pool.submit(threading.get_ident).result()
@@ -177,11 +178,13 @@ def test_the_heap_is_walked_only_while_a_thread_may_be_computing(midway, comfy, 
         timer.start()
         assert runner.run(sweeping()).ok
         timer.cancel()
-    assert walks == []
+    assert found
+    assert not any(found)
     stop = midway.Stop()
     with midway.running("busy", stop.wait, stop):
         assert runner.run(sweeping(seed=2)).ok
-    assert walks
+    assert [who for who, _ in found[-1]] == ["thread 'busy'"]
+    found.clear()
 
 
 def test_a_model_in_use_is_not_released_by_name_and_neither_is_its_loader(midway, start):

@@ -105,22 +105,14 @@ pub fn candidates<'py>(
 
 /// Whether each object is in use, or reachable from something that is, by references nothing explains.
 ///
-/// `exempt` are objects that our own thread holds where no walk can look, which pins nothing.
-///
 /// # Errors
 /// As for [`reach`].
-pub fn pinned(
-    objects: &Bound<'_, PyList>,
-    frames: &Bound<'_, PyList>,
-    exempt: &Bound<'_, PyList>,
-) -> PyResult<Vec<bool>> {
+pub fn pinned(objects: &Bound<'_, PyList>, frames: &Bound<'_, PyList>) -> PyResult<Vec<bool>> {
     let layout = self_test(objects.py())?.layout;
-    let mut arguments = addresses(exempt)?;
-    arguments.extend([frames, exempt].map(|list| list.as_ptr() as usize));
-    pinned_on(layout, objects, &Waiting::among(frames)?, &arguments)
+    pinned_on(layout, objects, &Waiting::among(frames)?, &[frames.as_ptr() as usize])
 }
 
-/// The same on an interpreter of this layout.
+/// The same on an interpreter of this layout; `exempt` are objects that the call holds.
 pub(crate) fn pinned_on<'py>(
     layout: Layout,
     objects: &Bound<'py, PyList>,

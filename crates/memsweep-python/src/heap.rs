@@ -89,16 +89,13 @@ fn candidates<'py>(
 
 /// Whether each object is in use, or reachable from something that is, by references nothing explains.
 #[pyfunction]
-#[pyo3(signature = (objects, frames=None, exempt=None))]
+#[pyo3(signature = (objects, frames=None))]
 fn pinned<'py>(
     objects: Bound<'py, PyList>,
     frames: Option<Bound<'py, PyList>>,
-    exempt: Option<Bound<'py, PyList>>,
 ) -> PyResult<Vec<bool>> {
-    let py = objects.py();
-    let frames = frames.unwrap_or_else(|| PyList::empty(py));
-    let exempt = exempt.unwrap_or_else(|| PyList::empty(py));
-    pyheap::pinned(&objects, &frames, &exempt)
+    let frames = frames.unwrap_or_else(|| PyList::empty(objects.py()));
+    pyheap::pinned(&objects, &frames)
 }
 
 /// Device, address, bytes, tensors, why it stayed.

@@ -207,8 +207,7 @@ impl<'py> Tools<'py> {
         shown: &[Range<usize>],
     ) -> Option<&'static str> {
         let end = group.memory.address.saturating_add(group.memory.bytes);
-        let overlaps =
-            |range: &Range<usize>| range.start < end && group.memory.address < range.end;
+        let overlaps = |range: &Range<usize>| range.start < end && group.memory.address < range.end;
         if group.device == "cpu" && shown.iter().any(overlaps) {
             return Some("numpy arrays hold it");
         }
@@ -267,7 +266,8 @@ impl<'py> Tools<'py> {
         tensor: &Bound<'py, PyAny>,
         class: &Bound<'py, PyType>,
     ) -> Option<Bound<'py, PyAny>> {
-        let size = |class: &Bound<'py, PyAny>| get(&self.basic_size, class)?.extract::<usize>().ok();
+        let size =
+            |class: &Bound<'py, PyAny>| get(&self.basic_size, class)?.extract::<usize>().ok();
         // SAFETY: a live object's type is alive.
         let of_tensor = unsafe { strong(tensor.py(), type_of(tensor.as_ptr() as usize)) };
         // A class with slots of its own cannot be exchanged.

@@ -224,7 +224,9 @@ pub(crate) fn variables<'py>(
         return Ok(found);
     }
     let Some(layout) = layout else {
-        return Err(pyo3::exceptions::PyRuntimeError::new_err("this interpreter's frames cannot be read"));
+        return Err(pyo3::exceptions::PyRuntimeError::new_err(
+            "this interpreter's frames cannot be read",
+        ));
     };
     let mut names: Vec<Bound<'py, PyAny>> = Vec::new();
     for kind in ["co_varnames", "co_cellvars", "co_freevars"] {

@@ -90,8 +90,7 @@ pub(crate) unsafe fn pinned<'py>(
     roots.retain(|root| !exempt.contains(&root.address));
     explain_silent(world, &walk.silent, &mut roots);
     let tensors = std::mem::take(&mut walk.tensors);
-    let Users { storages, used } =
-        used_by_strangers(world, walk.marks(), &tensors, &walk.silent)?;
+    let Users { storages, used } = used_by_strangers(world, walk.marks(), &tensors, &walk.silent)?;
 
     let hits = std::mem::take(&mut walk.hits);
     let held = std::mem::take(&mut walk.held);

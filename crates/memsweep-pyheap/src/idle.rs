@@ -127,12 +127,7 @@ pub fn still_idle<'py>(
     Ok(answers)
 }
 
-fn is_idle(
-    world: &World<'_>,
-    in_use: &AddressSet,
-    met: &crate::tally::Tally,
-    hint: &Idle,
-) -> bool {
+fn is_idle(world: &World<'_>, in_use: &AddressSet, met: &crate::tally::Tally, hint: &Idle) -> bool {
     if met.met(hint.owner) == 0 || in_use.contains(hint.owner) {
         return false;
     }

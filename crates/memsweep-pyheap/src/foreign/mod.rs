@@ -60,10 +60,7 @@ impl<'py> Getters<'py> {
     /// `RuntimeError` when numpy's arrays are not laid out as documented: what they hold could not be
     /// protected.
     pub(crate) fn find(modules: &Bound<'py, PyDict>) -> PyResult<Self> {
-        Ok(Self {
-            tensors: Tensors::find(modules).ok().flatten(),
-            arrays: Arrays::find(modules)?,
-        })
+        Ok(Self { tensors: Tensors::find(modules).ok().flatten(), arrays: Arrays::find(modules)? })
     }
 
     /// Finds out how torch counts its C++ owners, for those who look at reference counts.
@@ -134,7 +131,10 @@ impl<'py> Getters<'py> {
     }
 
     /// All the bytes that an array shows, whoever owns them. `None` for anything but an array.
-    pub(crate) fn shown_by_array(&self, object: &Bound<'py, PyAny>) -> Option<std::ops::Range<usize>> {
+    pub(crate) fn shown_by_array(
+        &self,
+        object: &Bound<'py, PyAny>,
+    ) -> Option<std::ops::Range<usize>> {
         let arrays = self.arrays.as_ref()?;
         // SAFETY: a bound object is alive, and both are live types.
         let is_array = unsafe { is_subtype(type_of(object.as_ptr() as usize), arrays.class()) };

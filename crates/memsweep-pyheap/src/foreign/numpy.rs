@@ -126,7 +126,8 @@ impl<'py> Arrays<'py> {
 
     /// Compares the fields of some arrays with numpy's own answers.
     fn is_as_documented(&self, module: &Bound<'py, PyAny>) -> PyResult<bool> {
-        let make = |shape: (usize, usize), kind: &str| module.getattr("zeros")?.call1((shape, kind));
+        let make =
+            |shape: (usize, usize), kind: &str| module.getattr("zeros")?.call1((shape, kind));
         let whole = make((6, 5), "i4")?;
         let part = whole.get_item((
             pyo3::types::PySlice::new(module.py(), 4, 0, -2),

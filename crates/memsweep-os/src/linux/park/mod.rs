@@ -32,6 +32,7 @@
 
 mod areas;
 mod freed;
+mod layout;
 mod pieces;
 mod place;
 mod registry;
@@ -49,8 +50,8 @@ use memsweep_core::bytes::Bytes;
 use memsweep_core::park::{BlockFact, ParkLimits, Parked, Room};
 
 use self::areas::Area;
+use self::layout::{DRIVER_LOCKED, Layout, PAGE_LOCKED};
 use self::pieces::{Examined, Piece, length};
-use self::registry::Spills;
 use self::spill::{COMPARED_AT_ONCE, Disk, Folder};
 use super::{heap, maps, page_cache, process};
 use crate::{Block, Gate, PageLocks, Roots, Stop};
@@ -74,11 +75,6 @@ const FILES_AHEAD: usize = 4;
 
 /// Mappings that parking leaves to the rest of the program, as a share of the kernel's limit.
 const MAPPINGS_LEFT: u64 = 4;
-
-const DRIVER_LOCKED: &str =
-    "a driver has page-locked memory of this process and does not say where";
-
-const PAGE_LOCKED: &str = "page-locked by a GPU driver";
 
 /// What was found out about the blocks before anything is chosen.
 #[derive(Debug)]
@@ -432,40 +428,6 @@ impl Progress<'_> {
             (Ok(()), Some(trouble)) => Err(trouble),
             (Ok(()), None) => Ok(()),
         }
-    }
-}
-
-/// What the kernel says of the mappings while nobody else can change them.
-///
-/// Memory may have been locked, registered or protected since the survey, and all that was judged
-/// there is judged again here.
-struct Layout {
-    areas: Option<Vec<Area>>,
-    spills: Spills,
-    driver_locked: bool,
-    locks: PageLocks,
-}
-
-impl Layout {
-    fn read(proc: &Path, end: usize) -> Self {
-        Self {
-            areas: areas::read_below(proc, end),
-            spills: registry::known(),
-            driver_locked: process::driver_locked(proc),
-            locks: PageLocks::now(),
-        }
-    }
-
-    /// `Err` says why the range must not be replaced.
-    fn allows(&self, range: &Range<usize>) -> Result<(), &'static str> {
-        if self.driver_locked {
-            return Err(DRIVER_LOCKED);
-        }
-        if self.locks.is_locked(range.clone()) {
-            return Err(PAGE_LOCKED);
-        }
-        let areas = self.areas.as_ref().ok_or("the kernel does not describe it any more")?;
-        pieces::covering(range, areas, &self.spills).map(|_| ())
     }
 }
 

@@ -1,0 +1,48 @@
+//! Whether a range may be replaced right now, as the kernel and the drivers say in the hold.
+
+use std::ops::Range;
+use std::path::Path;
+
+use super::areas::{self, Area};
+use super::pieces;
+use super::registry::{self, Spills};
+use crate::PageLocks;
+use crate::linux::process;
+
+pub(super) const DRIVER_LOCKED: &str =
+    "a driver has page-locked memory of this process and does not say where";
+pub(super) const PAGE_LOCKED: &str = "page-locked by a GPU driver";
+
+/// What the kernel says of the mappings while nobody else can change them.
+///
+/// Memory may have been locked, registered or protected since the survey, and all that was judged
+/// there is judged again here.
+pub(super) struct Layout {
+    areas: Option<Vec<Area>>,
+    spills: Spills,
+    driver_locked: bool,
+    locks: PageLocks,
+}
+
+impl Layout {
+    pub(super) fn read(proc: &Path, end: usize) -> Self {
+        Self {
+            areas: areas::read_below(proc, end),
+            spills: registry::known(),
+            driver_locked: process::driver_locked(proc),
+            locks: PageLocks::now(),
+        }
+    }
+
+    /// `Err` says why the range must not be replaced.
+    pub(super) fn allows(&self, range: &Range<usize>) -> Result<(), &'static str> {
+        if self.driver_locked {
+            return Err(DRIVER_LOCKED);
+        }
+        if self.locks.is_locked(range.clone()) {
+            return Err(PAGE_LOCKED);
+        }
+        let areas = self.areas.as_ref().ok_or("the kernel does not describe it any more")?;
+        pieces::covering(range, areas, &self.spills).map(|_| ())
+    }
+}

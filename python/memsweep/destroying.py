@@ -16,6 +16,8 @@ from typing import Any
 from memsweep import _memsweep, torch_host
 
 SMALLEST_BLOCK = 2**20
+# One question costs a look at all modules; one answer holds what it reached.
+GLOBALS_AT_ONCE = 256
 
 
 class DestroyedError(RuntimeError):
@@ -152,6 +154,20 @@ def _owner_names(
     del hits, blocks
     types = torch_host.memory_types()
     names: dict[tuple[str, int], str] = {}
+    places = list(_places(is_owner))
+    for start in range(0, len(places), GLOBALS_AT_ONCE):
+        batch = places[start : start + GLOBALS_AT_ONCE]
+        reached = _memsweep.reach_many([roots for _, roots in batch], types)
+        for (label, _), hits in zip(batch, reached, strict=True):
+            for hit in hits:
+                key = wanted.get(id(hit))
+                if key is not None:
+                    names.setdefault(key, label)
+    return names
+
+
+def _places(is_owner: Callable[[ModuleType], bool]) -> Iterator[tuple[str, list[Any]]]:
+    """Globals and classes of the owners' modules: what to call each, and what it holds."""
     for module in _modules():
         if not is_owner(module):
             continue
@@ -160,12 +176,7 @@ def _owner_names(
                 continue
             is_class = issubclass(type(value), type)
             roots = list(vars(value).values()) if is_class else [value]
-            label = f"{'class' if is_class else 'global'} {name}"
-            for hit in _memsweep.reach(roots, types):
-                key = wanted.get(id(hit))
-                if key is not None:
-                    names.setdefault(key, f"{label} of {module.__name__}")
-    return names
+            yield f"{'class' if is_class else 'global'} {name} of {module.__name__}", roots
 
 
 def constants(is_owner: Callable[[ModuleType], bool]) -> list[Any]:

@@ -140,6 +140,6 @@ fn is_idle(world: &World<'_>, in_use: &AddressSet, met: &crate::tally::Tally, hi
 pub(crate) fn counting<'py>(types: &Bound<'py, PyTuple>) -> PyResult<World<'py>> {
     let layout = self_test(types.py())?.layout;
     let mut world = World::new(types.py(), layout, types)?;
-    world.prepare_counting();
+    world.prepare_counting()?;
     Ok(world)
 }

@@ -126,7 +126,7 @@ unsafe fn ask(class: usize, world: &World<'_>) -> TypeFacts {
         foreign,
         wanted: world.wanted.iter().any(|&base| below(base)),
         // SAFETY: the caller's promise.
-        counts: unsafe { world.trust.counts(class) },
+        counts: world.trust.as_ref().is_none_or(|trust| unsafe { trust.counts(class) }),
         watched: world.watched.is_some_and(below),
     }
 }

@@ -80,7 +80,7 @@ pub fn candidates<'py>(
     let layout = self_test(types.py())?.layout;
     let mut world = World::new(types.py(), layout, types)?;
     if check_pinned {
-        world.prepare_counting();
+        world.prepare_counting()?;
     }
     let (found, pins, visited, storages) = if check_pinned {
         let arguments =
@@ -121,7 +121,7 @@ pub(crate) fn pinned_on<'py>(
 ) -> PyResult<Vec<bool>> {
     let py = objects.py();
     let mut world = World::new(py, layout, &PyTuple::empty(py))?;
-    world.prepare_counting();
+    world.prepare_counting()?;
     let mut arguments = vec![objects.as_ptr() as usize];
     arguments.extend(exempt);
     // SAFETY: the lock is held, and the arguments are our caller's.

@@ -54,7 +54,8 @@ pub(crate) struct World<'py> {
     pub(crate) generators: [usize; 3],
     pub(crate) module_dictionaries: Vec<usize>,
     pub(crate) foreign: Getters<'py>,
-    pub(crate) trust: Trust,
+    /// Whose traversals count; looked up for those who count.
+    pub(crate) trust: Option<Trust>,
     /// Whether one of these was met is told by the walk: torch's CUDA graphs.
     pub(crate) watched: Option<usize>,
     pub(crate) modules: Bound<'py, PyDict>,
@@ -97,7 +98,7 @@ impl<'py> World<'py> {
                 address("AsyncGeneratorType")?,
             ],
             module_dictionaries,
-            trust: Trust::of(&modules)?,
+            trust: None,
             watched: graph_type(&modules),
             foreign: Getters::find(&modules)?,
             modules,
@@ -108,8 +109,10 @@ impl<'py> World<'py> {
     }
 
     /// Looks up what only counting references needs.
-    pub(crate) fn prepare_counting(&mut self) {
+    pub(crate) fn prepare_counting(&mut self) -> PyResult<()> {
+        self.trust = Some(Trust::of(&self.modules)?);
         self.foreign.try_owners(&self.modules);
+        Ok(())
     }
 
     /// Whether a generator of any kind is running right now; when in doubt it is.

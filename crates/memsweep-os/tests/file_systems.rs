@@ -1,4 +1,4 @@
-//! Parking on real file systems: ext4, xfs and btrfs, an overlay on each, what is memory beneath, and
+//! Parking on real file systems: ext4 and xfs, an overlay on each, what must be refused, and
 //! a disk that runs full while it writes.
 //!
 //! Each test runs in a child with mounts of its own. When that ends, however it ends, its mounts go,
@@ -191,9 +191,15 @@ fn xfs_and_an_overlay_on_it_take_all_in_one_go() {
 }
 
 #[test]
-fn btrfs_and_an_overlay_on_it_take_all_in_one_go() {
-    if is_child("btrfs_and_an_overlay_on_it_take_all_in_one_go") {
-        parks_in_one_go("btrfs");
+fn btrfs_and_an_overlay_on_it_are_refused_by_name() {
+    if !is_child("btrfs_and_an_overlay_on_it_are_refused_by_name") {
+        return;
+    }
+    let Some(disk) = can(file_system("btrfs", &place(), 512)) else { return };
+    let Some(merged) = can(overlay(&disk, "")) else { return };
+    for (folder, name) in [(&disk, "is on btrfs, "), (&merged, "is on overlay over btrfs, ")] {
+        let error = park(&mut blocks(1), folder).unwrap_err();
+        assert!(error.contains(name), "{error}");
     }
 }
 
@@ -271,12 +277,5 @@ fn an_ext4_disk_that_runs_full_spoils_no_block() {
 fn an_xfs_disk_that_runs_full_spoils_no_block() {
     if is_child("an_xfs_disk_that_runs_full_spoils_no_block") {
         loses_nothing("xfs");
-    }
-}
-
-#[test]
-fn a_btrfs_disk_that_runs_full_spoils_no_block() {
-    if is_child("a_btrfs_disk_that_runs_full_spoils_no_block") {
-        loses_nothing("btrfs");
     }
 }

@@ -28,20 +28,12 @@ use crate::linux::page_cache;
 use crate::linux::text::{parse_number, read_small, unescape};
 
 const OVERLAY: u64 = 0x794c_7630;
-const BTRFS: u64 = 0x9123_683e;
-
-/// Known to keep their files on a disk of this machine, and to have files without a name.
-const ON_DISK: [u64; 6] = [
-    0xef53,
-    0x5846_5342,
-    BTRFS,
-    0xf2f5_2010, /* f2fs */
-    0xca45_1a4e, /* bcachefs */
-    0x2fc1_2fc1, /* zfs */
-];
+/// Known to keep their files on a disk of this machine, to have files without a name, and seen to
+/// give back all that a flush stored when the disk then takes no more: ext4 and xfs.
+const ON_DISK: [u64; 2] = [0xef53, 0x5846_5342];
 
 /// What people meet, by name. Anything else is refused by its number.
-const REFUSED: [(u64, &str); 12] = [
+const REFUSED: [(u64, &str); 16] = [
     (0x0102_1994, "tmpfs, which is memory"),
     (0x8584_58f6, "ramfs, which is memory"),
     (0x9584_58f6, "hugetlbfs, which is memory"),
@@ -52,6 +44,13 @@ const REFUSED: [(u64, &str); 12] = [
     (0x0102_1997, "9p, and memory must not depend on another machine"),
     (0x786f_4256, "a folder of the virtual machine's host, and memory must not depend on it"),
     (0x6573_5546, "FUSE or virtiofs, and memory must not depend on another program"),
+    // Seen: once a disk runs full, what was committed before can no longer be read, and whoever touches
+    // it gets SIGBUS, also where each file was committed (`syncfs`) before its pages were exchanged.
+    (0x9123_683e, "btrfs, which may not read again what it stored once its disk runs full"),
+    // Of the same build, with books of their own about what they stored, and not tried.
+    (0x2fc1_2fc1, "zfs, on which parking has not been proved"),
+    (0xca45_1a4e, "bcachefs, on which parking has not been proved"),
+    (0xf2f5_2010, "f2fs, on which parking has not been proved"),
     (0xf15f, "eCryptfs, which has no files without a name"),
     (0x6175_6673, "aufs, which has no files without a name"),
 ];
@@ -89,21 +88,6 @@ pub(super) fn prove(mut file: File, folder: &Path) -> Result<(), String> {
     ))
 }
 
-/// Whether files that were flushed can be read only as long as the file system's own books are whole.
-///
-/// btrfs keeps check sums beside the data. When the disk takes no more, it throws away what of them
-/// it has not committed, and what it stored before cannot be read any more: seen on a disk that ran
-/// full. `false` in a container whose layers cannot be looked at.
-pub(super) fn needs_commit(roots: &Roots, folder: &Path) -> bool {
-    match kind(folder) {
-        Some(BTRFS) => true,
-        Some(OVERLAY) => {
-            Mount::of(roots, folder).and_then(|mount| kind(&mount.upper()?)) == Some(BTRFS)
-        }
-        _ => false,
-    }
-}
-
 fn kind(path: &Path) -> Option<u64> {
     let system = rustix::fs::statfs(path).ok()?;
     #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast, reason = "differs by target")]
@@ -131,10 +115,7 @@ fn beneath_folder(roots: &Roots, path: &Path, depth: usize) -> Option<String> {
         let upper = mount.upper()?;
         return beneath_folder(roots, &upper, depth + 1).map(|what| format!("overlay over {what}"));
     }
-    mount
-        .devices(roots, kind)
-        .into_iter()
-        .find_map(|device| beneath_device(roots, &device, depth + 1))
+    mount.devices(roots).into_iter().find_map(|device| beneath_device(roots, &device, depth + 1))
 }
 
 /// Why a block device, named by its folder in `/sys`, is no disk.
@@ -202,7 +183,7 @@ impl Mount {
     }
 
     /// The block devices beneath, as folders in `/sys`. Empty where they cannot be named.
-    fn devices(&self, roots: &Roots, kind: u64) -> Vec<PathBuf> {
+    fn devices(&self, roots: &Roots) -> Vec<PathBuf> {
         let of_number = |number: &str| roots.sys.join("dev/block").join(number);
         if !self.device.starts_with(b"0:") {
             return std::str::from_utf8(&self.device).map(of_number).into_iter().collect();
@@ -211,25 +192,7 @@ impl Mount {
         let source = PathBuf::from(OsString::from_vec(self.source.clone()));
         let Ok(data) = source.metadata() else { return Vec::new() };
         let (major, minor) = (rustix::fs::major(data.rdev()), rustix::fs::minor(data.rdev()));
-        let named = of_number(&format!("{major}:{minor}"));
-        if kind == BTRFS {
-            let same =
-                |other: &PathBuf| fs::canonicalize(other).ok() == fs::canonicalize(&named).ok();
-            let systems = fs::read_dir(roots.sys.join("fs/btrfs")).into_iter().flatten().flatten();
-            let members = systems.map(|system| {
-                let devices = fs::read_dir(system.path().join("devices"));
-                devices
-                    .into_iter()
-                    .flatten()
-                    .flatten()
-                    .map(|device| device.path())
-                    .collect::<Vec<_>>()
-            });
-            if let Some(all) = members.into_iter().find(|devices| devices.iter().any(same)) {
-                return all;
-            }
-        }
-        vec![named]
+        vec![of_number(&format!("{major}:{minor}"))]
     }
 }
 

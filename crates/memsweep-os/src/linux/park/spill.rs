@@ -63,7 +63,6 @@ pub(crate) trait Disk {
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
-    needs_commit: bool,
 }
 
 impl Folder {
@@ -78,8 +77,7 @@ impl Folder {
         if let Some(what) = place::refusal(roots, path) {
             return Err(format!("spill folder {shown} is on {what}; choose one on a disk"));
         }
-        let needs_commit = place::needs_commit(roots, path);
-        let folder = Self { path: path.to_owned(), needs_commit };
+        let folder = Self { path: path.to_owned() };
         let file = folder.file().map_err(|error| match error.raw_os_error() {
             Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL) => {
                 "its file system has no files without a name (O_TMPFILE)".to_owned()
@@ -87,7 +85,7 @@ impl Folder {
             _ => error.to_string(),
         });
         file.and_then(|file| place::prove(file, path)).map_err(|why| {
-            format!("spill folder {shown}: {why}; choose a writable one on ext4, xfs or btrfs")
+            format!("spill folder {shown}: {why}; choose a writable one on ext4 or xfs")
         })?;
         Ok(folder)
     }
@@ -153,11 +151,7 @@ impl Disk for Folder {
     /// on an overlay and writes nothing, and it does not see a journal that failed. Then pages would
     /// be swapped that the disk never stored.
     fn flush(&self, file: &File) -> io::Result<()> {
-        rustix::fs::fdatasync(file)?;
-        if self.needs_commit {
-            rustix::fs::syncfs(file)?;
-        }
-        Ok(())
+        Ok(rustix::fs::fdatasync(file)?)
     }
 
     // SAFETY: the contract is the trait's.

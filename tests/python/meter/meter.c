@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 /* What may be parked begins at 1 MiB; its whole pages can be a little less. */
-#define LARGE ((size_t)1 << 19)
+#define LARGE (64 * 1024) /* parking compares 128 KiB at a time */
 #define PAGE ((size_t)4096)
 #define RANGES 64
 

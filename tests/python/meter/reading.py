@@ -6,7 +6,6 @@ import io
 import os
 import random
 import socket
-import tempfile
 import threading
 
 from meter.native import PAGE, address, native
@@ -93,62 +92,8 @@ class BytesIOBuffer(ReceiveInto):
         return HELD["buffer"].getvalue()
 
 
-class Direct(Kind):
-    """A read past the page cache: the disk itself writes into the memory, and no processor.
-
-    One call reads the same bytes into the same memory many times over, and then other bytes into
-    its last page.
-    """
-
-    times, most = 16, 64
-
-    def __init__(self) -> None:
-        HELD["buffer"] = bytearray(b"m") * (BYTES + PAGE)
-        start = address(HELD["buffer"])
-        native.watch(start, len(HELD["buffer"]))
-        self.offset = -start % PAGE
-        self.folder = tempfile.TemporaryDirectory(dir="/var/tmp")
-        self.path = os.path.join(self.folder.name, "file")
-        self.body = random.Random(0).randbytes(BYTES - PAGE)
-        self.calls = self.written = 0
-
-    def start(self) -> object:
-        self.calls += 1
-        self.last = random.Random(self.calls).randbytes(PAGE)
-        if self.written != self.times:
-            with open(self.path, "wb") as file:
-                file.write(self.body * self.times)
-            self.written = self.times
-        with open(self.path, "r+b") as file:
-            file.seek(len(self.body) * self.times)
-            file.write(self.last)
-            os.fsync(file.fileno())
-        return thread(self.run, self.times)
-
-    def run(self, times: int) -> None:
-        view = memoryview(HELD["buffer"])[self.offset : self.offset + BYTES]
-        into = [view[: BYTES - PAGE]] * times + [view[BYTES - PAGE :]]
-        file = os.open(self.path, os.O_RDONLY | os.O_DIRECT)
-        native.enter()
-        done = os.preadv(file, into, 0)
-        native.leave()
-        os.close(file)
-        if done != len(self.body) * times + PAGE:
-            raise OSError(f"read {done} bytes")
-
-    def lost(self) -> int:
-        content = HELD["buffer"][self.offset : self.offset + BYTES]
-        expected = self.body + self.last
-        pages = range(0, BYTES, PAGE)
-        return sum(content[at : at + PAGE] != expected[at : at + PAGE] for at in pages)
-
-    def close(self) -> None:
-        self.folder.cleanup()
-
-
 KINDS = {
     "readinto": ReadInto,
     "recv_into": ReceiveInto,
     "recv_into of a BytesIO buffer": BytesIOBuffer,
-    "O_DIRECT": Direct,
 }

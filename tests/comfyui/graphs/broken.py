@@ -87,7 +87,7 @@ def hidden_references_ignored() -> Iterator[None]:
 def other_executors_ignored() -> Iterator[None]:
     """A model is in use by nobody but the prompt that sweeps."""
 
-    def nobody(hosting, patchers, host):
+    def nobody(hosting, patchers):
         return [None for _ in patchers]
 
     with mock.patch.object(pack("comfy_host.others"), "users", nobody):

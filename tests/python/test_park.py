@@ -87,6 +87,18 @@ def test_arrays_and_bytes_move_too(foreign):
     assert foreign.bytearray == b"xy" + copies[1][2:] + b"end"
 
 
+def test_what_torch_alone_holds_moves_too(foreign):
+    foreign.parameter = torch.zeros(MIB, requires_grad=True)
+    foreign.parameter.grad = torch.full((MIB,), 3.0)
+    foreign.view = torch.full((MIB,), 4.0)[5:]
+    outcome = parked(memsweep.park([foreign]))
+    assert outcome["bytes"] > 11 * MIB and not outcome["refused"], outcome
+    assert is_parked(foreign.parameter.grad)
+    assert is_parked(foreign.view)
+    assert foreign.parameter.grad.unique().tolist() == [3.0]
+    assert foreign.view.unique().tolist() == [4.0]
+
+
 def test_only_what_was_named_is_parked(foreign):
     foreign.model = torch.nn.Linear(1024, 1024)
     foreign.other = torch.ones(MIB)
@@ -106,15 +118,24 @@ def test_what_is_protected_stays_in_memory(foreign):
     assert is_parked(foreign.idle)
 
 
-def test_small_blocks_and_memory_of_others_stay(foreign, tmp_path):
+def test_small_blocks_and_memory_of_others_stay_and_are_told(foreign, tmp_path):
     foreign.small = torch.ones(1000)
     foreign.shared = torch.ones(MIB).share_memory_()
     foreign.array = numpy.ones(MIB)
     foreign.shown = torch.from_numpy(foreign.array)
     torch.save(torch.ones(MIB), tmp_path / "file")
     foreign.file = torch.load(tmp_path / "file", mmap=True)
+    foreign.used = torch.ones(MIB)
+    capsule = foreign.used.__dlpack__()
     outcome = parked(memsweep.park([foreign]))
-    assert outcome.get("bytes", 0) == 0
+    del capsule
+    assert outcome["bytes"] == 0
+    assert {(row["reason"], row["blocks"], row["bytes"]) for row in outcome["refused"]} == {
+        # The array is: a tensor in C++ shows it.
+        ("in use", 2, 12 * MIB),
+        ("shared with other processes", 1, 4 * MIB),
+        ("a mapped file", 1, 4 * MIB),
+    }
     assert foreign.shared.sum() == foreign.shown.sum() == foreign.file.sum() == MIB
 
 

@@ -24,8 +24,8 @@ const NOTHING_IN_USE: [Fault; 2] = [
     },
     Fault {
         file: "crates/memsweep-pyheap/src/idle.rs",
-        right: "if met.met(hint.owner) == 0 || in_use.contains(hint.owner) {",
-        wrong: "if met.met(hint.owner) == 0 || in_use.contains(hint.owner & 0) {",
+        right: "if met.met(hint.owner).is_none() || in_use.contains(hint.owner) {",
+        wrong: "if met.met(hint.owner).is_none() || in_use.contains(hint.owner & 0) {",
     },
 ];
 

@@ -10,7 +10,7 @@ use crate::paths::Paths;
 use crate::run::Program;
 
 /// The versions of Python that the wheel is made for.
-pub(crate) const PYTHON_MINORS: std::ops::RangeInclusive<u32> = 10..=13;
+pub(crate) const PYTHON_MINORS: std::ops::RangeInclusive<u32> = 10..=14;
 
 /// A Python interpreter that was asked for its version.
 #[derive(Clone, Debug)]
@@ -247,7 +247,8 @@ mod tests {
             ("3 11 0\n", Some(11)),
             ("3 10 0", Some(10)),
             ("3 9 0", None),
-            ("3 14 0", None),
+            ("3 14 0", Some(14)),
+            ("3 15 0", None),
             ("2 11 0", None),
             ("3 13 1", None),
             ("", None),

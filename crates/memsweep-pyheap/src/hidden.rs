@@ -30,7 +30,9 @@ pub(crate) struct Pinned<'py> {
     pub(crate) storages: Vec<(usize, usize)>,
     /// Whether an object of the watched type lives.
     pub(crate) met_watched: bool,
-    /// The collector stays off as long as the answer is used.
+    /// What C++ alone holds is alive as long as the answer is used.
+    _held: Vec<Bound<'py, PyAny>>,
+    /// The collector stays off as long.
     _off: CollectorOff<'py>,
 }
 
@@ -103,9 +105,8 @@ pub(crate) unsafe fn pinned<'py>(
     unsafe { walk.run(&addresses)? };
     let mut set = std::mem::replace(walk.marks_mut(), AddressSet::new()?);
     drop(walk);
-    drop(held);
     spread(&storages, &mut set)?;
-    Ok(Pinned { set, met, hits, storages, met_watched, _off: off })
+    Ok(Pinned { set, met, hits, storages, met_watched, _held: held, _off: off })
 }
 
 /// Objects with more references than were met or explained, or with fewer, or with no count.
@@ -189,7 +190,7 @@ fn used_by_strangers(
         let tensor = unsafe { strong(world.py, group[0].1) };
         let found = getters.storage(&tensor, group.len() as u64);
         if found.is_some_and(|storage| {
-            storage.strangers > 0 || storage.references > tally.met(storage.object)
+            storage.strangers > 0 || storage.references > tally.met(storage.object).unwrap_or(0)
         }) {
             used.try_reserve(group.len())?;
             used.extend(group.iter().map(|(_, tensor)| *tensor));

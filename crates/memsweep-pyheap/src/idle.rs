@@ -128,11 +128,11 @@ pub fn still_idle<'py>(
 }
 
 fn is_idle(world: &World<'_>, in_use: &AddressSet, met: &crate::tally::Tally, hint: &Idle) -> bool {
-    if met.met(hint.owner) == 0 || in_use.contains(hint.owner) {
+    if met.met(hint.owner).is_none() || in_use.contains(hint.owner) {
         return false;
     }
-    // SAFETY: the walk has just met an object at this address, by a reference of another object, and
-    // nothing has died since.
+    // SAFETY: the walk has just seen a live object at this address, and nothing has died since: what
+    // only a getter of ours kept alive is held with the walk's answer.
     let owner = unsafe { strong(world.py, hint.owner) };
     world.foreign.memory(&owner) == Some(Holding::Own(hint.memory))
 }

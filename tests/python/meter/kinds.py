@@ -6,9 +6,8 @@ import importlib
 import importlib.util
 
 FAMILIES = {"holders": None, "reading": None, "arrays": "numpy", "tensors": "torch"}
-# Where an interpreter shows nobody the memory, nothing moves it. And a graph that is kept for the next
-# backward pass holds its parameter in C++, so that the gradient counts as in use between passes too.
-MAY_BE_HIDDEN = {"recv_into of a BytesIO buffer", "backward into .grad"}
+# Where an interpreter shows nobody the memory, nothing moves it.
+MAY_BE_HIDDEN = {"recv_into of a BytesIO buffer"}
 
 
 def lacking(family: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -92,8 +93,11 @@ def park(
     Linux with glibc's allocator only; elsewhere the report says so. Raises `ValueError` for settings
     that cannot be meant.
     """
-    host = _Program(only=list(objects))
-    del objects
+    # Before Python 3.11 a caller keeps what it passed until we return. Only a list: whoever works on the
+    # items of a tuple need not hold them.
+    kept = objects if sys.version_info < (3, 11) and type(objects) is list else None
+    host = _Program(only=list(objects), argument=kept)
+    del objects, kept
     return _memsweep.park(json.dumps(_settings("park", parking)), host)
 
 
@@ -114,9 +118,12 @@ def _settings(level: str, parking: Mapping[str, Any] | None) -> dict[str, Any]:
 class _Program(TorchHost):
     """The host of a sweep in a plain program."""
 
-    def __init__(self, only: list[object] | None = None) -> None:
+    def __init__(
+        self, only: list[object] | None = None, argument: list[object] | None = None
+    ) -> None:
         self._storages: Storages | None = None
         self._only = None if only is None else Meant(only)
+        self._argument = argument
 
     def inventory(self, protect: list[object]) -> dict[str, Any]:
         """The facts of a plan: only what is protected is known."""
@@ -147,4 +154,4 @@ class _Program(TorchHost):
 
     def parking(self, keep: list[int]) -> Parking:
         """What the park step asks for."""
-        return Parking(self._storages, keep, only=self._only)
+        return Parking(self._storages, keep, only=self._only, argument=self._argument)

@@ -122,11 +122,14 @@ class Parking:
         folder: str | None = None,
         progress: Callable[[int, int], None] | None = None,
         only: Meant | None = None,
+        argument: list[object] | None = None,
     ) -> None:
         self.types = (*torch_host.memory_types(), bytes, bytearray)
         self.keep = storages.addresses(keep) if storages is not None else set()
         self.only = None if only is None else (only.addresses, only.identities)
         self.folder = folder or default_folder()
+        # A list that the call under way holds, which puts nothing in it to use.
+        self.argument = argument
         self._progress = progress
 
     def progress(self, done: int, total: int) -> None:

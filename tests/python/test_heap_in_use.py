@@ -155,6 +155,9 @@ def test_a_sweep_leaves_the_callers_names_as_they_were(level, place):
         "exec('seen.append(y)')\n"
         "seen.append(a)\n"
     )
+    if place == "function" and sys.version_info >= (3, 13):
+        # What `exec` binds there is forgotten at once, whoever looks at the frame.
+        body = body.replace("exec('y = 1')", "y = 1")
     if place == "function":
         body = "def f(seen, kept):\n" + "".join(f"    {line}\n" for line in body.splitlines())
         body += "f(seen, kept)\n"
@@ -163,6 +166,19 @@ def test_a_sweep_leaves_the_callers_names_as_they_were(level, place):
     assert seen == [1, 2]
     # A snapshot is what it was when it was taken; a module's is its own dictionary.
     assert kept[0]["a"] == (1 if place == "function" else 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can park")
+@pytest.mark.parametrize("container", [list, tuple])
+def test_a_list_made_for_the_call_puts_nothing_to_use(container):
+    KEPT["bytes"] = bytearray(LARGE)
+    report = memsweep.park(container([KEPT["bytes"]])).to_dict()
+    outcome = next(row["outcome"] for row in report["rows"] if row["action"]["kind"] == "park")
+    if outcome["kind"] == "unsupported":
+        pytest.skip(outcome["reason"])
+    # Before 3.11 the caller keeps what it passes, and of a tuple another holder would not be seen.
+    stays = container is tuple and sys.version_info < (3, 11)
+    assert (outcome.get("bytes", 0) + outcome.get("already", 0) == 0) == stays, outcome
 
 
 def test_variables_of_a_frame_are_read_without_a_trace():

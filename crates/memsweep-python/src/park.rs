@@ -3,7 +3,8 @@
 //! The Python object of the sweep answers `parking(keep)` with an object that has: `types`, a tuple of
 //! classes whose instances own memory; `folder`, where spill files go unless the settings say
 //! otherwise; `keep`, a set of addresses whose memory stays; `only`, `None` or a pair of sets,
-//! addresses and identities of what alone is meant; and `progress(done, total)`, which raises when the
+//! addresses and identities of what alone is meant; `argument`, `None` or a list that the caller of all
+//! this holds meanwhile; and `progress(done, total)`, which raises when the
 //! user cancelled. No Python code runs between the look at the heap and the last of its facts, and
 //! nothing is held afterwards: what is found is found again, by its place, before it moves.
 
@@ -16,7 +17,7 @@ use memsweep_core::park::{ParkLimits, Parked, Refused, SMALLEST_BLOCK, choose, r
 use memsweep_os::{Block, Gate, Os, Stop};
 use memsweep_pyheap::{self as pyheap, Busy, Idle};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyList, PyTuple};
 
 /// Parks what is idle. `host` is held by the caller, like everything it reaches.
 ///
@@ -45,7 +46,9 @@ pub(crate) fn park(
         Some(folder) => folder.into(),
         None => parking.getattr("folder")?.extract()?,
     };
-    let found = find(os, host, &parking)?;
+    let mut exempt = vec![host.clone(), parking.clone()];
+    exempt.extend(parking.getattr("argument")?.cast_into::<PyList>().ok().map(Bound::into_any));
+    let found = find(os, &exempt, &parking)?;
     if found.idle.is_empty() && found.strangers.is_empty() {
         if found.refused.is_empty() {
             let reason = "nothing of 1 MiB is idle".to_owned();
@@ -57,7 +60,8 @@ pub(crate) fn park(
     let blocks: Vec<Block> = found.idle.iter().map(|idle| block(idle.memory)).collect();
     let all: Vec<Block> = blocks.iter().chain(&found.strangers).copied().collect();
     let mut gate = PyGate {
-        exempt: vec![host.clone().unbind(), parking.unbind()],
+        exempt: exempt.into_iter().map(Bound::unbind).collect(),
+        parking: parking.unbind(),
         idle: &found.idle,
         raised: None,
     };
@@ -108,14 +112,18 @@ impl Meant {
     }
 }
 
-fn find(os: &Os, host: &Bound<'_, PyAny>, parking: &Bound<'_, PyAny>) -> PyResult<Found> {
+fn find<'py>(
+    os: &Os,
+    exempt: &[Bound<'py, PyAny>],
+    parking: &Bound<'py, PyAny>,
+) -> PyResult<Found> {
     let types = parking.getattr("types")?.cast_into::<PyTuple>()?;
     let meant = Meant {
         keep: parking.getattr("keep")?.extract()?,
         only: parking.getattr("only")?.extract()?,
     };
     let smallest = usize::try_from(SMALLEST_BLOCK.0).unwrap_or(usize::MAX);
-    let seen = pyheap::idle_memory(&types, &[host.clone(), parking.clone()], smallest)?;
+    let seen = pyheap::idle_memory(&types, exempt, smallest)?;
     // No Python code runs until all is asked: the allocations are alive as long as nobody else ran.
     let mut found = Found::default();
     for idle in seen.idle.into_iter().filter(|idle| meant.holds(idle)) {
@@ -143,6 +151,7 @@ fn block(memory: pyheap::Memory) -> Block {
 struct PyGate<'a> {
     /// What this call itself holds.
     exempt: Vec<Py<PyAny>>,
+    parking: Py<PyAny>,
     idle: &'a [Idle],
     raised: Option<PyErr>,
 }
@@ -158,9 +167,7 @@ unsafe impl Gate for PyGate<'_> {
 
     fn progress(&mut self, done: Bytes, total: Bytes) -> Result<(), Stop> {
         let told = Python::attach(|py| {
-            self.exempt.get(1).map_or(Ok(()), |parking| {
-                parking.call_method1(py, "progress", (done.0, total.0)).map(|_| ())
-            })
+            self.parking.call_method1(py, "progress", (done.0, total.0)).map(drop)
         });
         self.told(told)
     }

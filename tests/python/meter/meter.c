@@ -51,9 +51,13 @@ static int is_watched(uintptr_t start, size_t bytes) {
     return 0;
 }
 
+/* How long a writer is given to show that it still writes: once it did not, the other pieces wait less. */
+#define PATIENCE 3000
+static atomic_long patience = PATIENCE;
+
 /* Equal so far. The pages are about to be replaced: give a writer the time to show that it still writes. */
 static void wait_for_a_write(uintptr_t memory, const void *file, size_t bytes) {
-    long deadline = milliseconds_now() + 3000;
+    long deadline = milliseconds_now() + atomic_load(&patience);
     atomic_store(&open_to, memory + bytes);
     atomic_store(&open_from, memory);
     while (atomic_load(&inside) && milliseconds_now() < deadline) {
@@ -63,6 +67,7 @@ static void wait_for_a_write(uintptr_t memory, const void *file, size_t bytes) {
         }
         usleep(200);
     }
+    if (milliseconds_now() >= deadline) atomic_store(&patience, PATIENCE / 60);
     atomic_store(&open_from, 0);
 }
 
@@ -97,7 +102,10 @@ void meter_watch(uintptr_t start, size_t bytes) {
 
 void meter_forget(void) { atomic_store(&watched, 0); }
 
-void meter_enter(void) { atomic_fetch_add(&inside, 1); }
+void meter_enter(void) {
+    atomic_store(&patience, PATIENCE);
+    atomic_fetch_add(&inside, 1);
+}
 void meter_leave(void) { atomic_fetch_sub(&inside, 1); }
 int meter_inside(void) { return atomic_load(&inside); }
 void meter_enough(int yes) { atomic_store(&enough, yes); }

@@ -31,6 +31,18 @@ impl<M> Sink<M> {
         self.stack.push(address);
         Ok(())
     }
+
+    /// Puts a child on the stack if it is new, and answers as a visitor does: not 0 ends the traversal.
+    #[inline]
+    fn went(&mut self, new: Result<bool, OutOfMemory>, child: usize) -> c_int {
+        let outcome = match new {
+            Ok(true) => self.push(child),
+            Ok(false) => return 0,
+            Err(error) => Err(error),
+        };
+        self.out_of_memory |= outcome.is_err();
+        -c_int::from(outcome.is_err())
+    }
 }
 
 /// Marks a child and pushes it when it is new.
@@ -43,17 +55,8 @@ pub(crate) unsafe extern "C" fn visit<M: Marks>(
 ) -> c_int {
     // SAFETY: every traversal of a walk passes its own `Sink<M>`, not used elsewhere meanwhile.
     let sink = unsafe { &mut *argument.cast::<Sink<M>>() };
-    let address = child as usize;
-    let outcome = match sink.marks.meet(address) {
-        Ok(true) => sink.push(address),
-        Ok(false) => return 0,
-        Err(error) => Err(error),
-    };
-    if outcome.is_err() {
-        sink.out_of_memory = true;
-        return -1;
-    }
-    0
+    let new = sink.marks.meet(child as usize);
+    sink.went(new, child as usize)
 }
 
 /// As [`visit`], and the reference explains nothing: whose traversal it is, is not known, and an
@@ -67,17 +70,8 @@ pub(crate) unsafe extern "C" fn visit_unexplained<M: Marks>(
 ) -> c_int {
     // SAFETY: as in `visit`.
     let sink = unsafe { &mut *argument.cast::<Sink<M>>() };
-    let address = child as usize;
-    let outcome = match sink.marks.mark(address) {
-        Ok(true) => sink.push(address),
-        Ok(false) => return 0,
-        Err(error) => Err(error),
-    };
-    if outcome.is_err() {
-        sink.out_of_memory = true;
-        return -1;
-    }
-    0
+    let new = sink.marks.mark(child as usize);
+    sink.went(new, child as usize)
 }
 
 /// As [`visit`], leaving out one child by its position: a function's globals.

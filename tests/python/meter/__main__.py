@@ -71,7 +71,7 @@ def call(kind: Kind, row: dict, parks: int) -> None:
         before = native.others_moved()
         begun = time.monotonic()
         moved = outcome().get("bytes", 0)
-        native.quiet(max(int(1000 * (time.monotonic() - begun)), 20))
+        native.quiet(min(max(int(1000 * (time.monotonic() - begun)), 20), 500))
         row["parks"] += 1
         row["counted"] += moved > 0 and native.others_moved() > before
         if row["counted"] >= min(parks, counted + PARKS_PER_CALL):

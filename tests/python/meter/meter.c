@@ -168,11 +168,19 @@ void meter_write_for(void *object, unsigned char *start, size_t pages, uint64_t 
     meter_write(start, pages, shadow);
 }
 
-/* Feeds a pipe or socket in chunks, with a pause before each: a short one where a write would be lost. */
+/* Feeds a pipe or socket in chunks, with a pause before each: a short one where a write would be lost, once for each
+   such place. More would come into what is compared next, and be seen there. */
 int meter_feed(int file, const unsigned char *data, size_t bytes, size_t chunk) {
+    uintptr_t served = 0;
     for (size_t sent = 0; sent < bytes;) {
         long next = next_burst();
-        while (milliseconds_now() < next && !atomic_load(&open_from)) usleep(200);
+        while (milliseconds_now() < next && !atomic_load(&enough)) {
+            uintptr_t open = atomic_load(&open_from);
+            int is_new = open && open != served;
+            served = open;
+            if (is_new) break;
+            usleep(200);
+        }
         size_t end = sent + chunk < bytes ? sent + chunk : bytes;
         while (sent < end) {
             ssize_t written = write(file, data + sent, end - sent);

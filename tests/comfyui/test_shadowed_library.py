@@ -111,7 +111,7 @@ def test_a_folder_of_that_name_without_an_init_file_hides_nothing(tmp_path, fold
     was on the path."""
     empty = tmp_path / "elsewhere"
     (empty / "memsweep" / "models").mkdir(parents=True)
-    library = [entry for entry in os.environ["PYTHONPATH"].split(os.pathsep) if entry]
+    library = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     hide = f"""
         hidden = [entry for entry in sys.path if (entry in {library!r}) or "site-packages" in entry]
         kept = sys.path[:]

@@ -82,12 +82,6 @@ enum Suite {
 }
 
 impl Suite {
-    /// Whether it runs without being named. The meter's own test builds a library of its own and
-    /// waits until each kind of holder has lost a write.
-    fn is_of_all(&self) -> bool {
-        !matches!(self, Self::Meter)
-    }
-
     fn needs_setup(self) -> bool {
         !matches!(self, Self::Rust | Self::Windows | Self::Targets | Self::Web)
     }
@@ -107,7 +101,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<bool> {
     let start = Instant::now();
     let suites = match options.suite {
         Some(suite) => vec![suite],
-        None => Suite::value_variants().iter().copied().filter(Suite::is_of_all).collect(),
+        None => Suite::value_variants().to_vec(),
     };
     let mut session =
         Session { paths, options, lines: Vec::new(), chromium: None, is_set_up: true };

@@ -71,8 +71,8 @@ struct Swapped<'py> {
 /// `stays` names a reason to leave memory on a device alone, or `None`; it runs no Python code.
 ///
 /// # Errors
-/// `RuntimeError` when this interpreter cannot be walked or has no torch, `MemoryError` when the walk
-/// finds no memory. Nothing was taken then.
+/// `RuntimeError` when this interpreter cannot be walked, `MemoryError` when the walk finds no memory.
+/// Nothing was taken then.
 pub fn destroy<'py>(
     asked: &Destroy<'_, 'py>,
     stays: &dyn Fn(&str, Memory) -> Option<&'static str>,
@@ -119,15 +119,15 @@ pub fn destroy<'py>(
     drop(quiet);
     drop(pinned);
     swapped.retain(|swapped| {
-        let done = swapped.tensor.setattr("__class__", asked.class).is_ok();
-        if !done {
-            // A hook forbade it. Without the class its use would be an error that says nothing.
-            drop(tools.swap.call1((&swapped.tensor, &swapped.mark)));
-            if let Some(row) = taken.get_mut(swapped.group) {
-                row.refused = Some("its class could not be set");
-            }
+        if swapped.tensor.setattr("__class__", asked.class).is_ok() {
+            return true;
         }
-        done
+        // A hook forbade it. Without the class its use would be an error that says nothing.
+        let is_back = tools.swap.call1((&swapped.tensor, &swapped.mark)).is_ok();
+        if let Some(row) = taken.get_mut(swapped.group).filter(|_| is_back) {
+            row.refused = Some("its class could not be set");
+        }
+        !is_back
     });
     for Swapped { tensor, .. } in &swapped {
         // What was stored on the tensor may hold memory too.
@@ -182,6 +182,8 @@ struct Tools<'py> {
     dtype: Bound<'py, PyAny>,
     device: Bound<'py, PyAny>,
     basic_size: Bound<'py, PyAny>,
+    /// Asks for a tensor's dispatch keys, and whether they have the one of Python.
+    keys: Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
 }
 
 impl<'py> Tools<'py> {
@@ -189,9 +191,14 @@ impl<'py> Tools<'py> {
         let py = world.py;
         let class = tensors.type_object();
         let type_of_types = py.get_type::<PyType>();
+        let module = py.import("torch._C")?;
+        let keys = module
+            .getattr("_dispatch_keys")
+            .and_then(|keys| Ok((keys, module.getattr("DispatchKey")?.getattr("Python")?)));
         Ok(Self {
             weak_references: py.import("_weakref")?.getattr("getweakrefcount")?,
-            swap: py.import("torch._C")?.getattr("_swap_tensor_impl")?,
+            swap: module.getattr("_swap_tensor_impl")?,
+            keys: keys.ok(),
             shape: class.getattr("shape")?,
             dtype: class.getattr("dtype")?,
             device: class.getattr("device")?,
@@ -218,6 +225,9 @@ impl<'py> Tools<'py> {
             .map(|base| base.as_ptr() as usize)
             .collect();
         for tensor in &group.tensors {
+            if self.is_answered_in_python(tensor) != Some(false) {
+                return Some("its class computes in Python");
+            }
             if tensors.owns_memory(tensor) != Some(true) {
                 return Some("not torch's own memory");
             }
@@ -232,6 +242,13 @@ impl<'py> Tools<'py> {
             }
         }
         None
+    }
+
+    /// Whether the tensor's class has operations, perhaps its shape and device too, written in Python.
+    fn is_answered_in_python(&self, tensor: &Bound<'py, PyAny>) -> Option<bool> {
+        let (keys, python) = self.keys.as_ref()?;
+        let keys = keys.call1((tensor,)).ok()?;
+        keys.call_method1("has", (python,)).ok()?.is_truthy().ok()
     }
 
     /// Gives the memory of a group to new tensors: of all or of none.

@@ -34,8 +34,12 @@ pub(crate) struct FrameLayout {
 
 /// The word of a frame object that points to the interpreter's own frame, since 3.11.
 const INNER_WORD: isize = 3;
-/// Words that are looked at. The trial frames have more variables than that.
+/// Words that every frame has: the function, the global variables and the dictionary lie among them.
+const HEAD: isize = 8;
+/// How many variables the trial frame must have, and the words before them at most. On 3.10 the block
+/// stack lies there.
 const LOOKED_AT: isize = 24;
+const BEFORE_VARIABLES: isize = 48;
 
 impl FrameLayout {
     /// Looks at a suspended generator's frame with the variables `values`, and at one that ran with the
@@ -53,17 +57,16 @@ impl FrameLayout {
             return None;
         }
         let inner = (version >= (3, 11)).then_some(INNER_WORD);
-        let find = |frame: &Bound<'_, PyAny>, from: isize, object: usize| {
+        let find = |frame: &Bound<'_, PyAny>, words: std::ops::Range<isize>, object: usize| {
             let start = start(frame.as_ptr() as usize, inner);
-            // On 3.10 the block stack lies before the variables.
-            let most = if inner.is_none() { 4 * LOOKED_AT } else { LOOKED_AT };
-            (from..most).find(|&at| {
-                // SAFETY: a frame has more words than these before its last variable: the trial
-                // frames have that many variables.
+            words.into_iter().find(|&at| {
+                // SAFETY: every frame has a head, and the trial frame for variables has at least as
+                // many of them as words are looked at beyond what lies before.
                 unsafe { word(start, at) & !BORROWED == object }
             })
         };
-        let variables = find(frame, 0, *values.first()?)?;
+        let most = if inner.is_none() { BEFORE_VARIABLES } else { LOOKED_AT };
+        let variables = find(frame, 0..most, *values.first()?)?;
         let begin = start(frame.as_ptr() as usize, inner);
         let all = (variables..).zip(values).all(|(at, &value)| {
             // SAFETY: the frame has as many variables as values were given.
@@ -72,15 +75,15 @@ impl FrameLayout {
         let old = inner.is_none();
         let globals = if old {
             let globals = frame.getattr("f_globals").ok()?.as_ptr() as usize;
-            find(frame, 2, globals)
+            find(frame, 2..HEAD, globals)
         } else {
             None
         };
         all.then_some(Self {
             inner,
             variables,
-            function: if old { None } else { find(frame, 0, function) },
-            namespace: find(named, 0, namespace),
+            function: if old { None } else { find(frame, 0..HEAD, function) },
+            namespace: find(named, 0..HEAD, namespace),
             globals,
         })
     }
@@ -124,7 +127,15 @@ fn start(frame: usize, inner: Option<isize>) -> usize {
 /// Gathered before a walk, because asking a frame for its code raises audit events.
 #[derive(Debug)]
 pub(crate) struct Waiting<'py> {
-    frames: Vec<(Bound<'py, PyAny>, usize)>,
+    frames: Vec<Waits<'py>>,
+}
+
+#[derive(Debug)]
+struct Waits<'py> {
+    frame: Bound<'py, PyAny>,
+    variables: usize,
+    /// The number of the wait on another thread; `None` on ours.
+    elsewhere: Option<u64>,
 }
 
 impl<'py> Waiting<'py> {
@@ -141,7 +152,7 @@ impl<'py> Waiting<'py> {
         for frame in frames {
             // A frame given twice holds its variables once; one of another thread is not waiting for us.
             if own.remove(&(frame.as_ptr() as usize)) {
-                found.add(frame)?;
+                found.add(frame, None)?;
             }
         }
         Ok(found)
@@ -151,32 +162,42 @@ impl<'py> Waiting<'py> {
     pub(crate) fn all(py: Python<'py>) -> PyResult<Self> {
         let mut found = Self { frames: Vec::new() };
         let mut seen = AddressHashSet::default();
-        let elsewhere: Vec<_> = waits().iter().map(|(_, frame)| frame.bind(py).clone()).collect();
-        for top in std::iter::once(current(py)?).chain(elsewhere.into_iter().map(Some)) {
+        let elsewhere: Vec<_> = waits()
+            .iter()
+            .map(|(number, frame)| (Some(*number), Some(frame.bind(py).clone())))
+            .collect();
+        for (number, top) in std::iter::once((None, current(py)?)).chain(elsewhere) {
             for frame in chain(top)? {
                 if seen.insert(frame.as_ptr() as usize) {
-                    found.add(frame)?;
+                    found.add(frame, number)?;
                 }
             }
         }
         Ok(found)
     }
 
-    fn add(&mut self, frame: Bound<'py, PyAny>) -> PyResult<()> {
+    fn add(&mut self, frame: Bound<'py, PyAny>, elsewhere: Option<u64>) -> PyResult<()> {
         let variables = count(&frame.getattr("f_code")?)?;
         self.frames.try_reserve(1).map_err(OutOfMemory::from)?;
-        self.frames.push((frame, variables));
+        self.frames.push(Waits { frame, variables, elsewhere });
         Ok(())
     }
 
     /// The references that these frames hold, by what they point at. Runs no Python code.
+    ///
+    /// Who waits no longer may be using what it holds: between the look at the frames and this, an
+    /// audit hook may have let other threads run.
     pub(crate) fn explain(
         &self,
         layout: Option<&FrameLayout>,
     ) -> Result<AddressMap<u64>, OutOfMemory> {
         let mut explained = AddressMap::default();
         let Some(layout) = layout else { return Ok(explained) };
-        for (frame, variables) in &self.frames {
+        let still: Vec<u64> = waits().iter().map(|(number, _)| *number).collect();
+        for Waits { frame, variables, elsewhere } in &self.frames {
+            if elsewhere.is_some_and(|number| !still.contains(&number)) {
+                continue;
+            }
             // SAFETY: a bound object is alive and proves that the lock is held; a frame has at least
             // as many variables as its code has names.
             unsafe {
@@ -286,8 +307,6 @@ fn waits() -> std::sync::MutexGuard<'static, Vec<(u64, Py<PyAny>)>> {
 }
 
 /// While this is alive, the frames of this thread count as waiting, also for a walk on another one.
-///
-/// The thread runs no Python code meanwhile but what this library calls, in frames above these.
 #[derive(Debug)]
 pub struct WaitsHere(Option<u64>);
 
@@ -296,7 +315,11 @@ impl WaitsHere {
     ///
     /// # Errors
     /// What the interpreter raised.
-    pub fn begin(py: Python<'_>) -> PyResult<Self> {
+    ///
+    /// # Safety
+    /// Until this is dropped, the thread runs no Python code but what this library calls, in frames
+    /// above these, and no C code but the library's: others take it that nothing uses what the frames hold.
+    pub unsafe fn begin(py: Python<'_>) -> PyResult<Self> {
         let Some(frame) = current(py)? else { return Ok(Self(None)) };
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

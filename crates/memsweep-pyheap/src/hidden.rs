@@ -5,8 +5,9 @@
 //! what nobody counts (immortal objects), and what was met more often than it is counted: somebody
 //! reports a reference that is none.
 //!
-//! From the list of the collector's objects on, no Python code runs: not even an audit hook's,
-//! which could give up the interpreter lock. Whatever raises an event comes before.
+//! From the last fact that raises an audit event on, no Python code runs until the answer is dropped: not
+//! even a hook's, which could give up the interpreter lock. What an earlier event let others do is
+//! seen, because nothing but types and frames is looked at before.
 
 use pyo3::prelude::*;
 
@@ -16,7 +17,7 @@ use crate::object::{reference_count, strong, type_of};
 use crate::table::{AddressHashSet, AddressMap, OutOfMemory, add};
 use crate::tally::Tally;
 use crate::walk::{Bounds, Walk};
-use crate::world::{CollectorOff, World};
+use crate::world::{CollectorOff, World, listed};
 
 /// What the pass over the whole heap found.
 pub(crate) struct Pinned<'py> {
@@ -32,6 +33,9 @@ pub(crate) struct Pinned<'py> {
     pub(crate) met_watched: bool,
     /// What C++ alone holds is alive as long as the answer is used.
     _held: Vec<Bound<'py, PyAny>>,
+    /// What may have died while we asked is freed, by whatever code that runs, when nobody relies on
+    /// the answer any more.
+    _list: Option<Bound<'py, PyAny>>,
     /// The collector stays off as long.
     _off: CollectorOff<'py>,
 }
@@ -65,12 +69,19 @@ pub(crate) unsafe fn pinned<'py>(
     waiting: &Waiting<'py>,
     arguments: &[usize],
 ) -> PyResult<Pinned<'py>> {
-    let running = world.reporting_frames()?;
-    let mut tracked = world.tracked_objects()?;
-    // The list above raised the last event.
+    // A collection would run finalizers.
     let off = CollectorOff::new(world.py);
+    let list = world.tracked_list()?;
+    // Where running frames must be known, asking for them raises the last event, and others may run
+    // once more. What they give up the list keeps, so it is kept as long as the answer; elsewhere the
+    // list raised the last event.
+    let running = world.reporting_frames()?;
     let mut explained = waiting.explain(world.layout.frames.as_ref())?;
-    tracked.try_reserve(1).map_err(OutOfMemory::from)?;
+    let mut tracked = listed(&list)?;
+    tracked.try_reserve(2).map_err(OutOfMemory::from)?;
+    let list = world.layout.frames_report_variables.then_some(list);
+    // Its references count as any other's, and we alone hold it.
+    tracked.extend(list.as_ref().map(|list| list.as_ptr() as usize));
     // Frozen objects are not listed, and nearly all of them hang on the modules.
     tracked.push(world.modules.as_ptr() as usize);
 
@@ -88,7 +99,8 @@ pub(crate) unsafe fn pinned<'py>(
         add(&mut explained, object.as_ptr() as usize, 1)?;
     }
     let mut roots = unexplained(world, walk.marks(), &explained)?;
-    let exempt: AddressHashSet = arguments.iter().copied().collect();
+    let ours = list.as_ref().map(|list| list.as_ptr() as usize);
+    let exempt: AddressHashSet = arguments.iter().copied().chain(ours).collect();
     roots.retain(|root| !exempt.contains(&root.address));
     explain_silent(world, &walk.silent, &mut roots);
     let tensors = std::mem::take(&mut walk.tensors);
@@ -106,7 +118,7 @@ pub(crate) unsafe fn pinned<'py>(
     let mut set = std::mem::replace(walk.marks_mut(), AddressSet::new()?);
     drop(walk);
     spread(&storages, &mut set)?;
-    Ok(Pinned { set, met, hits, storages, met_watched, _held: held, _off: off })
+    Ok(Pinned { set, met, hits, storages, met_watched, _held: held, _list: list, _off: off })
 }
 
 /// Objects with more references than were met or explained, or with fewer, or with no count.

@@ -6,7 +6,7 @@ use pyo3::types::PyTuple;
 use crate::bitmap::AddressSet;
 use crate::foreign::{Holding, Memory};
 use crate::frames::Waiting;
-use crate::hidden;
+use crate::hidden::{self, Pinned};
 use crate::object::strong;
 use crate::selftest::self_test;
 use crate::table::{AddressHashSet, OutOfMemory};
@@ -31,20 +31,27 @@ pub enum Busy {
     Foreign,
 }
 
-/// What a look at the heap found.
-#[derive(Debug, Default)]
-pub struct Found {
+/// What a look at the heap found. Holds what keeps the answer true.
+pub struct Found<'py> {
     /// What is idle, each memory once however many objects share it.
     pub idle: Vec<Idle>,
     /// What is not, and why.
     pub busy: Vec<(Idle, Busy)>,
+    _pinned: Pinned<'py>,
+}
+
+impl std::fmt::Debug for Found<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { idle, busy, .. } = self;
+        formatter.debug_struct("Found").field("idle", idle).field("busy", busy).finish()
+    }
 }
 
 /// Memory of at least `smallest` bytes of the objects of these types, and whether anybody uses it but
 /// waiting frames.
 ///
 /// `exempt` are objects that the caller itself holds, which pins nothing. What was found is alive
-/// until the caller runs Python code or gives up the interpreter lock.
+/// until the caller drops the answer, runs Python code or gives up the interpreter lock.
 ///
 /// # Errors
 /// `RuntimeError` when this interpreter cannot be walked, `MemoryError` when the walk finds no
@@ -53,7 +60,7 @@ pub fn idle_memory<'py>(
     types: &Bound<'py, PyTuple>,
     exempt: &[Bound<'py, PyAny>],
     smallest: usize,
-) -> PyResult<Found> {
+) -> PyResult<Found<'py>> {
     let world = counting(types)?;
     let waiting = Waiting::all(world.py)?;
     let mut arguments = vec![types.as_ptr() as usize];
@@ -62,7 +69,7 @@ pub fn idle_memory<'py>(
     let pinned = unsafe { hidden::pinned(&world, &waiting, &arguments)? };
     let _quiet = world.foreign.quiet();
     let mut seen = AddressHashSet::default();
-    let mut found = Found::default();
+    let (mut idle, mut busy) = (Vec::new(), Vec::new());
     let mut foreign = Vec::new();
     for owner in &pinned.hits {
         let Some(holding) = world.foreign.memory(owner) else { continue };
@@ -82,49 +89,54 @@ pub fn idle_memory<'py>(
             continue;
         }
         if pinned.set.contains(owner) {
-            found.busy.try_reserve(1).map_err(OutOfMemory::from)?;
-            found.busy.push((row, Busy::InUse));
+            busy.try_reserve(1).map_err(OutOfMemory::from)?;
+            busy.push((row, Busy::InUse));
         } else {
-            found.idle.try_reserve(1).map_err(OutOfMemory::from)?;
-            found.idle.push(row);
+            idle.try_reserve(1).map_err(OutOfMemory::from)?;
+            idle.push(row);
         }
     }
     // What one object only shows may be another's own.
     for row in foreign {
         seen.try_reserve(1).map_err(OutOfMemory::from)?;
         if seen.insert(row.memory.address) {
-            found.busy.try_reserve(1).map_err(OutOfMemory::from)?;
-            found.busy.push((row, Busy::Foreign));
+            busy.try_reserve(1).map_err(OutOfMemory::from)?;
+            busy.push((row, Busy::Foreign));
         }
     }
-    Ok(found)
+    Ok(Found { idle, busy, _pinned: pinned })
 }
 
-/// Which of these are still idle: an object of a type that owns memory lives there, owns this very
-/// memory, and nobody uses it.
+/// Calls `each` with the place of every hint that is still idle: an object of a type that owns memory
+/// lives there, owns this very memory, and nobody uses it.
 ///
-/// The interpreter lock is not given up between the walk and the answer, and no Python code runs, so
-/// the answer holds until the caller does one or the other. `exempt` as for [`idle_memory`].
+/// The interpreter lock is not given up between the walk and the last call, and no Python code runs,
+/// unless `each` does the one or the other. `exempt` as for [`idle_memory`].
 ///
 /// # Errors
-/// As for [`idle_memory`].
-pub fn still_idle<'py>(
+/// As for [`idle_memory`]; nothing was called then.
+pub fn each_still_idle<'py>(
     py: Python<'py>,
     hints: &[Idle],
     exempt: &[Bound<'py, PyAny>],
-) -> PyResult<Vec<bool>> {
+    each: &mut dyn FnMut(usize),
+) -> PyResult<()> {
     let world = counting(&PyTuple::empty(py))?;
     let waiting = Waiting::all(py)?;
     let arguments: Vec<usize> = exempt.iter().map(|object| object.as_ptr() as usize).collect();
     // SAFETY: the lock is held, and the arguments are our caller's.
     let pinned = unsafe { hidden::pinned(&world, &waiting, &arguments)? };
-    let _quiet = world.foreign.quiet();
-    let mut answers = Vec::new();
-    answers.try_reserve_exact(hints.len()).map_err(OutOfMemory::from)?;
-    for hint in hints {
-        answers.push(is_idle(&world, &pinned.set, &pinned.met, hint));
-    }
-    Ok(answers)
+    let mut idle = Vec::new();
+    idle.try_reserve_exact(hints.len()).map_err(OutOfMemory::from)?;
+    let quiet = world.foreign.quiet();
+    idle.extend(
+        (0..hints.len()).filter(|at| is_idle(&world, &pinned.set, &pinned.met, &hints[*at])),
+    );
+    drop(quiet);
+    idle.into_iter().for_each(each);
+    // Until here nothing was freed, and no collection could run.
+    drop(pinned);
+    Ok(())
 }
 
 fn is_idle(world: &World<'_>, in_use: &AddressSet, met: &crate::tally::Tally, hint: &Idle) -> bool {

@@ -54,7 +54,7 @@ pub use foreign::Memory;
 #[cfg(not(test))]
 pub use frames::WaitsHere;
 #[cfg(not(test))]
-pub use idle::{Busy, Found, Idle, idle_memory, still_idle};
+pub use idle::{Busy, Found, Idle, each_still_idle, idle_memory};
 #[cfg(not(test))]
 pub use layout::Layout;
 #[cfg(not(test))]

@@ -121,6 +121,9 @@ impl Traversal {
     }
 }
 
+/// Of a type's flags: its instances can be tracked by the collector, and report what they hold.
+pub(crate) const HAVE_GC: u64 = 1 << 14;
+
 /// Bits of `tp_flags` for a type's instances.
 ///
 /// # Safety

@@ -8,14 +8,13 @@ use pyo3::types::{PyDict, PyList, PyModule, PyString, PyTuple, PyType};
 
 use crate::foreign::Getters;
 use crate::layout::Layout;
-use crate::object::{children, strong, type_of};
+use crate::object::{HAVE_GC, children, strong, type_of};
 use crate::table::{AddressHashSet, OutOfMemory};
 use crate::trust::Trust;
 
 /// 3.12 freezes 375 tuples of its own at start. `gc.freeze()` freezes whatever is tracked, which is
 /// several thousand objects in the smallest program.
 const FROZEN_BY_A_PROGRAM: usize = 1000;
-const HAVE_GC: u64 = 1 << 14;
 
 /// Keeps the collector off, and puts it back as it was.
 pub(crate) struct CollectorOff<'py> {
@@ -140,14 +139,7 @@ impl<'py> World<'py> {
     /// Nothing can die by dropping the list: the interpreter lock is held, and whoever held an
     /// object before still does.
     pub(crate) fn tracked_objects(&self) -> PyResult<Vec<usize>> {
-        let list = self.tracked_list()?;
-        let mut found = children(&list);
-        if found.len() != list.len()? {
-            return Err(OutOfMemory.into());
-        }
-        // A list reports its elements last to first; the oldest objects come first in memory too.
-        found.reverse();
-        Ok(found)
+        listed(&self.tracked_list()?)
     }
 
     /// Whether the collector tracks every instance of the wanted types, so that its lists hold them all.
@@ -185,6 +177,17 @@ impl<'py> World<'py> {
 fn graph_type(modules: &Bound<'_, PyDict>) -> Option<usize> {
     let module = modules.get_item("torch._C").ok()??;
     Some(module.getattr("_CUDAGraph").ok()?.as_ptr() as usize)
+}
+
+/// The elements of the collector's list. Runs no Python code.
+pub(crate) fn listed(list: &Bound<'_, PyAny>) -> PyResult<Vec<usize>> {
+    let mut found = children(list);
+    if found.len() != list.len()? {
+        return Err(OutOfMemory.into());
+    }
+    // A list reports its elements last to first; the oldest objects come first in memory too.
+    found.reverse();
+    Ok(found)
 }
 
 /// The addresses of a list's elements, in its order.

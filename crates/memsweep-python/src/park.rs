@@ -16,6 +16,7 @@ use memsweep_core::bytes::Bytes;
 use memsweep_core::park::{ParkLimits, Parked, Refused, SMALLEST_BLOCK, choose, refuse};
 use memsweep_os::{Block, Gate, Os, Stop};
 use memsweep_pyheap::{self as pyheap, Busy, Idle};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
@@ -65,14 +66,16 @@ pub(crate) fn park(
         idle: &found.idle,
         raised: None,
     };
-    let waits = pyheap::WaitsHere::begin(py)?;
+    // SAFETY: until it is dropped, this thread is in `detach` below, or runs `progress` above its frames.
+    let waits = unsafe { pyheap::WaitsHere::begin(py)? };
     let carried_out = py.detach(|| {
         let mut survey = os.survey(&folder, &all)?;
         for fact in survey.facts.iter_mut().skip(blocks.len()) {
             fact.refused.get_or_insert_with(|| "another library's memory".to_owned());
         }
         let choice = choose(&survey.facts, &survey.room, limits);
-        // SAFETY: the gate speaks of these blocks, and all were found to be chunks of glibc's heap.
+        // SAFETY: the gate answers for the blocks that were found idle, all of which were found to be
+        // chunks of glibc's heap, and for no other: those of strangers come after them.
         let mut parked = unsafe { survey.park(&choice.blocks, limits, &mut gate) };
         for row in found.refused.iter().chain(&choice.refused) {
             parked.refuse(&row.reason, row.blocks, row.bytes);
@@ -123,17 +126,19 @@ fn find<'py>(
         only: parking.getattr("only")?.extract()?,
     };
     let smallest = usize::try_from(SMALLEST_BLOCK.0).unwrap_or(usize::MAX);
-    let seen = pyheap::idle_memory(&types, exempt, smallest)?;
+    let mut seen = pyheap::idle_memory(&types, exempt, smallest)?;
     // No Python code runs until all is asked: the allocations are alive as long as nobody else ran.
     let mut found = Found::default();
-    for idle in seen.idle.into_iter().filter(|idle| meant.holds(idle)) {
+    for idle in std::mem::take(&mut seen.idle).into_iter().filter(|idle| meant.holds(idle)) {
         if os.is_heap_chunk(idle.memory.start, block(idle.memory)) {
             found.idle.push(idle);
         } else {
             found.strangers.push(block(idle.memory));
         }
     }
-    for (busy, why) in seen.busy.into_iter().filter(|(busy, _)| meant.holds(busy)) {
+    for (busy, why) in
+        std::mem::take(&mut seen.busy).into_iter().filter(|(busy, _)| meant.holds(busy))
+    {
         let size = Bytes(busy.memory.bytes as u64);
         match why {
             Busy::InUse => refuse(&mut found.refused, "in use", 1, size),
@@ -180,15 +185,12 @@ impl PyGate<'_> {
         blocks: &[usize],
         swap: &mut dyn FnMut(usize),
     ) -> PyResult<()> {
-        let hints = blocks.iter().filter_map(|block| self.idle.get(*block)).copied();
-        let hints: Vec<Idle> = hints.collect();
+        let hints = blocks.iter().map(|block| self.idle.get(*block).copied());
+        let Some(hints) = hints.collect::<Option<Vec<Idle>>>() else {
+            return Err(PyRuntimeError::new_err("a block was chosen that was not found idle"));
+        };
         let exempt: Vec<_> = self.exempt.iter().map(|object| object.bind(py).clone()).collect();
-        let idle = pyheap::still_idle(py, &hints, &exempt)?;
-        // No Python code runs until everything is swapped.
-        for (number, _) in idle.into_iter().enumerate().filter(|(_, idle)| *idle) {
-            swap(number);
-        }
-        Ok(())
+        pyheap::each_still_idle(py, &hints, &exempt, swap)
     }
 
     fn told(&mut self, result: PyResult<()>) -> Result<(), Stop> {

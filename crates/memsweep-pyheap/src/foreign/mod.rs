@@ -8,6 +8,7 @@
 mod numpy;
 mod torch;
 
+use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict};
 
@@ -57,10 +58,15 @@ impl<'py> Getters<'py> {
     /// Looks for the libraries among the loaded modules.
     ///
     /// # Errors
-    /// `RuntimeError` when numpy's arrays are not laid out as documented: what they hold could not be
-    /// protected.
+    /// `RuntimeError` when numpy's arrays are not laid out as documented, and whatever else stops a look
+    /// at a library: what its objects hold could not be protected.
     pub(crate) fn find(modules: &Bound<'py, PyDict>) -> PyResult<Self> {
-        Ok(Self { tensors: Tensors::find(modules).ok().flatten(), arrays: Arrays::find(modules)? })
+        let tensors = match Tensors::find(modules) {
+            // Not fully imported, so no tensor exists.
+            Err(error) if error.is_instance_of::<PyAttributeError>(modules.py()) => None,
+            found => found?,
+        };
+        Ok(Self { tensors, arrays: Arrays::find(modules)? })
     }
 
     /// Finds out how torch counts its C++ owners, for those who look at reference counts.

@@ -9,13 +9,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
 use super::{Edge, Holding, Memory};
-use crate::object::{is_subtype, strong, type_of, word};
+use crate::object::{HAVE_GC, is_subtype, strong, type_flags, type_of, word};
 use crate::table::OutOfMemory;
 
 /// Words of an array from its start; the first two are the object's head.
@@ -99,8 +99,12 @@ impl<'py> Arrays<'py> {
             return Ok(None);
         };
         // A module that is still being imported has no arrays yet.
-        let Ok(class) = module.getattr("ndarray") else {
-            return Ok(None);
+        let class = match module.getattr("ndarray") {
+            Ok(class) => class,
+            Err(error) if error.is_instance_of::<PyAttributeError>(modules.py()) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
         };
         let arrays = Self { class: class.cast_into()?, offsets: RefCell::default() };
         static CHECKED: PyOnceLock<()> = PyOnceLock::new();
@@ -114,7 +118,8 @@ impl<'py> Arrays<'py> {
                     ));
                 }
                 // Not fully imported, so no array exists.
-                Err(_) => return Ok(None),
+                Err(error) if error.is_instance_of::<PyAttributeError>(py) => return Ok(None),
+                Err(error) => return Err(error),
             }
         }
         Ok(Some(arrays))
@@ -217,8 +222,12 @@ impl<'py> Arrays<'py> {
         let fields = self.fields(array);
         if fields.base != 0 {
             each(Edge::Reference(fields.base))?;
-            // A view shows the elements of its base, which holds them.
-            if self.is_array(fields.base) {
+            // A view shows the elements of its base, which holds them. So does one with strides of its
+            // own, whose base is a Python object that leads to the array: it may show an element any
+            // number of times, and lie anywhere.
+            // SAFETY: an array holds its base, and a type lives as long as its instance.
+            let flags = unsafe { type_flags(type_of(fields.base)) };
+            if self.is_array(fields.base) || flags & HAVE_GC != 0 {
                 return Ok(());
             }
         }

@@ -1,7 +1,7 @@
 //! torch's tensors and storages, asked by their C getters.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyDict, PyType};
+use pyo3::types::{PyByteArray, PyDict, PyString, PyType};
 
 use super::{Edge, Holding, Memory};
 use crate::object::{get, references, word};
@@ -14,7 +14,6 @@ pub(crate) struct Tensors<'py> {
     is_leaf: Bound<'py, PyAny>,
     retains_gradient: Bound<'py, PyAny>,
     use_count: Bound<'py, PyAny>,
-    device: Bound<'py, PyAny>,
     quiet: Option<Bound<'py, PyAny>>,
     storages: Option<Storages<'py>>,
     counting: Counting,
@@ -35,7 +34,9 @@ struct Storages<'py> {
     of_tensor: Bound<'py, PyAny>,
     address: Bound<'py, PyAny>,
     use_count: Bound<'py, PyAny>,
-    on_cpu: Bound<'py, PyAny>,
+    /// A tensor must not be asked: its class may answer for it, in Python.
+    device: Bound<'py, PyAny>,
+    device_type: Bound<'py, PyAny>,
     is_lazy_copy: Option<Bound<'py, PyAny>>,
     resizable: Bound<'py, PyAny>,
     data: Bound<'py, PyAny>,
@@ -95,7 +96,6 @@ impl<'py> Tensors<'py> {
             is_leaf: class.getattr("is_leaf")?,
             retains_gradient: class.getattr("retains_grad")?,
             use_count: class.getattr("_use_count")?,
-            device: class.getattr("device")?,
             // The first also keeps modes out, such as a default device's; not every torch has it.
             quiet: module
                 .getattr("DisableTorchFunction")
@@ -207,7 +207,7 @@ impl<'py> Tensors<'py> {
         }
         let storage = storages.of_tensor.call1((tensor,)).ok()?;
         let memory = storages.place(&storage)?;
-        Some((get(&self.device, tensor)?.str().ok()?.to_string(), memory))
+        Some((get(&storages.device, &storage)?.str().ok()?.to_string(), memory))
     }
 
     /// Whether torch allocated the tensor's memory and alone frees it.
@@ -215,8 +215,7 @@ impl<'py> Tensors<'py> {
         let storages = self.storages.as_ref()?;
         let storage = storages.of_tensor.call1((tensor,)).ok()?;
         let memory = storages.place(&storage)?;
-        let on_cpu = get(&storages.on_cpu, tensor)?.is_truthy().ok()?;
-        storages.is_own(&storage, memory.address, on_cpu)
+        storages.is_own(&storage, memory.address, storages.is_on_cpu(&storage)?)
     }
 
     pub(super) fn memory(&self, tensor: &Bound<'py, PyAny>) -> Option<Holding> {
@@ -260,7 +259,8 @@ impl<'py> Storages<'py> {
             of_tensor: class.getattr("untyped_storage")?,
             address: storage.getattr("_cdata")?,
             use_count: module.getattr("_storage_Use_Count")?,
-            on_cpu: class.getattr("is_cpu")?,
+            device: storage.getattr("device")?,
+            device_type: module.getattr("device")?.getattr("type")?,
             is_lazy_copy: module.getattr("_is_cow_tensor").ok(),
             resizable: storage.getattr("resizable")?,
             data: storage.getattr("data_ptr")?,
@@ -284,6 +284,11 @@ impl<'py> Storages<'py> {
         }
     }
 
+    fn is_on_cpu(&self, storage: &Bound<'py, PyAny>) -> Option<bool> {
+        let kind = get(&self.device_type, &get(&self.device, storage)?)?;
+        Some(kind.cast::<PyString>().ok()?.to_str().ok()? == "cpu")
+    }
+
     fn place(&self, storage: &Bound<'py, PyAny>) -> Option<Memory> {
         let number = |getter: &Bound<'py, PyAny>| getter.call1((storage,)).ok()?.extract().ok();
         let address: usize = number(&self.data)?;
@@ -291,10 +296,10 @@ impl<'py> Storages<'py> {
     }
 
     fn memory(&self, tensor: &Bound<'py, PyAny>) -> Option<Holding> {
-        if !get(&self.on_cpu, tensor)?.is_truthy().ok()? || self.is_lazy(tensor)? {
+        let storage = self.of_tensor.call1((tensor,)).ok()?;
+        if !self.is_on_cpu(&storage)? || self.is_lazy(tensor)? {
             return None;
         }
-        let storage = self.of_tensor.call1((tensor,)).ok()?;
         let memory = self.place(&storage)?;
         // What torch did not allocate is left alone: files, and arrays whose owner no walk sees.
         let own = self.is_own(&storage, memory.address, true)?;

@@ -182,8 +182,10 @@ fn listing() -> Option<Vec<u8>> {
     if stream.is_null() {
         return None;
     }
-    // SAFETY: an open stream, closed once.
-    let written = unsafe { malloc_info(0, stream) == 0 && libc::fclose(stream) == 0 };
+    // SAFETY: an open stream.
+    let listed = unsafe { malloc_info(0, stream) } == 0;
+    // SAFETY: the same, closed once whatever was said.
+    let written = unsafe { libc::fclose(stream) } == 0 && listed;
     // SAFETY: a closed stream of memory left a text of this length.
     let copy = (written && !text.is_null())
         .then(|| unsafe { slice::from_raw_parts(text.cast::<u8>(), length) }.to_vec());

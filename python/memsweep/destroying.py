@@ -1,8 +1,8 @@
 """Takes the memory of tensors that somebody still holds, loudly.
 
 A destroyed tensor keeps its identity, shape, type and device. Whatever computes with it raises
-`DestroyedError`, which says who did it, when, and what to do. A tensor on the meta device, or an empty one, would
-compute garbage without an error instead.
+`DestroyedError`, which says who did it, when, and what to do. A plain tensor on the meta device, or an empty one,
+would compute garbage without an error instead.
 """
 
 from __future__ import annotations
@@ -90,12 +90,20 @@ def _make_class(torch: Any) -> type:
     # What describes a tensor stays true; nothing is computed from it.
     harmless = {
         getattr(tensor_base, name).__get__
-        for name in ("shape", "dtype", "device", "layout", "requires_grad", "is_leaf", "grad",
-                     "grad_fn", "ndim", "is_cpu", "is_cuda", "is_meta", "is_sparse", "is_quantized")
+        for name in ("shape", "dtype", "layout", "requires_grad", "is_leaf", "grad",
+                     "grad_fn", "ndim", "is_sparse", "is_quantized")
     } | {
         getattr(torch.Tensor, name)
         for name in ("size", "dim", "stride", "numel", "nelement", "element_size",
-                     "is_floating_point", "is_complex", "is_contiguous", "get_device")
+                     "is_floating_point", "is_complex", "is_contiguous")
+    }
+    # Where it was. Now it is on the device without memory, which torch itself asks.
+    where: dict[Any, Callable[[Any], Any]] = {
+        tensor_base.device.__get__: lambda device: device,
+        tensor_base.is_cpu.__get__: lambda device: device.type == "cpu",
+        tensor_base.is_cuda.__get__: lambda device: device.type == "cuda",
+        tensor_base.is_meta.__get__: lambda device: False,
+        torch.Tensor.get_device: lambda device: -1 if device.type == "cpu" else device.index,
     }
 
     def refuse(arguments: Iterable[Any]) -> None:
@@ -110,6 +118,8 @@ def _make_class(torch: Any) -> type:
         def __torch_function__(
             cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
+            if function in where and args:
+                return where[function](vars(args[0])["memsweep_device"])
             if function in harmless:
                 with torch._C.DisableTorchFunctionSubclass():
                     return function(*args, **(kwargs or {}))

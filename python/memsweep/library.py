@@ -73,7 +73,7 @@ def sweep(
     settings.update(goal=goal, system_wide=system_wide, dry_run=dry_run)
     inventory: dict[str, Any] = {"notes": []}
     host = _Program()
-    if _memsweep.level_of(json.dumps(settings)) not in ("trim", "collect"):
+    if _memsweep.level_of(_json(settings)) not in ("trim", "collect"):
         inventory = host.inventory(list(protect))
     del protect
     inventory["notes"] += kept_errors.notes()
@@ -98,7 +98,7 @@ def park(
     kept = objects if sys.version_info < (3, 11) and type(objects) is list else None
     host = _Program(only=list(objects), argument=kept)
     del objects, kept
-    return _memsweep.park(json.dumps(_settings("park", parking)), host)
+    return _memsweep.park(_json(_settings("park", parking)), host)
 
 
 def sweep_with(
@@ -108,11 +108,28 @@ def sweep_with(
 
     What `check_cancelled` raises passes, and then has the report as `memsweep_report`.
     """
-    return _memsweep.sweep(json.dumps(settings), json.dumps(inventory), host)
+    return _memsweep.sweep(_json(settings), _json(inventory), host)
 
 
 def _settings(level: str, parking: Mapping[str, Any] | None) -> dict[str, Any]:
     return {"level": level, "park": park_settings(parking)}
+
+
+def _json(value: Any) -> str:
+    """Raises `ValueError` for what has no JSON: a setting that cannot be meant."""
+    try:
+        return json.dumps(value, default=_plain)
+    except TypeError as error:
+        raise ValueError(f"settings are plain values: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    """The numbers of numpy, and mappings that are no `dict`."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is neither a number, a text nor a mapping")
 
 
 class _Program(TorchHost):

@@ -20,13 +20,17 @@ from memsweep import _memsweep
 def loaded() -> ModuleType | None:
     """Torch, if the program has loaded it."""
     torch = sys.modules.get("torch")
-    # A module that is still being imported has no tensors yet either.
-    return torch if hasattr(torch, "Tensor") and hasattr(torch, "_C") else None
+    # A module that is still being imported has no tensors yet either, and a stand-in of a test never.
+    return torch if _has_class(torch, "Tensor") and hasattr(torch, "_C") else None
 
 
 def _numpy() -> ModuleType | None:
     numpy = sys.modules.get("numpy")
-    return numpy if hasattr(numpy, "ndarray") else None
+    return numpy if _has_class(numpy, "ndarray") else None
+
+
+def _has_class(module: ModuleType | None, name: str) -> bool:
+    return isinstance(getattr(module, name, None), type)
 
 
 def memory_types() -> tuple[type, ...]:
@@ -47,22 +51,24 @@ def block_of(value: object) -> tuple[str, int, int] | None:
     (the heap walk reaches their inner tensors), empty ones.
     """
     torch, numpy = loaded(), _numpy()
-    if numpy is not None and isinstance(value, numpy.ndarray):
-        owner = value
-        while isinstance(owner.base, numpy.ndarray):
-            owner = owner.base
-        return ("cpu", owner.ctypes.data, owner.nbytes) if owner.nbytes else None
-    if torch is None or not isinstance(value, torch.Tensor):
+    # Subclasses may override anything, their class included; type and getters bypass them.
+    if numpy is not None and issubclass(type(value), numpy.ndarray):
+        array = numpy.ndarray
+        owner: Any = value
+        while issubclass(type(base := array.base.__get__(owner)), array):
+            owner = base
+        size = array.nbytes.__get__(owner)
+        return ("cpu", array.ctypes.__get__(owner).data, size) if size else None
+    if torch is None or not issubclass(type(value), torch.Tensor):
         return None
     try:
-        # Subclasses may override anything; these getters bypass them.
         with torch._C.DisableTorchFunctionSubclass():
             # Asking a copy-on-write tensor for its address would make the copy.
             if getattr(torch._C, "_is_cow_tensor", lambda _: False)(value):
                 return None
             storage = torch._C.TensorBase.untyped_storage(value)
             address, size = storage.data_ptr(), storage.nbytes()
-            device = str(torch._C.TensorBase.device.__get__(value))
+            device = str(storage.device)
     except (RuntimeError, NotImplementedError, AttributeError):
         return None
     return (device, address, size) if address and size else None

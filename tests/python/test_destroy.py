@@ -3,11 +3,14 @@
 import copy
 import gc
 import sys
+import threading
+import time
 import types
 import weakref
 
 import memsweep
 import pytest
+import sizes
 
 torch = pytest.importorskip("torch")
 numpy = pytest.importorskip("numpy")
@@ -35,6 +38,60 @@ def destroy(protect=()):
 
 def is_destroyed(tensor):
     return type(tensor).__name__ == "Destroyed"
+
+
+def test_its_data_is_nobody_elses(foreign):
+    """`x.data = destroyed` asks neither class: torch itself must refuse, or `x` computes with no memory."""
+    foreign.tensor = torch.ones(1024, 1024)
+    destroy()
+    assert is_destroyed(foreign.tensor)
+    other, layer = torch.ones(1024, 1024), torch.nn.Linear(1024, 1024)
+    for into in (other, layer.weight):
+        with pytest.raises(RuntimeError, match="incompatible tensor type"):
+            into.data = foreign.tensor
+    assert other.sum() == 1024 * 1024
+    # It says where it was.
+    assert foreign.tensor.device == torch.device("cpu") and foreign.tensor.get_device() == -1
+    assert foreign.tensor.is_cpu and not foreign.tensor.is_meta and not foreign.tensor.is_cuda
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_thread_that_computes_is_never_hit(foreign, write):
+    """What another thread computes with stays, and what was taken is nobody's by then."""
+    count, wrong, stop = 4 * MIB, [], threading.Event()
+
+    def compute():
+        while not stop.is_set():
+            try:
+                if write:
+                    # In place, and it takes long.
+                    foreign.tensor.lgamma_()
+                elif foreign.tensor.sum(dtype=torch.float64) != count:
+                    wrong.append("another sum")
+            except memsweep.DestroyedError:
+                pass
+            time.sleep(0.003)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for number in range(sizes.scaled(10, 200)):
+            foreign.tensor = torch.ones(count)
+            thread = threading.Thread(target=compute)
+            thread.start()
+            time.sleep(0.003 * (number % 7))
+            destroy()
+            # Of the size that was taken: a result that comes late would be in one of them.
+            fresh = [torch.zeros(count) for _ in range(2)]
+            time.sleep(0.05)
+            stop.set()
+            thread.join()
+            stop.clear()
+            wrong += ["a foreign byte" for tensor in fresh if tensor.any()]
+    finally:
+        stop.set()
+        torch.set_num_threads(threads)
+    assert not wrong
 
 
 USES = {

@@ -271,11 +271,23 @@ foreign.generator = (value for value in foreign.tensors)
 next(foreign.generator)
 foreign.closure = (lambda value: lambda: value)(torch.ones(2**20))
 events, inside = 0, []
+class Own(torch.Tensor):
+    # A class that is asked, in Python, what device its tensors are on.
+    @classmethod
+    def __torch_dispatch__(cls, function, types, arguments=(), named=None):
+        if not gc.isenabled():
+            inside.append(str(function))
+        if function is torch.ops.prim.device.default:
+            return torch.device("cpu")
+        return super().__torch_dispatch__(function, types, arguments, named or {})
+foreign.own = torch.Tensor._make_subclass(Own, torch.ones(2**20), dispatch_device=True)
+assert foreign.own.device.type == "cpu"
 def hook(name, arguments):
     global events
     events += 1
-    # From the walk on the collector is off.
-    if not gc.isenabled():
+    # The collector is off from the first question about the heap until the last page is exchanged. The walk
+    # begins after the list of objects.
+    if not gc.isenabled() and name != "gc.get_objects":
         inside.append(name)
     time.sleep(0)
 memsweep.sweep(level="collect")
@@ -284,9 +296,12 @@ def called(value):
     def inner():
         return value, memsweep.park([foreign])
     return inner()
-called(foreign.tensors[0])
+_, report = called(foreign.tensors[0])
+moved = next(r["outcome"]["bytes"] for r in report.to_dict()["rows"] if r["action"]["kind"] == "park")
+assert moved > 2**24, report
 memsweep.sweep(level="park")
 memsweep.sweep(level="destroy", parking={"off": True})
+assert type(foreign.own) is Own
 assert events > 10, events
 assert inside == [], inside
 assert type(foreign.tensors[1]).__name__ == "Destroyed"

@@ -32,7 +32,8 @@ pub struct Destroy<'a, 'py> {
     pub keep: &'a HashSet<(String, usize)>,
     /// Smaller memory stays.
     pub smallest: usize,
-    /// A subclass of torch's tensor, which destroyed tensors become instances of.
+    /// A subclass of torch's tensor, which destroyed tensors become instances of. Each gets the device
+    /// that it was on as `memsweep_device`.
     pub class: &'a Bound<'py, PyType>,
 }
 
@@ -129,12 +130,18 @@ pub fn destroy<'py>(
         }
         !is_back
     });
-    for Swapped { tensor, .. } in &swapped {
+    for Swapped { tensor, group, .. } in &swapped {
         // What was stored on the tensor may hold memory too.
         if let Ok(attributes) = tensor.getattr("__dict__")
             && let Ok(attributes) = attributes.cast::<PyDict>()
         {
             attributes.clear();
+            let device =
+                taken.get(*group).and_then(|row| tools.make_device.call1((&row.device,)).ok());
+            if let Some(device) = device {
+                // Without it the tensor says what it is on now, which is no memory at all.
+                drop(attributes.set_item("memsweep_device", device));
+            }
         }
     }
     Ok(taken)
@@ -180,7 +187,7 @@ struct Tools<'py> {
     swap: Bound<'py, PyAny>,
     shape: Bound<'py, PyAny>,
     dtype: Bound<'py, PyAny>,
-    device: Bound<'py, PyAny>,
+    make_device: Bound<'py, PyAny>,
     basic_size: Bound<'py, PyAny>,
     /// Asks for a tensor's dispatch keys, and whether they have the one of Python.
     keys: Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
@@ -201,7 +208,7 @@ impl<'py> Tools<'py> {
             keys: keys.ok(),
             shape: class.getattr("shape")?,
             dtype: class.getattr("dtype")?,
-            device: class.getattr("device")?,
+            make_device: module.getattr("device")?,
             basic_size: type_of_types.getattr("__dict__")?.get_item("__basicsize__")?,
         })
     }
@@ -293,7 +300,9 @@ impl<'py> Tools<'py> {
         }
         let options = PyDict::new(tensor.py());
         options.set_item("dtype", get(&self.dtype, tensor)?).ok()?;
-        options.set_item("device", get(&self.device, tensor)?).ok()?;
+        // On the device without memory: an assignment to another tensor's `data` asks nobody but torch,
+        // which refuses that one. On any other it would compute with an address that is none.
+        options.set_item("device", "meta").ok()?;
         let make = class.getattr("_make_wrapper_subclass").ok()?;
         make.call((class, get(&self.shape, tensor)?), Some(&options)).ok()
     }

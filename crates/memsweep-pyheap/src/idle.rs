@@ -38,6 +38,7 @@ pub struct Found<'py> {
     /// What is not, and why.
     pub busy: Vec<(Idle, Busy)>,
     _pinned: Pinned<'py>,
+    _waiting: Waiting<'py>,
 }
 
 impl std::fmt::Debug for Found<'_> {
@@ -104,7 +105,7 @@ pub fn idle_memory<'py>(
             busy.push((row, Busy::Foreign));
         }
     }
-    Ok(Found { idle, busy, _pinned: pinned })
+    Ok(Found { idle, busy, _pinned: pinned, _waiting: waiting })
 }
 
 /// Calls `each` with the place of every hint that is still idle: an object of a type that owns memory
@@ -134,8 +135,9 @@ pub fn each_still_idle<'py>(
     );
     drop(quiet);
     idle.into_iter().for_each(each);
-    // Until here nothing was freed, and no collection could run.
-    drop(pinned);
+    // Until here nothing was freed, and no collection could run: what we hold may be the last of its kind,
+    // and freeing it may run anybody's code.
+    drop((pinned, waiting, world));
     Ok(())
 }
 

@@ -2,12 +2,10 @@
 //! the interpreter's own `gc.get_referents`, and protection that holds: what another thread has in
 //! use counts as in use, however our own calls pass it on.
 
-use std::ffi::CString;
-
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyCFunction, PyDict, PyList, PyTuple};
+use pyo3::types::{PyCFunction, PyDict, PyList, PyString, PyTuple};
 
 use crate::frames::{FrameLayout, Waiting};
 use crate::layout::Layout;
@@ -33,16 +31,23 @@ static DONE: PyOnceLock<Result<SelfTest, String>> = PyOnceLock::new();
 /// # Errors
 /// `RuntimeError` when this interpreter cannot be walked, with the reason.
 pub fn self_test(py: Python<'_>) -> PyResult<SelfTest> {
-    DONE.get_or_try_init(py, || match try_out(py) {
-        Ok(passed) => Ok(Ok(passed)),
-        // A verdict is kept; an interrupt or a lack of memory says nothing about the interpreter.
-        Err(error) if error.is_instance_of::<PyRuntimeError>(py) => {
-            Ok(Err(error.value(py).to_string()))
+    let verdict = match DONE.get(py) {
+        Some(known) => known.clone(),
+        // Nobody waits for another's: the test runs Python code, in which a signal or a fork may ask again.
+        None => {
+            let verdict = match try_out(py) {
+                Ok(passed) => Ok(passed),
+                // A verdict is kept; an interrupt or a lack of memory says nothing about the interpreter.
+                Err(error) if error.is_instance_of::<PyRuntimeError>(py) => {
+                    Err(error.value(py).to_string())
+                }
+                Err(error) => return Err(error),
+            };
+            drop(DONE.set(py, verdict.clone()));
+            verdict
         }
-        Err(error) => Err(error),
-    })?
-    .clone()
-    .map_err(PyRuntimeError::new_err)
+    };
+    verdict.map_err(PyRuntimeError::new_err)
 }
 
 fn try_out(py: Python<'_>) -> PyResult<SelfTest> {
@@ -50,7 +55,9 @@ fn try_out(py: Python<'_>) -> PyResult<SelfTest> {
     let script = PyDict::new(py);
     script.set_item("__builtins__", py.import("builtins")?)?;
     script.set_item("__name__", "memsweep_self_test")?;
-    py.run(&CString::new(include_str!("selftest.py"))?, Some(&script), None)?;
+    // Not PyO3's `run`, whose first call waits where a fork can leave it waiting for ever.
+    let source = PyString::new(py, include_str!("selftest.py"));
+    py.import("builtins")?.getattr("exec")?.call1((source, &script))?;
     let part = |name: &str| -> PyResult<Bound<'_, PyAny>> { script.as_any().get_item(name) };
 
     let probe = part("Plain")?.call0()?;

@@ -18,10 +18,20 @@ from typing import Any
 NAME = "memsweep"
 NATIVE = f"{NAME}._memsweep"
 HOSTING = f"{NAME}.hosting"
+# What this pack asks for and 0.1 does not have.
+NEEDED = ("kept_error_notes", "plain", "variables")
 
 
 def hosting() -> Any:
-    """The library's module for hosts. Raises what an import of it raises where it is not installed."""
+    """The library's module for hosts. Raises what an import of it raises where it is not installed, and
+    an `ImportError` for one that is older than this pack."""
+    found = _hosting()
+    if not all(hasattr(found, name) for name in NEEDED):
+        raise ImportError("the installed memsweep is older than this pack: upgrade it")
+    return found
+
+
+def _hosting() -> Any:
     if HOSTING in sys.modules:
         return sys.modules[HOSTING]
     if NAME not in sys.modules:

@@ -21,7 +21,7 @@ from .spec import NodeSpec
 LOG = logging.getLogger("memsweep")
 
 INSTALL = (
-    "MemSweep freed nothing: its native module is not installed in this Python. "
+    "MemSweep freed nothing: its native module is not installed in this Python, or is too old. "
     "Run `python -m pip install -r requirements.txt` in the MemSweep folder, or "
     "in a git clone `python -m pip install .` to build it with Rust, then restart ComfyUI. "
     "The data was passed on."
@@ -181,8 +181,8 @@ def _problem(what: str, why: str) -> dict[str, Any]:
 
 
 def _plain(hosting: Any, text: str) -> str:
-    """Text from outside for one line. An installed library of 0.1 has no function for it."""
-    shown: str = getattr(hosting, "plain", ascii)(text)
+    """Text from outside for one line."""
+    shown: str = hosting.plain(text)
     return shown
 
 

@@ -145,6 +145,17 @@ def test_without_the_library_the_nodes_say_so_and_pass_their_data(folder, taken)
     assert "No module named 'memsweep._memsweep'" in text
 
 
+def test_a_library_that_is_older_than_the_pack_is_named_as_such(folder):
+    text = run(folder, before="""
+        ours = sys.path.pop(0)
+        import memsweep.hosting
+        del memsweep.hosting.variables
+        sys.path.insert(0, ours)
+    """)
+    assert FREED_NOTHING in text
+    assert "the installed memsweep is older than this pack: upgrade it" in text
+
+
 def test_a_library_that_cannot_be_loaded_leaves_what_had_the_name_as_it_was(folder, tmp_path):
     broken = tmp_path / "broken" / "memsweep"
     broken.mkdir(parents=True)

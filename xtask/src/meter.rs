@@ -29,6 +29,9 @@ const NOTHING_IN_USE: [Fault; 2] = [
     },
 ];
 
+/// The one kind whose memory no interpreter shows before 3.12, so that nothing moves it.
+const HIDDEN_BEFORE_3_12: &str = "recv_into of a BytesIO buffer";
+
 /// Most kinds lose a write in the first call. Disk reads, and a machine that is busy, need more.
 const PARKS: &str = "200";
 
@@ -99,9 +102,10 @@ fn judge(lines: &[String]) -> Result<Vec<String>> {
     if rows.is_empty() {
         bail!("the meter measured nothing: {}", lines.join("\n"));
     }
-    // What does not move when nobody uses it is not tested here, and the tests say so.
-    let blind = rows.iter().filter(|row| row["idle_moves"] == true && row["lost"] == 0);
-    Ok(blind.filter_map(|row| text(row, "kind")).collect())
+    // What does not move when nobody uses it loses nothing, whatever is wrong.
+    let blind = rows.iter().filter(|row| row["lost"] == 0);
+    let kinds = blind.filter_map(|row| text(row, "kind"));
+    Ok(kinds.filter(|kind| kind != HIDDEN_BEFORE_3_12).collect())
 }
 
 #[cfg(test)]
@@ -116,9 +120,10 @@ mod tests {
     fn a_kind_that_loses_nothing_is_blind() {
         let sees = r#"{"kind": "frame", "lost": 2, "why": null, "idle_moves": true}"#;
         let blind = r#"{"kind": "list", "lost": 0, "why": null, "idle_moves": true}"#;
-        let hidden = r#"{"kind": "BytesIO", "lost": 0, "why": null, "idle_moves": false}"#;
+        let hidden = r#"{"kind": "recv_into of a BytesIO buffer", "lost": 0, "why": null, "idle_moves": false}"#;
+        let still = r#"{"kind": "tuple", "lost": 0, "why": null, "idle_moves": false}"#;
         assert!(judged(&[sees, hidden]).unwrap().is_empty());
-        assert_eq!(judged(&[sees, "some note", blind, hidden]).unwrap(), ["list"]);
+        assert_eq!(judged(&[sees, "some note", blind, hidden, still]).unwrap(), ["list", "tuple"]);
     }
 
     #[test]

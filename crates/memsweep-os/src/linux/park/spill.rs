@@ -59,6 +59,10 @@ pub(crate) trait Disk {
     fn drop_cache(&self, file: &File) -> io::Result<()>;
 }
 
+/// What a user can do about a folder that does not serve.
+const CURE: &str =
+    "choose a writable one on ext4 or xfs (MEMSWEEP_PARK_FOLDER, or `folder` in `parking`)";
+
 /// The real disk beneath a folder.
 #[derive(Debug)]
 pub(crate) struct Folder {
@@ -75,7 +79,7 @@ impl Folder {
             return Err(format!("spill folder {shown}: not a folder"));
         }
         if let Some(what) = place::refusal(roots, path) {
-            return Err(format!("spill folder {shown} is on {what}; choose one on a disk"));
+            return Err(format!("spill folder {shown} is on {what}; {CURE}"));
         }
         let folder = Self { path: path.to_owned() };
         let file = folder.file().map_err(|error| match error.raw_os_error() {
@@ -84,9 +88,8 @@ impl Folder {
             }
             _ => error.to_string(),
         });
-        file.and_then(|file| place::prove(file, path)).map_err(|why| {
-            format!("spill folder {shown}: {why}; choose a writable one on ext4 or xfs")
-        })?;
+        file.and_then(|file| place::prove(file, path))
+            .map_err(|why| format!("spill folder {shown}: {why}; {CURE}"))?;
         Ok(folder)
     }
 

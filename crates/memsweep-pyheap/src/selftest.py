@@ -114,8 +114,9 @@ def frames():
     }
 
 
-# Where the trial object lies: our functions, which calls hold on 3.10, must not lead to it.
-PLACE = "_memsweep_self_test"
+# Where the trial object lies: our functions, which calls hold on 3.10, must not lead to it. A signal
+# handler or another thread may run the test at the same time, with a class of its own.
+PLACE = f"_memsweep_self_test_{id(Plain)}"
 
 
 def protection(ask):

@@ -118,7 +118,7 @@ def _make_class(torch: Any) -> type:
         def __torch_function__(
             cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
-            if function in where and args:
+            if function in where and args and "memsweep_device" in vars(args[0]):
                 return where[function](vars(args[0])["memsweep_device"])
             if function in harmless:
                 with torch._C.DisableTorchFunctionSubclass():

@@ -68,7 +68,8 @@ def test_a_thread_that_computes_is_never_hit(foreign, write):
                     foreign.tensor.lgamma_()
                 elif foreign.tensor.sum(dtype=torch.float64) != count:
                     wrong.append("another sum")
-            except memsweep.DestroyedError:
+            except RuntimeError:
+                # A `DestroyedError`; or torch's own, in the moment before the class is set.
                 pass
             time.sleep(0.003)
 

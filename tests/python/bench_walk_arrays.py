@@ -1,24 +1,22 @@
-"""What arrays cost the heap walk, for every kind of dtype: how long everybody waits, and memory on top.
+"""What arrays cost the heap walk, for every kind of dtype: time, in which everybody waits, and memory on top.
 
 Prints one JSON object per line: name, ratio, budget (null: none), ok.
-Each array holds 256 MiB. The wait is compared with the one for lists that hold as many references as the
+Each array holds 256 MiB. Time is compared with the walk over lists that hold as many references as the
 array, memory with the array's own.
 """
 
 import functools
 import json
 import sys
-import threading
-import time
 
 import numpy
+from bench_walk import best
 from memsweep import _memsweep as heap
 
 BYTES = 256 * 2**20
 RUNS = 5
-# A reference costs the same wherever it lies, and what is no reference costs nothing. The shortest
-# waits are 20 ms, of which a busy machine adds some.
-WAIT_BUDGET = 1.5
+# A reference costs the same wherever it lies, and what is no reference costs nothing.
+TIME_BUDGET = 1.5
 # A walk that makes an object of every element takes several times the array.
 PEAK_BUDGET = 0.1
 
@@ -69,39 +67,6 @@ def objects_in(dtype: numpy.dtype) -> int:
     return int(dtype.char == "O")
 
 
-class Longest:
-    """The longest time that another thread had to wait."""
-
-    def __enter__(self) -> "Longest":
-        self.seconds, self.stop = 0.0, False
-        self.thread = threading.Thread(target=self.tick)
-        self.thread.start()
-        time.sleep(0.01)
-        return self
-
-    def tick(self) -> None:
-        last = time.perf_counter()
-        while not self.stop:
-            time.sleep(0.001)
-            now = time.perf_counter()
-            self.seconds, last = max(self.seconds, now - last), now
-
-    def __exit__(self, *_: object) -> None:
-        time.sleep(0.01)
-        self.stop = True
-        self.thread.join()
-
-
-def longest(call: object) -> float:
-    """The best of some runs: other programs take turns with us."""
-    found = []
-    for _ in range(RUNS):
-        with Longest() as wait:
-            call()
-        found.append(wait.seconds)
-    return min(found)
-
-
 def memory(name: str) -> int:
     with open("/proc/self/status") as status:
         line = next(line for line in status if line.startswith(name))
@@ -131,12 +96,10 @@ def main() -> int:
     good = True
     walk([])
     for name, array in arrays().items():
-        waits = [
-            longest(functools.partial(walk, [held]))
-            for held in (lists_of(array.size * objects_in(array.dtype)), array)
-        ]
+        lists = lists_of(array.size * objects_in(array.dtype))
+        by_lists, by_array = best(RUNS, *(functools.partial(walk, [held]) for held in (lists, array)))
         rows = [
-            ("longest wait", waits[1] / waits[0], WAIT_BUDGET),
+            ("time", by_array / by_lists, TIME_BUDGET),
             ("memory on top", on_top(functools.partial(walk, [array])) / array.nbytes, PEAK_BUDGET),
         ]
         for what, ratio, budget in rows:

@@ -7,10 +7,12 @@ import threading
 from pathlib import Path
 
 import pytest
+from extent import first
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from harness.comfy_server import FAST_FLAGS, ComfyServer  # noqa: E402
+from harness.executor import CACHES  # noqa: E402
 from harness.paths import checkpoints, comfyui_tree  # noqa: E402
 
 
@@ -100,7 +102,7 @@ def toys(comfy):
     module.forget()
 
 
-@pytest.fixture(params=("RAM_PRESSURE", "CLASSIC", "LRU", "NONE"))
+@pytest.fixture(params=first(2, CACHES))
 def runner(request, comfy, toys):
     """An executor with each cache class in turn."""
     return comfy.Runner(request.param)

@@ -5,12 +5,13 @@ prompt at the place right after the sweep.
 """
 
 import pytest
+from extent import first
 from workflows import node
 
 CACHING = ("RAM_PRESSURE", "CLASSIC", "LRU")
 
 
-@pytest.fixture(params=CACHING)
+@pytest.fixture(params=first(2, CACHING))
 def runner(request, comfy, toys):
     return comfy.Runner(request.param)
 

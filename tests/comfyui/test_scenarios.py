@@ -4,11 +4,12 @@ One server per cache mode; the scenarios follow each other, with POST /free betw
 """
 
 import pytest
+from extent import first
 from harness.comfy_server import CACHE_FLAGS, FAST_FLAGS, ComfyServer
 from workflows import OUR_NODES, SCENARIOS, Variation, bypass, requested_level
 
 
-@pytest.fixture(scope="module", params=list(CACHE_FLAGS))
+@pytest.fixture(scope="module", params=first(1, CACHE_FLAGS))
 def server(request):
     with ComfyServer(request.param, flags=FAST_FLAGS) as running:
         if request.param != "default":

@@ -22,12 +22,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from extent import LARGE
 from harness.comfy_server import FAST_FLAGS, ComfyServer, status_bytes
 from workflows import OUR_NODES, Variation, bypass, image_only, is_link, node, scale, text_to_image, through, with_text_node
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(0)]
 
-LARGE = os.environ.get("MEMSWEEP_LARGE", "") not in ("", "0")
 SEED = int(os.environ.get("MEMSWEEP_SEED") or 1)
 PROMPTS, WARM_UP, EVERY = (500, 100, 5) if LARGE else (200, 80, 5)
 LIMIT = 2**20 / 100  # bytes per prompt

@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 from memsweep import _memsweep as heap
-from sizes import scaled
+from extent import scaled
 
 
 class Target:

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from memsweep import _memsweep as heap
 from random_graphs import build, indices, naive, recipes
-from sizes import scaled
+from extent import scaled
 
 
 @st.composite

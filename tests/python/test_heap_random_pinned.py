@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from memsweep import _memsweep as heap
 from random_graphs import Node, Slots, build, indices, naive, recipes
-from sizes import scaled
+from extent import scaled
 
 KEPT = []
 FRAMES = []

@@ -9,15 +9,15 @@ import os
 import subprocess
 import sys
 
+import extent
 import pytest
-import sizes
 from meter import kinds, native
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux can park"),
     pytest.mark.skipif(native.missing() is not None, reason=str(native.missing())),
 ]
-PARKS = sizes.scaled(20, 200)
+PARKS = extent.scaled(20, 200)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import weakref
 
 import memsweep
 import pytest
+from extent import scaled
 
 torch = pytest.importorskip("torch")
 numpy = pytest.importorskip("numpy")
@@ -367,7 +368,7 @@ def test_the_environment_sets_what_a_call_does_not(foreign, monkeypatch):
 
 def test_threads_that_read_write_and_free_never_see_a_wrong_byte(foreign):
     """Each tensor is filled with one number: a lost write or a wrong page would mix two."""
-    seconds = 60 if os.environ.get("MEMSWEEP_LARGE") else 8
+    seconds = scaled(8, 60)
     # Enough that some are left alone between two looks.
     foreign.slots = [None] * 96
     locks = [threading.Lock() for _ in foreign.slots]

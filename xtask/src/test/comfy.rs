@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use super::{Session, title};
+use super::extent::Extent;
+use super::{Runner, Session, title};
 use crate::comfyui::Release;
 use crate::run::Program;
 use crate::{comfyui, overlay, setup, upstream};
@@ -57,7 +58,7 @@ impl Session<'_> {
         title("ComfyUI's own tests");
         let tree = upstream::prepare(self.paths)?;
         for (what, program) in upstream::programs(self.paths, &tree) {
-            self.runner(&what, &program)?;
+            self.runner(&what, Runner::Pytest, &program)?;
         }
         Ok(())
     }
@@ -73,10 +74,10 @@ impl Session<'_> {
                 .args(IN_PROCESS)
                 .arg("tests/comfyui/test_older_versions.py")
                 .args(TWO_AT_A_TIME);
-            if self.options.cases.is_none() && !self.options.large {
+            if self.options.cases.is_none() && self.options.extent() != Extent::Large {
                 tests = tests.env("MEMSWEEP_CASES", FEW_CASES);
             }
-            self.untitled_runner(&what, &tests)?;
+            self.untitled_runner(&what, Runner::Pytest, &tests)?;
         }
         Ok(())
     }
@@ -99,7 +100,7 @@ impl Session<'_> {
                 .pytest_on(release)?
                 .arg("tests/comfyui/test_archive.py")
                 .env("MEMSWEEP_COMFY_CLI", &command);
-            self.untitled_runner(&what, &tests)?;
+            self.untitled_runner(&what, Runner::Pytest, &tests)?;
         }
         Ok(())
     }

@@ -1,8 +1,9 @@
-//! `cargo xtask test`: every test of the project, suite by suite.
+//! `cargo xtask test`: the tests of the project, suite by suite.
 //!
 //! A failing suite does not stop the others. At the end each runner's own summary is shown again.
 
 mod comfy;
+mod extent;
 mod room;
 mod suites;
 mod summary;
@@ -11,7 +12,7 @@ mod walk;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -22,18 +23,19 @@ use crate::run::Program;
 use crate::setup::{self, Checkpoint};
 use crate::tools;
 
+use extent::Extent;
 pub(crate) use room::kibibytes;
-pub(crate) use summary::summary_lines;
-use summary::{Line, Outcome};
-
-/// What `--large` plays of random workflows.
-const LARGE_CASES: u32 = 10_000;
+pub(crate) use summary::Runner;
+use summary::{Line, Outcome, Part};
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// Run only this suite
+    /// Run every suite, in every cache mode and on every Python: what CI runs
+    #[arg(long, conflicts_with = "suite")]
+    all: bool,
+    /// Run only this suite, all of it; may be given several times
     #[arg(long)]
-    suite: Option<Suite>,
+    suite: Vec<Suite>,
     /// How many random workflows to play, a quarter of them in each cache mode
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     cases: Option<u32>,
@@ -43,6 +45,27 @@ pub(crate) struct Options {
     /// Random graphs, walks beside threads and the soak in their large sizes: takes hours
     #[arg(long)]
     large: bool,
+}
+
+impl Options {
+    fn extent(&self) -> Extent {
+        if self.large {
+            Extent::Large
+        } else if self.all || !self.suite.is_empty() {
+            Extent::All
+        } else {
+            Extent::Quick
+        }
+    }
+
+    /// In the order they run in, each once.
+    fn suites(&self) -> Vec<Suite> {
+        let all = Suite::value_variants();
+        if self.suite.is_empty() {
+            return self.extent().suites(all);
+        }
+        all.iter().copied().filter(|suite| self.suite.contains(suite)).collect()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -82,6 +105,11 @@ enum Suite {
 }
 
 impl Suite {
+    /// As it is called on the command line.
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
     fn needs_setup(self) -> bool {
         !matches!(self, Self::Rust | Self::Windows | Self::Targets | Self::Web)
     }
@@ -91,7 +119,7 @@ impl Suite {
 struct Session<'a> {
     paths: &'a Paths,
     options: &'a Options,
-    lines: Vec<Line>,
+    parts: Vec<Part>,
     chromium: Option<PathBuf>,
     /// False when the set-up failed: what needs it is not run.
     is_set_up: bool,
@@ -99,20 +127,40 @@ struct Session<'a> {
 
 pub(crate) fn run(paths: &Paths, options: &Options) -> Result<bool> {
     let start = Instant::now();
-    let suites = match options.suite {
-        Some(suite) => vec![suite],
-        None => Suite::value_variants().to_vec(),
-    };
+    let suites = options.suites();
     let mut session =
-        Session { paths, options, lines: Vec::new(), chromium: None, is_set_up: true };
-    session.prepare(&suites)?;
+        Session { paths, options, parts: Vec::new(), chromium: None, is_set_up: true };
+    session.part("set-up", None, |session| session.prepare(&suites))?;
     for suite in suites {
-        session.run(suite)?;
+        let share = options.extent().share(suite);
+        session.part(&suite.name(), share, |session| session.run(suite))?;
     }
-    Ok(summary::report(&session.lines, start))
+    Ok(summary::report(&session.parts, start))
 }
 
 impl Session<'_> {
+    /// Runs a part of the whole, with a row of its own in the table.
+    fn part(
+        &mut self,
+        name: &str,
+        share: Option<Duration>,
+        run: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        let (start, name) = (Instant::now(), name.to_owned());
+        self.parts.push(Part { name, share, ..Part::default() });
+        let result = run(self);
+        if let Some(part) = self.parts.last_mut() {
+            part.time = start.elapsed();
+        }
+        result
+    }
+
+    fn add(&mut self, line: Line) {
+        if let Some(part) = self.parts.last_mut() {
+            part.lines.push(line);
+        }
+    }
+
     /// Everything that is missing is named before the first test runs.
     fn prepare(&mut self, suites: &[Suite]) -> Result<()> {
         if suites.iter().any(|suite| matches!(suite, Suite::Web | Suite::Browser)) {
@@ -138,7 +186,7 @@ impl Session<'_> {
 
     fn run(&mut self, suite: Suite) -> Result<()> {
         if suite.needs_setup() && !self.is_set_up {
-            self.not_run(&format!("{suite:?}").to_lowercase(), "the set-up failed");
+            self.not_run(&suite.name(), "the set-up failed");
             return Ok(());
         }
         match suite {
@@ -169,15 +217,12 @@ impl Session<'_> {
     fn environment(&self) -> Vec<(&'static str, OsString)> {
         let places = self.paths.environment().into_iter();
         let mut all: Vec<_> = places.map(|(name, path)| (name, path.into_os_string())).collect();
-        let Options { cases, seed, large, .. } = *self.options;
-        if let Some(cases) = cases.or(large.then_some(LARGE_CASES)) {
+        all.push(("MEMSWEEP_EXTENT", self.options.extent().name().into()));
+        if let Some(cases) = self.options.cases {
             all.push(("MEMSWEEP_CASES", cases.to_string().into()));
         }
-        if let Some(seed) = seed {
+        if let Some(seed) = self.options.seed {
             all.push(("MEMSWEEP_SEED", seed.to_string().into()));
-        }
-        if large {
-            all.push(("MEMSWEEP_LARGE", "1".into()));
         }
         all
     }
@@ -192,38 +237,40 @@ impl Session<'_> {
             .args(["-m", "pytest", "-ra"])
             .args(arguments)
             .envs(self.environment());
-        self.untitled_runner(what, &program)
+        self.untitled_runner(what, Runner::Pytest, &program)
     }
 
-    fn runner(&mut self, what: &str, program: &Program) -> Result<()> {
+    fn runner(&mut self, what: &str, runner: Runner, program: &Program) -> Result<()> {
         title(what);
-        self.untitled_runner(what, program)
+        self.untitled_runner(what, runner, program)
     }
 
-    fn untitled_runner(&mut self, what: &str, program: &Program) -> Result<()> {
+    fn untitled_runner(&mut self, what: &str, runner: Runner, program: &Program) -> Result<()> {
         let start = Instant::now();
         let (status, lines) = program.run_shown()?;
         println!("-- {what}: {status}, {}", elapsed(start));
-        self.lines.push(Line {
+        self.add(Line {
             what: what.to_owned(),
             outcome: if status.success() { Outcome::Passed } else { Outcome::Failed },
-            summary: summary_lines(&lines),
+            summary: runner.summary(&lines),
         });
         Ok(())
     }
 
+    fn passed(&mut self, what: &str, summary: &str) {
+        let (what, summary) = (what.to_owned(), vec![summary.to_owned()]);
+        self.add(Line { what, outcome: Outcome::Passed, summary });
+    }
+
     fn failed(&mut self, what: &str, why: String) {
         let (what, outcome) = (what.to_owned(), Outcome::Failed);
-        self.lines.push(Line { what, outcome, summary: vec![why] });
+        self.add(Line { what, outcome, summary: vec![why] });
     }
 
     fn not_run(&mut self, what: &str, reason: &str) {
         println!("\n== {what}: not run, {reason}");
-        self.lines.push(Line {
-            what: what.to_owned(),
-            outcome: Outcome::NotRun(reason.to_owned()),
-            summary: Vec::new(),
-        });
+        let (what, outcome) = (what.to_owned(), Outcome::NotRun(reason.to_owned()));
+        self.add(Line { what, outcome, summary: Vec::new() });
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::summary::{Line, Outcome};
-use super::{Session, title};
+use super::extent::Extent;
+use super::{Runner, Session, title};
 use crate::run::Program;
 use crate::{setup, tidy, tools, windows};
 
@@ -46,24 +46,22 @@ impl Session<'_> {
         ]);
         // A test of `dist` makes a library for Windows; without the compiler it says so.
         let _ = windows::install(self.paths);
-        self.runner("cargo fmt --check", &format)?;
-        self.runner("cargo fmt --check, fuzz", &format_fuzz)?;
-        self.runner("cargo clippy", &lint)?;
-        self.runner("cargo test", &test)
+        self.runner("cargo fmt --check", Runner::Silent, &format)?;
+        self.runner("cargo fmt --check, fuzz", Runner::Silent, &format_fuzz)?;
+        self.runner("cargo clippy", Runner::Silent, &lint)?;
+        self.runner("cargo test", Runner::Cargo, &test)
     }
 
     pub(super) fn tidy(&mut self) -> Result<()> {
         title("tidy");
-        let good = tidy::run(self.paths)?;
-        let summary = if good { "tidy: every rule holds" } else { "tidy: rules are broken" };
-        self.lines.push(Line {
-            what: "tidy".to_owned(),
-            outcome: if good { Outcome::Passed } else { Outcome::Failed },
-            summary: vec![summary.to_owned()],
-        });
+        if tidy::run(self.paths)? {
+            self.passed("tidy", "every rule holds");
+        } else {
+            self.failed("tidy", "rules are broken".to_owned());
+        }
         let ruff =
             Program::new(self.paths.python(), &self.paths.root).args(["-m", "ruff", "check", "."]);
-        self.runner("ruff check", &ruff)
+        self.runner("ruff check", Runner::Silent, &ruff)
     }
 
     pub(super) fn web(&mut self) -> Result<()> {
@@ -73,8 +71,12 @@ impl Session<'_> {
         }
         let npm = tools::npm()?;
         self.npm_install(&npm)?;
-        self.runner("web: npm test", &self.npm(&npm, &["test"]))?;
-        self.runner("web: built bundle is up to date", &self.npm(&npm, &["run", "check"]))
+        self.runner("web: npm test", Runner::Node, &self.npm(&npm, &["test"]))?;
+        self.runner(
+            "web: built bundle is up to date",
+            Runner::Silent,
+            &self.npm(&npm, &["run", "check"]),
+        )
     }
 
     pub(super) fn browser(&mut self) -> Result<()> {
@@ -90,7 +92,7 @@ impl Session<'_> {
         if let Some(chromium) = &self.chromium {
             program = program.env("MEMSWEEP_CHROMIUM", chromium);
         }
-        self.runner("browser: npm run test:browser", &program)
+        self.runner("browser: npm run test:browser", Runner::Node, &program)
     }
 
     fn npm(&self, npm: &Path, arguments: &[&str]) -> Program {
@@ -108,6 +110,9 @@ impl Session<'_> {
         tools::allocators(self.paths)?;
         let own = tools::python(self.paths)?.minor;
         self.pytest(&format!("python 3.{own}"), &["tests/python"])?;
+        if self.options.extent() == Extent::Quick {
+            return Ok(());
+        }
         for (minor, found) in tools::pythons(self.paths, Some(own)) {
             let what = format!("python 3.{minor}");
             let Some(python) = found else {

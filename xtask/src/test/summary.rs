@@ -1,10 +1,20 @@
 //! What each runner says of itself, and the table at the end.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::progress::{elapsed, without_colours};
 
-/// One line of the end: what ran and what came of it.
+/// A suite, or the set-up before them: a row of the table, with the lines of its runners below.
+#[derive(Debug, Default)]
+pub(super) struct Part {
+    pub(super) name: String,
+    pub(super) time: Duration,
+    /// What it may take; who takes longer moves cases to the large sizes.
+    pub(super) share: Option<Duration>,
+    pub(super) lines: Vec<Line>,
+}
+
+/// What ran and what came of it.
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) what: String,
@@ -21,51 +31,78 @@ pub(super) enum Outcome {
 }
 
 /// Prints the table. True when nothing failed.
-pub(super) fn report(lines: &[Line], start: Instant) -> bool {
+pub(super) fn report(parts: &[Part], start: Instant) -> bool {
     println!("\n== summary ({})", elapsed(start));
-    for line in lines {
-        let outcome = match &line.outcome {
-            Outcome::Passed => "ok".to_owned(),
-            Outcome::Failed => "FAILED".to_owned(),
-            Outcome::NotRun(reason) => format!("not run: {reason}"),
-        };
-        println!("{:<34} {outcome}", line.what);
-        for summary in &line.summary {
-            println!("    {summary}");
+    for part in parts {
+        println!("{}", row(part));
+        for line in &part.lines {
+            let outcome = match &line.outcome {
+                Outcome::Passed => "ok".to_owned(),
+                Outcome::Failed => "FAILED".to_owned(),
+                Outcome::NotRun(reason) => format!("not run: {reason}"),
+            };
+            println!("    {:<36} {outcome}", line.what);
+            for summary in &line.summary {
+                println!("        {summary}");
+            }
         }
     }
-    let failed = lines.iter().filter(|line| line.outcome == Outcome::Failed).count();
-    let not_run = lines.iter().filter(|line| matches!(line.outcome, Outcome::NotRun(_))).count();
-    let ok = lines.len() - failed - not_run;
-    println!("{ok} ok, {failed} failed, {not_run} not run");
+    let outcomes: Vec<&Outcome> =
+        parts.iter().flat_map(|part| &part.lines).map(|line| &line.outcome).collect();
+    let failed = outcomes.iter().filter(|outcome| ***outcome == Outcome::Failed).count();
+    let not_run = outcomes.iter().filter(|one| matches!(one, Outcome::NotRun(_))).count();
+    println!("{} ok, {failed} failed, {not_run} not run", outcomes.len() - failed - not_run);
     failed == 0
 }
 
-/// The lines in which a test runner sums up, as it printed them.
-pub(crate) fn summary_lines(lines: &[String]) -> Vec<String> {
-    let plain = lines.iter().map(|line| without_colours(line).trim().to_owned());
-    plain.filter(|line| is_summary(line)).collect()
+/// The seconds of a suite. More than its share is no failure: a busy machine takes longer.
+fn row(part: &Part) -> String {
+    let seconds = part.time.as_secs();
+    match part.share.map(|share| share.as_secs()) {
+        Some(share) if seconds > share => {
+            format!("{:<12}{seconds:>5} s  more than its share of {share} s", part.name)
+        }
+        Some(share) => format!("{:<12}{seconds:>5} s  of {share} s", part.name),
+        None => format!("{:<12}{seconds:>5} s", part.name),
+    }
 }
 
-fn is_summary(line: &str) -> bool {
-    let line = line.trim();
-    let cargo =
-        line.starts_with("test result:") && !line.contains(" 0 passed; 0 failed; 0 ignored");
-    let pytest = line.starts_with("==")
-        && line.contains(" in ")
-        && ["passed", "failed", "error", "skipped", "no tests ran", "deselected"]
-            .iter()
-            .any(|word| line.contains(word));
-    let words: Vec<&str> = line.split_whitespace().collect();
-    // Node's runner prints `# pass 12`, or the same with an information sign.
-    let node = words.len() == 3
-        && matches!(words[1], "tests" | "pass" | "fail" | "skipped")
-        && words[0].chars().count() == 1
-        && words[2].parse::<u64>().is_ok();
-    let vitest = words.first().is_some_and(|word| *word == "Tests") && line.contains("passed");
-    let ruff =
-        line == "All checks passed!" || line.starts_with("Found ") && line.contains(" error");
-    cargo || pytest || node || vitest || ruff
+/// Where a runner prints its summary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Runner {
+    /// One line for each test binary.
+    Cargo,
+    /// One line at the very end.
+    Pytest,
+    /// Some lines at the end.
+    Node,
+    /// Nothing that is worth repeating.
+    Silent,
+}
+
+impl Runner {
+    /// The lines of its output in which it sums up, as printed.
+    pub(crate) fn summary(self, lines: &[String]) -> Vec<String> {
+        let mut plain = lines.iter().map(|line| without_colours(line).trim().to_owned());
+        match self {
+            Self::Cargo => plain
+                .filter(|line| line.starts_with("test result:"))
+                .filter(|line| !line.contains(" 0 passed; 0 failed; 0 ignored"))
+                .collect(),
+            Self::Pytest => plain.rfind(|line| line.starts_with("==")).into_iter().collect(),
+            Self::Node => plain
+                .filter(|line| {
+                    ["pass ", "fail "].iter().any(|word| line[marker(line)..].starts_with(word))
+                })
+                .collect(),
+            Self::Silent => Vec::new(),
+        }
+    }
+}
+
+/// Node puts `# ` or an information sign before each line.
+fn marker(line: &str) -> usize {
+    line.find(' ').map_or(0, |at| at + 1)
 }
 
 #[cfg(test)]
@@ -73,26 +110,54 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_runner_is_summed_up_by_its_own_line() {
-        let rows = [
-            ("test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured", true),
-            ("test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured", false),
-            ("test result: FAILED. 0 passed; 1 failed; 0 ignored", true),
-            ("\u{1b}[32m===== \u{1b}[1m12 passed\u{1b}[0m in 3.21s =====", true),
-            ("===== 1 failed, 2 passed in 3.21s =====", true),
-            ("===== test session starts =====", false),
-            ("===== short test summary info =====", false),
-            ("# pass 12", true),
-            ("\u{2139} fail 0", true),
-            ("      Tests  4 passed (4)", true),
-            ("All checks passed!", true),
-            ("Found 2 errors.", true),
-            ("Found it", false),
-            ("", false),
+    fn each_runner_is_summed_up_by_its_own_lines() {
+        let rows: [(Runner, &[&str], &[&str]); 5] = [
+            (
+                Runner::Cargo,
+                &[
+                    "running 12 tests",
+                    "test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured",
+                    "test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured",
+                    "test result: FAILED. 0 passed; 1 failed; 0 ignored",
+                ],
+                &[
+                    "test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured",
+                    "test result: FAILED. 0 passed; 1 failed; 0 ignored",
+                ],
+            ),
+            (
+                Runner::Pytest,
+                &[
+                    "===== test session starts =====",
+                    "===== short test summary info =====",
+                    "\u{1b}[32m===== \u{1b}[1m12 passed\u{1b}[0m in 3.21s =====",
+                    "",
+                ],
+                &["===== 12 passed in 3.21s ====="],
+            ),
+            (
+                Runner::Node,
+                &["# tests 12", "# pass 12", "\u{2139} fail 0", "passing"],
+                &["# pass 12", "\u{2139} fail 0"],
+            ),
+            (Runner::Node, &["", "pass"], &[]),
+            (Runner::Silent, &["All checks passed!"], &[]),
         ];
-        for (line, expected) in rows {
-            let found = !summary_lines(&[line.to_owned()]).is_empty();
-            assert_eq!(found, expected, "{line:?}");
+        for (runner, lines, expected) in rows {
+            let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+            assert_eq!(runner.summary(&lines), expected, "{runner:?}");
         }
+    }
+
+    #[test]
+    fn a_suite_that_takes_more_than_its_share_says_so() {
+        let part = |seconds| Part {
+            name: "rust".to_owned(),
+            time: Duration::from_secs(seconds),
+            share: Some(Duration::from_secs(60)),
+            lines: Vec::new(),
+        };
+        assert!(!row(&part(60)).contains("more"));
+        assert!(row(&part(61)).contains("61 s  more than its share of 60 s"));
     }
 }

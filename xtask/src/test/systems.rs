@@ -2,8 +2,7 @@
 
 use anyhow::Result;
 
-use super::Session;
-use super::summary::{Line, Outcome};
+use super::{Runner, Session};
 use crate::cross::Cross;
 use crate::targets;
 use crate::windows::Windows;
@@ -17,7 +16,7 @@ impl Session<'_> {
                 return Ok(());
             }
         };
-        self.runner("windows: cargo test under wine", &windows.tests())?;
+        self.runner("windows: cargo test under wine", Runner::Cargo, &windows.tests())?;
         let caught = windows.catches_a_wrong_size()?;
         self.planted("windows: a wrong structure size", caught);
         Ok(())
@@ -32,7 +31,11 @@ impl Session<'_> {
             }
         };
         for target in targets::TARGETS {
-            self.runner(&format!("clippy for {target}"), &targets::check(&cross, target))?;
+            self.runner(
+                &format!("clippy for {target}"),
+                Runner::Silent,
+                &targets::check(&cross, target),
+            )?;
         }
         let caught = targets::catches_a_type_error(self.paths, &cross)?;
         self.planted("targets: a type error in macOS-only code", caught);
@@ -41,13 +44,12 @@ impl Session<'_> {
 
     /// A planted fault that nobody notices is a failure.
     fn planted(&mut self, what: &str, caught: bool) {
-        let (outcome, summary) = if caught {
-            (Outcome::Passed, "planted and caught")
+        if caught {
+            println!("-- {what}: planted and caught");
+            self.passed(what, "planted and caught");
         } else {
-            (Outcome::Failed, "planted and NOT caught")
-        };
-        println!("-- {what}: {summary}");
-        let (what, summary) = (what.to_owned(), vec![summary.to_owned()]);
-        self.lines.push(Line { what, outcome, summary });
+            println!("-- {what}: planted and NOT caught");
+            self.failed(what, "planted and NOT caught".to_owned());
+        }
     }
 }

@@ -2,8 +2,7 @@
 
 use anyhow::Result;
 
-use super::Session;
-use super::summary::{Line, Outcome};
+use super::{Runner, Session};
 use crate::{meter, valgrind};
 
 impl Session<'_> {
@@ -11,13 +10,13 @@ impl Session<'_> {
         match valgrind::find(self.paths) {
             Ok(found) => {
                 for (what, program) in valgrind::programs(self.paths, &found)? {
-                    self.runner(&what, &program)?;
+                    self.runner(&what, Runner::Cargo, &program)?;
                 }
             }
             Err(error) => self.not_run("valgrind", &format!("{error:#}")),
         }
         match valgrind::miri(self.paths) {
-            Some(program) => self.runner("Miri", &program),
+            Some(program) => self.runner("Miri", Runner::Cargo, &program),
             None => {
                 self.not_run("Miri", "no toolchain with it is installed");
                 Ok(())
@@ -35,8 +34,7 @@ impl Session<'_> {
         super::title(what);
         match meter::blind_kinds(self.paths) {
             Ok(blind) if blind.is_empty() => {
-                let summary = vec!["planted, and every kind of holder lost a write".to_owned()];
-                self.lines.push(Line { what: what.to_owned(), outcome: Outcome::Passed, summary });
+                self.passed(what, "planted, and every kind of holder lost a write");
             }
             Ok(blind) => self.failed(what, format!("no write lost by: {}", blind.join(", "))),
             Err(error) => self.failed(what, format!("{error:#}")),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bytes::Bytes;
 use crate::park::{ParkLimits, Parked, Refused};
+use crate::reason::{Missing, Nothing, Skip, Why};
 
 /// One step of a plan. Carried out by the host, never by the core.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +54,38 @@ pub enum Action {
     SystemWide,
 }
 
+/// A place where the effect of an action shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// Memory of an accelerator.
+    Device,
+    /// RAM of this process.
+    Process,
+    /// Memory of the machine outside this process.
+    Machine,
+    /// Files.
+    Disk,
+}
+
+impl Action {
+    /// Where the effect shows, and nowhere else: RAM that falls while a device's cache is emptied
+    /// says nothing about that cache. Empty for an action that gives nothing back.
+    #[must_use]
+    pub const fn acts_on(&self) -> &'static [Place] {
+        match self {
+            Self::Evict { .. } | Self::Collect | Self::Unload { .. } | Self::Destroy { .. } => {
+                &[Place::Process, Place::Device]
+            }
+            Self::EmptyDeviceCache => &[Place::Device],
+            Self::EmptyHostCache | Self::TrimHeap => &[Place::Process],
+            Self::Park { .. } => &[Place::Process, Place::Disk],
+            Self::DropFileCache { .. } | Self::SystemWide => &[Place::Machine],
+            Self::Synchronize => &[],
+        }
+    }
+}
+
 /// What came of one action. A failed step is data, never an exception.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -71,20 +104,11 @@ pub enum Outcome {
     /// Tensors lost their memory.
     Destroyed(Destroyed),
     /// There was nothing to do.
-    NothingToDo {
-        /// Why.
-        reason: String,
-    },
+    NothingToDo(Why<Nothing>),
     /// Not carried out: dry run, goal met, or not needed.
-    Skipped {
-        /// Why.
-        reason: String,
-    },
+    Skipped(Why<Skip>),
     /// This machine, library or version cannot do it.
-    Unsupported {
-        /// Why, and what would help.
-        reason: String,
-    },
+    Unsupported(Why<Missing>),
     /// It was tried and failed; everything is as it was before the step.
     Failed {
         /// The error.
@@ -110,6 +134,24 @@ impl Outcome {
     #[must_use]
     pub fn is_done(&self) -> bool {
         matches!(self, Self::Done { .. } | Self::Parked(_) | Self::Destroyed(_))
+    }
+
+    /// There was nothing to do.
+    #[must_use]
+    pub const fn nothing(reason: Nothing) -> Self {
+        Self::NothingToDo(Why(reason))
+    }
+
+    /// It was left out.
+    #[must_use]
+    pub const fn skipped(reason: Skip) -> Self {
+        Self::Skipped(Why(reason))
+    }
+
+    /// It cannot be done here.
+    #[must_use]
+    pub const fn unsupported(reason: Missing) -> Self {
+        Self::Unsupported(Why(reason))
     }
 
     /// A success that claims nothing.

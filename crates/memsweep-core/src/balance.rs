@@ -46,21 +46,22 @@ fn process(memory: &ProcessMemory) -> BalanceSheet {
 }
 
 fn device(memory: &DeviceMemory) -> BalanceSheet {
-    let mut parts = vec![("tensors", memory.torch_allocated)];
+    let mut parts = vec![("tensors", memory.torch.allocated)];
     parts.push(("free in torch's cache", cache_of(memory)));
-    if memory.comfy_dynamic.is_some() {
-        parts.push(("paged by ComfyUI", memory.comfy_dynamic));
+    if memory.comfyui.paged.is_some() {
+        parts.push(("paged by ComfyUI", memory.comfyui.paged));
     }
-    if memory.others.is_some() {
-        parts.push(("other processes", memory.others));
+    if memory.driver.others.is_some() {
+        parts.push(("other processes", memory.driver.others));
     }
     // Without the driver's word on other processes the remainder holds them too.
-    let rest = if memory.others.is_some() { "context and libraries" } else { "context and others" };
-    sheet(&memory.id, memory.used, parts, rest)
+    let rest =
+        if memory.driver.others.is_some() { "context and libraries" } else { "context and others" };
+    sheet(&memory.id, memory.driver.used, parts, rest)
 }
 
 fn cache_of(memory: &DeviceMemory) -> Option<Bytes> {
-    memory.torch_reserved?.0.checked_sub(memory.torch_allocated?.0).map(Bytes)
+    memory.torch.reserved?.0.checked_sub(memory.torch.allocated?.0).map(Bytes)
 }
 
 fn sheet(

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::action::{Action, Outcome};
+use crate::action::{Action, Outcome, Place};
 use crate::bytes::{Bytes, Change};
 use crate::reading::Reading;
 use crate::report::{DeviceFreed, Freed, Row, Verdict};
@@ -111,16 +111,13 @@ impl Freed {
         .map(|(measure, bytes)| Gave { place: PROCESS.to_owned(), measure, bytes })
     }
 
-    /// What one step gave back: every place that moved. When none did, one that is known stands for
-    /// all, so that "nothing" and "unknown" stay apart.
+    /// What one step gave back: every place it acts on that moved. When none did, one that is known
+    /// stands for all, so that "nothing" and "unknown" stay apart.
     #[must_use]
     pub fn of_step(&self, action: &Action) -> Vec<Gave> {
-        let mut process = self.process();
-        // What the system charges may hold a device's memory too.
-        if *action == Action::EmptyDeviceCache && self.process_charged.is_some() {
-            process = None;
-        }
-        let devices = self.devices.iter().filter_map(outermost);
+        let acts_on = |place| action.acts_on().contains(&place);
+        let process = self.process().filter(|_| acts_on(Place::Process));
+        let devices = self.devices.iter().filter(|_| acts_on(Place::Device)).filter_map(outermost);
         let known: Vec<Gave> = process.into_iter().chain(devices).collect();
         let moved: Vec<Gave> = known.iter().filter(|gave| gave.bytes.0 != 0).cloned().collect();
         if moved.is_empty() { known.into_iter().take(1).collect() } else { moved }
@@ -132,9 +129,9 @@ impl DeviceFreed {
     /// what torch and ComfyUI hold there.
     pub(crate) fn best(&self, held: Option<(Measure, Change)>) -> Option<(Measure, Change)> {
         let named = |measure, change: Option<Change>| Some((measure, change?));
-        named(Measure::DriverProcess, self.process)
+        named(Measure::DriverProcess, self.driver.process)
             .or(held)
-            .or_else(|| named(Measure::AllPrograms, self.used))
+            .or_else(|| named(Measure::AllPrograms, self.driver.used))
     }
 }
 
@@ -148,7 +145,7 @@ fn ours(device: &DeviceFreed) -> Option<Gave> {
 fn outermost(device: &DeviceFreed) -> Option<Gave> {
     let gave = ours(device)?;
     let inner =
-        [(Measure::Held, device.torch_reserved), (Measure::Tensors, device.torch_allocated)];
+        [(Measure::Held, device.torch.reserved), (Measure::Tensors, device.torch.allocated)];
     let moved = inner.into_iter().find_map(|(measure, change)| {
         let bytes = change.filter(|change| change.0 != 0)?;
         Some(Gave { place: device.id.clone(), measure, bytes })

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bytes::Bytes;
+use crate::reason::{Note, Why};
 
 /// Everything the host found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +28,7 @@ pub struct Inventory {
     /// Model files that were mapped into the process before the sweep.
     pub mapped_files: Vec<String>,
     /// What people should know about these facts; copied into the report.
-    pub notes: Vec<String>,
+    pub notes: Vec<Why<Note>>,
 }
 
 impl Inventory {

@@ -28,6 +28,13 @@ impl Level {
     pub const ALL: [Self; 6] =
         [Self::Trim, Self::Collect, Self::Unload, Self::Evict, Self::Park, Self::Destroy];
 
+    /// Whether a plan for it needs to know what is in use. Finding that out is the dearest part of a
+    /// sweep, so that the levels below do without.
+    #[must_use]
+    pub fn needs_facts(self) -> bool {
+        self >= Self::Unload
+    }
+
     /// The name used in JSON, in nodes and in Python.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bytes::Bytes;
+use crate::reason::{Refusal, Stopped, Why};
 
 /// Smaller blocks cost more mappings than they give memory.
 pub const SMALLEST_BLOCK: Bytes = Bytes(1024 * 1024);
@@ -41,7 +42,7 @@ pub struct BlockFact {
     /// What of it lies on disk already and was not written since.
     pub parked: Bytes,
     /// Why it must stay.
-    pub refused: Option<String>,
+    pub refused: Option<Why<Refusal>>,
 }
 
 /// What the machine has to spare.
@@ -65,10 +66,10 @@ pub struct Choice {
 
 /// Blocks that stayed for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Refused {
     /// Why.
-    pub reason: String,
+    #[serde(flatten)]
+    pub why: Why<Refusal>,
     /// How many.
     pub blocks: u64,
     /// Their size.
@@ -93,26 +94,33 @@ pub struct Parked {
     /// Where the spill files are.
     pub folder: Option<String>,
     /// Why it ended early.
-    pub stopped: Option<String>,
+    pub stopped: Option<Why<Stopped>>,
     /// What stayed, by reason.
     pub refused: Vec<Refused>,
 }
 
 impl Parked {
     /// Notes that something stayed.
-    pub fn refuse(&mut self, reason: &str, blocks: u64, bytes: Bytes) {
+    pub fn refuse(&mut self, reason: Refusal, blocks: u64, bytes: Bytes) {
         refuse(&mut self.refused, reason, blocks, bytes);
+    }
+
+    /// Adds what stayed before anything was moved.
+    pub fn refuse_all(&mut self, rows: impl IntoIterator<Item = Refused>) {
+        for Refused { why: Why(reason), blocks, bytes } in rows {
+            self.refuse(reason, blocks, bytes);
+        }
     }
 }
 
 /// Adds to what stayed for the same reason.
-pub fn refuse(list: &mut Vec<Refused>, reason: &str, blocks: u64, bytes: Bytes) {
-    match list.iter_mut().find(|known| known.reason == reason) {
+pub fn refuse(list: &mut Vec<Refused>, reason: Refusal, blocks: u64, bytes: Bytes) {
+    match list.iter_mut().find(|known| known.why.0 == reason) {
         Some(known) => {
             known.blocks = known.blocks.saturating_add(blocks);
             known.bytes = known.bytes.plus(bytes);
         }
-        None => list.push(Refused { reason: reason.to_owned(), blocks, bytes }),
+        None => list.push(Refused { why: Why(reason), blocks, bytes }),
     }
 }
 
@@ -129,24 +137,24 @@ pub fn choose(facts: &[BlockFact], room: &Room, limits: &ParkLimits) -> Choice {
     let (mut bytes, mut pieces) = (Bytes::ZERO, 0u64);
     for number in order {
         let fact = &facts[number as usize];
-        let mut stays = |reason: &str, size| refuse(&mut choice.refused, reason, 1, size);
-        if let Some(reason) = &fact.refused {
-            stays(reason, fact.bytes);
+        let mut stays = |reason, size| refuse(&mut choice.refused, reason, 1, size);
+        if let Some(Why(reason)) = &fact.refused {
+            stays(reason.clone(), fact.bytes);
             continue;
         }
         if fact.movable == Bytes::ZERO && fact.parked == Bytes::ZERO {
-            stays("hardly in memory", fact.bytes);
+            stays(Refusal::HardlyInMemory, fact.bytes);
             continue;
         }
         let (more, pieces_then) = (bytes.plus(fact.movable), pieces.saturating_add(fact.pieces));
         let exceeds = |limit: Option<Bytes>| limit.is_some_and(|limit| more > limit);
         if fact.movable > Bytes::ZERO && exceeds(limits.bytes) {
-            stays("beyond the limit of bytes for parking", fact.movable);
+            stays(Refusal::ByteLimit, fact.movable);
         } else if fact.movable > Bytes::ZERO && exceeds(disk) {
-            stays("beyond half of the free disk space", fact.movable);
+            stays(Refusal::DiskLimit, fact.movable);
         } else if room.mappings.is_some_and(|left| pieces_then.saturating_mul(2) > left) {
             // A piece in the middle of a mapping makes three of one.
-            stays("beyond the mappings that the kernel allows", fact.movable);
+            stays(Refusal::MappingLimit, fact.movable);
         } else {
             (bytes, pieces) = (more, pieces_then);
             choice.blocks.push(number);

@@ -6,9 +6,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bytes::Bytes;
+pub use crate::device::{ComfyView, DeviceMemory, DriverView, Source, TorchView};
 
 /// Version of the JSON shape of a reading; see `docs/report-format.md`.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// The numbers at one instant.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -89,73 +90,6 @@ pub struct MachineMemory {
     pub commit_limit: Option<Bytes>,
 }
 
-/// Memory of one accelerator.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct DeviceMemory {
-    /// Torch's name where torch knows the device (`cuda:0`), else the driver's (`amdgpu:card0`).
-    pub id: String,
-    /// Product name.
-    pub name: Option<String>,
-    /// PCI bus address (`0000:01:00.0`, lower case), which joins the driver's and torch's views.
-    pub pci: Option<String>,
-    /// The device's own number, where it has one, without the driver's prefix. Joins the two views
-    /// where torch tells no address; absent in the JSON where it is unknown.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub uuid: Option<String>,
-    /// Memory of the device.
-    pub total: Option<Bytes>,
-    /// Used by all programs, as the driver says.
-    pub used: Option<Bytes>,
-    /// Used by this process, as the driver says.
-    pub process: Option<Bytes>,
-    /// Used by other processes, where the driver says.
-    pub others: Option<Bytes>,
-    /// Bytes in live tensors (`torch.cuda.memory_allocated`).
-    pub torch_allocated: Option<Bytes>,
-    /// Bytes torch's allocator holds, tensors included (`memory_reserved`).
-    pub torch_reserved: Option<Bytes>,
-    /// Resident pages of models that ComfyUI pages by itself; torch does not count them.
-    pub comfy_dynamic: Option<Bytes>,
-    /// Where `used` came from: `nvml`, `sysfs`, `torch`.
-    pub source: Option<String>,
-}
-
-impl DeviceMemory {
-    /// Whether this process uses the device, as far as torch or the driver say: a row with the
-    /// driver's own id is one that torch has not started.
-    #[must_use]
-    pub fn is_ours(&self) -> bool {
-        let driver_only = ["nvml:", "amdgpu:"].iter().any(|driver| self.id.starts_with(driver));
-        !driver_only || self.process.is_some()
-    }
-
-    /// Whether the two rows are about one card, as far as their addresses or numbers tell.
-    #[must_use]
-    pub fn is_same_card(&self, other: &Self) -> bool {
-        match (&self.pci, &other.pci) {
-            (Some(own), Some(theirs)) => own == theirs,
-            _ => self.uuid.is_some() && self.uuid == other.uuid,
-        }
-    }
-
-    /// Whether, with neither in common, the names leave it open that `card` is this device or the
-    /// card that it is a slice of: torch puts the slice behind the card's name.
-    fn may_be(&self, card: &Self) -> bool {
-        let (Some(own), Some(cards)) = (&self.name, &card.name) else { return false };
-        let addresses_differ = self.pci.is_some() && card.pci.is_some();
-        let numbers_differ = self.uuid.is_some() && card.uuid.is_some();
-        let is_slice = own != cards;
-        own.starts_with(cards.as_str()) && !addresses_differ && (is_slice || !numbers_differ)
-    }
-
-    /// Free memory as the driver counts it.
-    #[must_use]
-    pub fn free(&self) -> Option<Bytes> {
-        Some(Bytes(self.total?.0.saturating_sub(self.used?.0)))
-    }
-}
-
 impl Reading {
     /// The device with this id.
     #[must_use]
@@ -174,150 +108,5 @@ impl Reading {
             (Some(machine), Some(cgroup)) => Some(machine.min(cgroup)),
             (machine, cgroup) => machine.or(cgroup),
         }
-    }
-
-    /// Joins the devices torch knows with those the driver told us about: by PCI address, else by
-    /// the device's own number, else by name where only one card can be meant. The driver's
-    /// totals win, because they count every program; torch's name for the device stays.
-    pub fn join_devices(&mut self, torch: Vec<DeviceMemory>) {
-        let mut driver = std::mem::take(&mut self.devices);
-        for mut device in torch {
-            let same = driver.iter().position(|other| device.is_same_card(other));
-            let same = same.or_else(|| only(&driver, |card| device.may_be(card)));
-            if let Some(other) = same.map(|index| driver.remove(index)) {
-                device.name = device.name.or(other.name);
-                // A slice of a card (MIG) has the card's address and less memory: the card's
-                // numbers are not ours to use.
-                if device.total.zip(other.total).is_some_and(|(own, card)| differ(own, card)) {
-                    self.devices.push(device);
-                    continue;
-                }
-                device.total = other.total.or(device.total);
-                device.process = other.process.or(device.process);
-                device.others = other.others.or(device.others);
-                if other.used.is_some() {
-                    device.used = other.used;
-                    device.source = other.source;
-                }
-            }
-            self.devices.push(device);
-        }
-        self.devices.append(&mut driver);
-    }
-}
-
-/// The place of the one row that fits; none where several do.
-fn only(rows: &[DeviceMemory], fits: impl Fn(&DeviceMemory) -> bool) -> Option<usize> {
-    let mut found = rows.iter().enumerate().filter(|(_, row)| fits(row));
-    let (index, _) = found.next()?;
-    found.next().is_none().then_some(index)
-}
-
-/// More than an eighth apart: drivers and torch disagree on what they reserve, not on that much.
-fn differ(one: Bytes, other: Bytes) -> bool {
-    one.0.abs_diff(other.0) > one.0.max(other.0) / 8
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slice_of_a_card_keeps_its_own_numbers() {
-        let row = |id: &str, total, used| DeviceMemory {
-            id: id.into(),
-            pci: Some("0000:01:00.0".into()),
-            total: Some(Bytes(total)),
-            used: Some(Bytes(used)),
-            ..DeviceMemory::default()
-        };
-        let mut reading = Reading { devices: vec![row("nvml:0", 80, 70)], ..Reading::default() };
-        reading.join_devices(vec![row("cuda:0", 10, 1)]);
-        assert_eq!(reading.devices, vec![row("cuda:0", 10, 1)]);
-    }
-
-    #[test]
-    fn torch_and_driver_views_of_one_device_become_one_row() {
-        let driver = DeviceMemory {
-            id: "nvml:1".into(),
-            pci: Some("0000:01:00.0".into()),
-            used: Some(Bytes(7)),
-            source: Some("nvml".into()),
-            ..DeviceMemory::default()
-        };
-        let other = DeviceMemory { id: "nvml:0".into(), ..DeviceMemory::default() };
-        let torch = DeviceMemory {
-            id: "cuda:0".into(),
-            pci: Some("0000:01:00.0".into()),
-            used: Some(Bytes(5)),
-            torch_allocated: Some(Bytes(3)),
-            ..DeviceMemory::default()
-        };
-        let mut reading = Reading { devices: vec![driver, other.clone()], ..Reading::default() };
-        reading.join_devices(vec![torch]);
-        assert_eq!(reading.devices.len(), 2);
-        assert_eq!(reading.devices[0].id, "cuda:0");
-        assert_eq!(reading.devices[0].used, Some(Bytes(7)));
-        assert_eq!(reading.devices[0].torch_allocated, Some(Bytes(3)));
-        assert_eq!(reading.devices[1], other);
-    }
-
-    fn card(id: &str, name: &str, uuid: Option<&str>, used: u64) -> DeviceMemory {
-        DeviceMemory {
-            id: id.into(),
-            name: Some(name.into()),
-            uuid: uuid.map(Into::into),
-            total: Some(Bytes(80)),
-            used: Some(Bytes(used)),
-            ..DeviceMemory::default()
-        }
-    }
-
-    /// Ids and used bytes after joining.
-    fn joined(driver: &[DeviceMemory], torch: &[DeviceMemory]) -> Vec<(String, Option<Bytes>)> {
-        let mut reading = Reading { devices: driver.to_vec(), ..Reading::default() };
-        reading.join_devices(torch.to_vec());
-        reading.devices.into_iter().map(|device| (device.id, device.used)).collect()
-    }
-
-    fn shown(rows: &[(&str, u64)]) -> Vec<(String, Option<Bytes>)> {
-        rows.iter().map(|(id, used)| ((*id).to_owned(), Some(Bytes(*used)))).collect()
-    }
-
-    #[test]
-    fn a_card_without_an_address_is_found_by_its_number() {
-        let at = |pci: &str, row| DeviceMemory { pci: Some(pci.into()), ..row };
-        let driver = [
-            at("0000:01:00.0", card("nvml:0", "RTX", Some("aa"), 7)),
-            at("0000:02:00.0", card("nvml:1", "RTX", Some("bb"), 9)),
-        ];
-        let torch = [card("cuda:0", "RTX", Some("bb"), 5)];
-        assert_eq!(joined(&driver, &torch), shown(&[("cuda:0", 9), ("nvml:0", 7)]));
-    }
-
-    #[test]
-    fn a_card_without_address_and_number_is_found_by_name_where_only_one_can_be_meant() {
-        let driver = [card("nvml:0", "RTX", Some("aa"), 7), card("nvml:1", "H100", Some("bb"), 9)];
-        let torch = [card("cuda:0", "H100", None, 5)];
-        assert_eq!(joined(&driver, &torch), shown(&[("cuda:0", 9), ("nvml:0", 7)]));
-        // Either of two could be meant: both stay, and neither lends its numbers.
-        let twins = [card("nvml:0", "RTX", None, 7), card("nvml:1", "RTX", None, 9)];
-        let torch = [card("cuda:0", "RTX", None, 5)];
-        let rows = shown(&[("cuda:0", 5), ("nvml:0", 7), ("nvml:1", 9)]);
-        assert_eq!(joined(&twins, &torch), rows);
-        // Two numbers that differ are two cards.
-        let torch = [card("cuda:0", "H100", Some("cc"), 5)];
-        let rows = shown(&[("cuda:0", 5), ("nvml:0", 7), ("nvml:1", 9)]);
-        assert_eq!(joined(&driver, &torch), rows);
-    }
-
-    #[test]
-    fn a_slice_with_a_number_of_its_own_is_not_shown_beside_its_card() {
-        let driver = [card("nvml:0", "NVIDIA A100", Some("aa"), 70)];
-        let slice = DeviceMemory {
-            total: Some(Bytes(10)),
-            ..card("cuda:0", "NVIDIA A100 MIG 1g.10gb", Some("mig"), 1)
-        };
-        assert_eq!(joined(&driver, &[slice]), shown(&[("cuda:0", 1)]));
     }
 }

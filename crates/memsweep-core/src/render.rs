@@ -3,7 +3,7 @@
 //! Whatever came from outside passes [`plain`] here, so that a text has the lines that we made, and
 //! no others.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use serde::Serialize;
 
@@ -14,6 +14,7 @@ use crate::headline::{Gave, Headline, Measure, PROCESS};
 use crate::park::{Parked, Refused};
 use crate::plain::plain;
 use crate::reading::Reading;
+use crate::reason::Why;
 use crate::report::{Report, Row, Verdict};
 
 /// One line for a log.
@@ -50,16 +51,16 @@ pub fn text(report: &Report) -> String {
         let what: Vec<String> = what.into_iter().map(plain).collect();
         let _ = writeln!(out, "- {}: {came_of_it}", what.join(", "));
     }
-    let shown = report.kept.iter().filter(|kept| kept.bytes != Some(Bytes::ZERO));
-    for (index, kept) in shown.enumerate() {
+    let stayed = report.kept.iter().filter(|kept| kept.bytes != Some(Bytes::ZERO));
+    for (index, kept) in stayed.enumerate() {
         if index == 0 {
             out.push_str("kept:\n");
         }
-        let (what, reason) = (plain(&kept.what), plain(&kept.reason));
+        let (what, reason) = (plain(&kept.what), shown(&kept.why));
         let _ = writeln!(out, "- {what} ({}): {reason}", known(kept.bytes));
     }
     for note in &report.notes {
-        let _ = writeln!(out, "note: {}", plain(note));
+        let _ = writeln!(out, "note: {}", shown(note));
     }
     out
 }
@@ -165,6 +166,8 @@ fn row_text(row: &Row) -> String {
             let mut text = match row.verdict {
                 Verdict::OutsideProcess => String::from("done"),
                 Verdict::Unmeasured => String::from("done, not measured"),
+                // Waiting gives nothing back.
+                _ if row.action.acts_on().is_empty() => String::from("done"),
                 _ => measured(row),
             };
             if let Some(estimated) = row.estimated.filter(|bytes| bytes.0 > 0) {
@@ -183,12 +186,12 @@ fn row_text(row: &Row) -> String {
         }
         Outcome::Parked(parked) => parked_text(row, parked),
         Outcome::Destroyed(destroyed) => destroyed_text(row, destroyed),
-        Outcome::NothingToDo { reason } => format!("nothing to do: {}", plain(reason)),
-        Outcome::Skipped { reason } => match row.estimated.filter(|bytes| bytes.0 > 0) {
-            Some(estimated) => format!("not done: {}, at most {estimated} expected", plain(reason)),
-            None => format!("not done: {}", plain(reason)),
+        Outcome::NothingToDo(why) => format!("nothing to do: {}", shown(why)),
+        Outcome::Skipped(why) => match row.estimated.filter(|bytes| bytes.0 > 0) {
+            Some(estimated) => format!("not done: {}, at most {estimated} expected", shown(why)),
+            None => format!("not done: {}", shown(why)),
         },
-        Outcome::Unsupported { reason } => format!("not possible here: {}", plain(reason)),
+        Outcome::Unsupported(why) => format!("not possible here: {}", shown(why)),
         Outcome::Failed { error } => format!("failed: {}", plain(error)),
         Outcome::Cancelled => "cancelled before it began".to_owned(),
     }
@@ -211,7 +214,7 @@ fn parked_text(row: &Row, parked: &Parked) -> String {
         parts.push(format!("at most {bytes} on the way at once"));
     }
     if let Some(why) = &parked.stopped {
-        parts.push(format!("ended early: {}", plain(why)));
+        parts.push(format!("ended early: {}", shown(why)));
     }
     parts.retain(|part| !part.is_empty());
     format!("{}{}", parts.join(", "), refused_text(&parked.refused))
@@ -231,9 +234,9 @@ fn destroyed_text(row: &Row, destroyed: &Destroyed) -> String {
 
 fn refused_text(refused: &[Refused]) -> String {
     let mut text = String::new();
-    for Refused { reason, blocks, bytes } in refused {
+    for Refused { why, blocks, bytes } in refused {
         let plural = if *blocks == 1 { "block" } else { "blocks" };
-        let _ = write!(text, "; stayed: {blocks} {plural}, {bytes}, {}", plain(reason));
+        let _ = write!(text, "; stayed: {blocks} {plural}, {bytes}, {}", shown(why));
     }
     text
 }
@@ -251,6 +254,11 @@ fn measured(row: &Row) -> String {
     let parts = [("gave back", given), ("took", taken)];
     let said = parts.iter().filter(|(_, list)| !list.is_empty());
     said.map(|(verb, list)| format!("{verb} {}", list.join(", "))).collect::<Vec<_>>().join(", ")
+}
+
+/// A reason may hold text from outside.
+fn shown<T: Display>(why: &Why<T>) -> String {
+    plain(&why.to_string())
 }
 
 fn known(bytes: Option<Bytes>) -> String {

@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::action::{Action, Outcome};
+use crate::action::{Action, Outcome, Place};
 use crate::bytes::{Bytes, Change};
 use crate::headline::{Gave, Headline, Measure};
 use crate::level::Level;
 use crate::plan::{Kept, Plan, Step};
 use crate::policy::Goal;
-use crate::reading::{DeviceMemory, Reading, SCHEMA};
-use crate::reason::{Keep, Release};
+use crate::reading::{ComfyView, DeviceMemory, DriverView, Reading, SCHEMA, TorchView};
+use crate::reason::{Keep, Note, Release, Skip, Why};
 
 /// Differences below this are noise of the measurement itself: a reading allocates a little, and
 /// other threads run on.
@@ -46,7 +46,7 @@ pub struct Report {
     /// What stayed, and why.
     pub kept: Vec<KeptRow>,
     /// What people should know.
-    pub notes: Vec<String>,
+    pub notes: Vec<Why<Note>>,
 }
 
 /// Measured differences; positive means given back. `None` when either side is unknown.
@@ -66,6 +66,7 @@ pub struct Freed {
 
 /// Measured differences on one device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DeviceFreed {
     /// Device id.
     pub id: String,
@@ -76,16 +77,12 @@ pub struct DeviceFreed {
     /// Which number that is. `None` where it is unknown, and in reports of 0.1.
     #[serde(default)]
     pub measure: Option<Measure>,
-    /// Fall of the driver's "used", other programs included.
-    pub used: Option<Change>,
-    /// Fall of the bytes in live tensors.
-    pub torch_allocated: Option<Change>,
-    /// Fall of the bytes torch's allocator holds.
-    pub torch_reserved: Option<Change>,
-    /// Fall of this process's use, as the driver says.
-    pub process: Option<Change>,
-    /// Fall of the pages that ComfyUI manages by itself.
-    pub comfy_dynamic: Option<Change>,
+    /// Falls of what the driver says.
+    pub driver: DriverView<Change>,
+    /// Falls of what torch says.
+    pub torch: TorchView<Change>,
+    /// Falls of what ComfyUI says.
+    pub comfyui: ComfyView<Change>,
 }
 
 impl DeviceFreed {
@@ -94,11 +91,16 @@ impl DeviceFreed {
             id: now.id.clone(),
             ours: None,
             measure: None,
-            used: fallen(then.used, now.used),
-            torch_allocated: fallen(then.torch_allocated, now.torch_allocated),
-            torch_reserved: fallen(then.torch_reserved, now.torch_reserved),
-            process: fallen(then.process, now.process),
-            comfy_dynamic: fallen(then.comfy_dynamic, now.comfy_dynamic),
+            driver: DriverView {
+                used: fallen(then.driver.used, now.driver.used),
+                process: fallen(then.driver.process, now.driver.process),
+                others: fallen(then.driver.others, now.driver.others),
+            },
+            torch: TorchView {
+                allocated: fallen(then.torch.allocated, now.torch.allocated),
+                reserved: fallen(then.torch.reserved, now.torch.reserved),
+            },
+            comfyui: ComfyView { paged: fallen(then.comfyui.paged, now.comfyui.paged) },
         };
         if let Some((measure, change)) = freed.best(held(then, now)) {
             (freed.measure, freed.ours) = (Some(measure), Some(change));
@@ -115,9 +117,9 @@ impl DeviceFreed {
 /// Fall of what torch and ComfyUI hold on a device. Unknown when a part of it was known to one
 /// reading only: the rest of the sum would then pass for the whole.
 fn held(then: &DeviceMemory, now: &DeviceMemory) -> Option<(Measure, Change)> {
-    let reserved = (then.torch_reserved, now.torch_reserved);
-    let paged = (then.comfy_dynamic, now.comfy_dynamic);
-    let tensors = (then.torch_allocated, now.torch_allocated);
+    let reserved = (then.torch.reserved, now.torch.reserved);
+    let paged = (then.comfyui.paged, now.comfyui.paged);
+    let tensors = (then.torch.allocated, now.torch.allocated);
     let known = |part: &(Option<Bytes>, Option<Bytes>)| *part != (None, None);
     let measure = if known(&reserved) || known(&paged) { Measure::Held } else { Measure::Tensors };
     let torch = if known(&reserved) { reserved } else { tensors };
@@ -136,10 +138,9 @@ pub struct Row {
     pub action: Action,
     /// For people: what it concerns.
     pub what: String,
-    /// Why, for people.
-    pub reason: String,
-    /// Why, for programs.
-    pub because: Release,
+    /// Why.
+    #[serde(flatten)]
+    pub why: Why<Release>,
     /// What the plan expected, by counting storages. Memory shared with objects we cannot see
     /// stays, so this is an upper bound.
     pub estimated: Option<Bytes>,
@@ -185,10 +186,9 @@ pub struct KeptRow {
     pub what: String,
     /// Its size where known.
     pub bytes: Option<Bytes>,
-    /// Why, for people.
-    pub reason: String,
-    /// Why, for programs.
-    pub because: Keep,
+    /// Why.
+    #[serde(flatten)]
+    pub why: Why<Keep>,
 }
 
 impl Freed {
@@ -203,24 +203,21 @@ impl Freed {
         }
     }
 
-    /// The largest fall where this action can show, if anything is known there. RAM that falls
-    /// while a device's cache is emptied says nothing about that cache.
+    /// The largest fall in a place that this action acts on, if anything is known there.
     fn largest(&self, action: &Action) -> Option<i64> {
+        let places = action.acts_on();
         let process = match self.process_charged {
             Some(charged) => [Some(charged), None],
             None => [self.process_anonymous, self.process_resident],
         };
-        let process = process.into_iter().filter(|_| !matches!(action, Action::EmptyDeviceCache));
+        let process = process.into_iter().filter(|_| places.contains(&Place::Process));
         let devices = self
             .devices
             .iter()
-            .filter(|_| {
-                let in_ram = Action::EmptyHostCache == *action || Action::TrimHeap == *action;
-                !in_ram && !matches!(action, Action::Park { .. })
-            })
+            .filter(|_| places.contains(&Place::Device))
             // A part that fell says nothing where it is unknown what became of the rest.
             .filter(|device| device.ours.is_some())
-            .flat_map(|device| [device.ours, device.torch_allocated, device.torch_reserved]);
+            .flat_map(|device| [device.ours, device.torch.allocated, device.torch.reserved]);
         process.chain(devices).flatten().map(|change| change.0).max()
     }
 }
@@ -271,19 +268,18 @@ impl Row {
         };
         let ran = outcome.is_done() || verdict == Verdict::Failed;
         let gave = if ran { measured.of_step(&step.action) } else { Vec::new() };
-        Self { outcome, measured, gave, verdict, seconds, ..Self::not_run(step, "") }
+        Self { outcome, measured, gave, verdict, seconds, ..Self::not_run(step, Skip::SweepEnded) }
     }
 
     /// A step that did not run.
     #[must_use]
-    pub fn not_run(step: &Step, reason: &str) -> Self {
+    pub fn not_run(step: &Step, reason: Skip) -> Self {
         Self {
             action: step.action.clone(),
             what: step.what.clone(),
-            reason: step.because.to_string(),
-            because: step.because.clone(),
+            why: Why(step.because.clone()),
             estimated: step.estimated,
-            outcome: Outcome::Skipped { reason: reason.to_owned() },
+            outcome: Outcome::skipped(reason),
             measured: Freed::default(),
             gave: Vec::new(),
             verdict: Verdict::NotRun,
@@ -298,12 +294,15 @@ fn verdict(action: &Action, outcome: &Outcome, fall: Option<i64>) -> Verdict {
         _ if outcome.is_done() => outcome.claimed().map_or(0, |bytes| bytes.0),
         _ => return Verdict::NotRun,
     };
-    if matches!(action, Action::DropFileCache { .. } | Action::SystemWide) {
-        return Verdict::OutsideProcess;
-    }
-    let Some(fall) = fall else { return Verdict::Unmeasured };
-    // Waiting frees nothing, whatever falls meanwhile.
-    let fall = if *action == Action::Synchronize { 0 } else { fall };
+    let fall = match action.acts_on() {
+        [Place::Machine] => return Verdict::OutsideProcess,
+        // Nothing has to be measured to know that waiting gives nothing back.
+        [] => 0,
+        _ => match fall {
+            Some(fall) => fall,
+            None => return Verdict::Unmeasured,
+        },
+    };
     // Half of the claim is enough: other threads allocate while a step runs.
     let claim_seen = u64::try_from(fall).is_ok_and(|fall| fall >= claimed / 2);
     match (fall > NOISE_BYTES, claimed > NOISE_BYTES as u64) {
@@ -340,11 +339,6 @@ impl Report {
 
 impl From<&Kept> for KeptRow {
     fn from(kept: &Kept) -> Self {
-        Self {
-            what: kept.what.clone(),
-            bytes: kept.bytes,
-            reason: kept.because.to_string(),
-            because: kept.because.clone(),
-        }
+        Self { what: kept.what.clone(), bytes: kept.bytes, why: Why(kept.because.clone()) }
     }
 }

@@ -3,6 +3,7 @@
 use crate::action::{Action, Outcome};
 use crate::plan::Plan;
 use crate::reading::Reading;
+use crate::reason::Skip;
 use crate::report::{Report, Row};
 
 /// What the loop asks of the world. `read` is total: what cannot be read is `None`.
@@ -23,7 +24,7 @@ impl<H: Host> Host for DryRun<'_, H> {
     }
 
     fn release(&mut self, _: &Action) -> Outcome {
-        Outcome::Skipped { reason: "dry run".to_owned() }
+        Outcome::skipped(Skip::DryRun)
     }
 }
 
@@ -41,7 +42,7 @@ fn carry_out(plan: &Plan, host: &mut impl Host) -> Report {
     let mut steps = plan.steps.iter();
     for step in &mut steps {
         if plan.policy.goal.as_ref().and_then(|goal| goal.is_met(&now)) == Some(true) {
-            rows.push(Row::not_run(step, "the goal was already met"));
+            rows.push(Row::not_run(step, Skip::GoalMet));
             break;
         }
         if let Some(reason) = cycles.skip(&step.action) {
@@ -58,7 +59,7 @@ fn carry_out(plan: &Plan, host: &mut impl Host) -> Report {
             break;
         }
     }
-    rows.extend(steps.map(|step| Row::not_run(step, "the sweep had ended")));
+    rows.extend(steps.map(|step| Row::not_run(step, Skip::SweepEnded)));
     Report::new(plan, before, now, rows)
 }
 
@@ -70,9 +71,8 @@ struct Cycles {
 }
 
 impl Cycles {
-    fn skip(&self, action: &Action) -> Option<&'static str> {
-        (*action == Action::Collect && self.collected)
-            .then_some("nothing was released since the last collection")
+    fn skip(&self, action: &Action) -> Option<Skip> {
+        (*action == Action::Collect && self.collected).then_some(Skip::NothingReleased)
     }
 
     fn note(&mut self, action: &Action, outcome: &Outcome) {

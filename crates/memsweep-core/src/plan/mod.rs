@@ -2,7 +2,7 @@
 //! stays, each with its reason. Total and deterministic.
 
 mod entries;
-mod leftovers;
+mod held;
 mod models;
 mod targets;
 
@@ -14,9 +14,9 @@ use crate::action::Action;
 use crate::bytes::Bytes;
 use crate::inventory::{Executor, Inventory};
 use crate::level::Level;
-use crate::live::live_set;
+use crate::live::{LiveSet, live_set};
 use crate::policy::Policy;
-use crate::reason::{Keep, Release};
+use crate::reason::{Keep, Note, Release, Why};
 
 /// What a sweep will do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ pub struct Plan {
     /// What stays.
     pub kept: Vec<Kept>,
     /// What people should know: a level that is not built, an executor we do not know.
-    pub notes: Vec<String>,
+    pub notes: Vec<Why<Note>>,
 }
 
 /// One step.
@@ -59,7 +59,7 @@ pub struct Kept {
 #[must_use]
 pub fn park_only(policy: &Policy) -> Plan {
     let mut draft = Draft::new(policy);
-    draft.steps.extend(leftovers::park(policy, Vec::new()));
+    draft.steps.extend(held::park(policy, Vec::new()));
     draft.finish()
 }
 
@@ -68,8 +68,13 @@ pub fn park_only(policy: &Policy) -> Plan {
 pub fn plan(inventory: &Inventory, policy: &Policy) -> Plan {
     let mut draft = Draft::new(policy);
     let level = policy.level;
-    let (evict, unload) = draft.decide(inventory);
-    let (destroy, park) = leftovers::decide(inventory, policy, &evict, &mut draft.notes);
+    // What needs no facts needs no live set either, which costs time on a large prompt.
+    let live = match &inventory.executor {
+        Executor::Identified(execution) if level.needs_facts() => live_set(execution),
+        _ => LiveSet::default(),
+    };
+    let (evict, unload) = draft.decide(inventory, &live);
+    let (destroy, park) = held::decide(inventory, policy, &live, &evict, &mut draft.notes);
 
     if policy.goal.is_some() {
         // With a goal, climb the ladder one level at a time, so that the sweep can stop early.
@@ -123,53 +128,44 @@ struct Draft {
     policy: Policy,
     steps: Vec<Step>,
     kept: Vec<Kept>,
-    notes: Vec<String>,
+    notes: Vec<Why<Note>>,
 }
 
 impl Draft {
     fn new(policy: &Policy) -> Self {
         let mut notes = Vec::new();
         if policy.requested != policy.level {
-            notes.push(format!(
-                "parking is switched off: the sweep went as far as {}",
-                policy.level
-            ));
+            notes.push(Why(Note::ParkingOff { level: policy.level }));
         }
         Self { policy: policy.clone(), steps: Vec::new(), kept: Vec::new(), notes }
     }
 
     /// The evict steps and the unload steps, with what stays noted on the way.
-    fn decide(&mut self, inventory: &Inventory) -> (Vec<Step>, Vec<Step>) {
+    fn decide(&mut self, inventory: &Inventory, live: &LiveSet) -> (Vec<Step>, Vec<Step>) {
         self.notes.extend(inventory.notes.iter().cloned());
         self.note_connected(inventory);
         if inventory.only_targets && inventory.targets.is_empty() {
-            self.notes.push("no model that ComfyUI manages was found in it to release".to_owned());
+            self.notes.push(Why(Note::NoTarget));
         }
         if self.policy.level < Level::Unload {
             return (Vec::new(), Vec::new());
         }
-        let live = match &inventory.executor {
-            Executor::Identified(execution) => live_set(execution),
-            _ => crate::live::LiveSet::default(),
-        };
-        let unload = models::decide(inventory, &live, &mut self.kept);
+        let unload = models::decide(inventory, live, &mut self.kept);
         if self.policy.level < Level::Evict {
             return (Vec::new(), unload);
         }
         let evict = match &inventory.executor {
             Executor::Absent => Vec::new(),
             Executor::Unidentified { reason } => {
-                self.notes.push(format!(
-                    "no cached output was dropped, because the executor was not recognised: {reason}"
-                ));
+                self.notes.push(Why(Note::ExecutorUnknown { reason: reason.clone() }));
                 Vec::new()
             }
             Executor::Identified(execution) if execution.keeps_nothing => {
-                self.notes.push("this ComfyUI keeps no output cache: nothing to drop".to_owned());
+                self.notes.push(Why(Note::NoCache));
                 Vec::new()
             }
             Executor::Identified(execution) => {
-                entries::decide(inventory, execution, &live, &mut self.kept).into_iter().collect()
+                entries::decide(inventory, execution, live, &mut self.kept).into_iter().collect()
             }
         };
         (evict, unload)
@@ -179,12 +175,10 @@ impl Draft {
         let mut blocks: BTreeSet<u32> = inventory.connected.storages.iter().copied().collect();
         blocks.retain(|number| (*number as usize) < inventory.storages.len());
         if !blocks.is_empty() {
-            let plural = if blocks.len() == 1 { "block" } else { "blocks" };
-            self.notes.push(format!(
-                "protected by what is connected: {} {plural} of memory, {}",
-                blocks.len(),
-                entries::size(inventory, &blocks)
-            ));
+            self.notes.push(Why(Note::Protected {
+                blocks: blocks.len() as u64,
+                bytes: entries::size(inventory, &blocks),
+            }));
         }
     }
 

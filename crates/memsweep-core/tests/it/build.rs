@@ -17,6 +17,7 @@ use memsweep_core::inventory::{
 use memsweep_core::level::Level;
 use memsweep_core::park::ParkLimits;
 use memsweep_core::policy::Policy;
+use memsweep_core::reason::Note;
 
 /// The policy of a plain sweep.
 pub(crate) fn policy(level: Level) -> Policy {
@@ -54,7 +55,7 @@ pub(crate) fn inventory(text: &str) -> Inventory {
                 all.targets.extend(slot(rest).models);
             }
             "file" => all.mapped_files.push(rest.to_owned()),
-            "note" => all.notes.push(rest.to_owned()),
+            "note" => all.notes.push(Note::from(rest.to_owned()).into()),
             "absent" => executor = Some(Executor::Absent),
             "unidentified" => executor = Some(Executor::Unidentified { reason: rest.to_owned() }),
             _ => panic!("what is `{line}`?"),

@@ -13,7 +13,11 @@ use memsweep_core::level::Level;
 use memsweep_core::park::{Parked, Refused};
 use memsweep_core::plan::{Plan, plan};
 use memsweep_core::policy::{Goal, Policy};
-use memsweep_core::reading::{DeviceMemory, MachineMemory, ProcessMemory, Reading, SCHEMA};
+use memsweep_core::reading::{
+    ComfyView, DeviceMemory, DriverView, MachineMemory, ProcessMemory, Reading, SCHEMA, Source,
+    TorchView,
+};
+use memsweep_core::reason::{Missing, Nothing, Refusal, Stopped, Why};
 use memsweep_core::render;
 use memsweep_core::report::Report;
 use memsweep_core::sweep::sweep;
@@ -96,7 +100,7 @@ fn said(detail: &str) -> Outcome {
 }
 
 fn nothing(reason: &str) -> Outcome {
-    Outcome::NothingToDo { reason: reason.to_owned() }
+    Outcome::nothing(Nothing::Other { text: reason.to_owned() })
 }
 
 /// The whole SD1.5 in RAM at the end of a workflow, as it was measured on a CPU.
@@ -182,12 +186,12 @@ fn sd15_on_cpu() -> Story {
         outcomes: vec![
             said("4 entries"),
             said("1204 objects"),
-            nothing("no device is in use"),
+            Outcome::nothing(Nothing::NoDevice),
             done(),
             done(),
             done(),
             said("57 objects"),
-            nothing("no device is in use"),
+            Outcome::nothing(Nothing::NoDevice),
             nothing("nothing is page-locked"),
             Outcome::Done {
                 claimed: mib(1940),
@@ -205,13 +209,10 @@ fn gpu(id: &str, used: u64, allocated: u64, reserved: u64) -> DeviceMemory {
         pci: Some(format!("0000:0{}:00.0", if id == "cuda:0" { 1 } else { 2 })),
         uuid: None,
         total: mib(24_576),
-        used: mib(used),
-        process: mib(used - 100),
-        others: mib(100),
-        torch_allocated: mib(allocated),
-        torch_reserved: mib(reserved),
-        comfy_dynamic: None,
-        source: Some("nvml".to_owned()),
+        driver: DriverView { used: mib(used), process: mib(used - 100), others: mib(100) },
+        torch: TorchView { allocated: mib(allocated), reserved: mib(reserved) },
+        comfyui: ComfyView::default(),
+        source: Some(Source::Nvml),
     }
 }
 
@@ -336,7 +337,7 @@ fn failures() -> Story {
             Outcome::Done { claimed: mib(9334), detail: None },
             said("0 objects"),
             done(),
-            Outcome::Unsupported { reason: "torch 2.8 cannot empty it: 2.12 can".to_owned() },
+            Outcome::unsupported(Missing::NoTorchCall),
             failed("/models/clip/t5.safetensors: permission denied"),
             Outcome::Cancelled,
         ],
@@ -357,11 +358,8 @@ fn dry_run() -> Story {
 
 /// Another pack keeps models in globals: what it can spare is destroyed, the rest is parked.
 fn leftovers() -> Story {
-    let stayed = |reason: &str, blocks, mib| Refused {
-        reason: reason.to_owned(),
-        blocks,
-        bytes: Bytes::from_mib(mib),
-    };
+    let stayed =
+        |reason, blocks, mib| Refused { why: Why(reason), blocks, bytes: Bytes::from_mib(mib) };
     Story {
         name: "leftovers",
         inventory: build::inventory(SD15),
@@ -373,9 +371,9 @@ fn leftovers() -> Story {
             .map(|(at, anonymous)| sd15_reading(f64::from(at) * 0.5, anonymous, 342))
             .collect(),
         outcomes: vec![
-            nothing("the entries were gone already"),
+            Outcome::nothing(Nothing::EntriesGone),
             said("0 objects"),
-            nothing("no device is in use"),
+            Outcome::nothing(Nothing::NoDevice),
             done(),
             done(),
             done(),
@@ -389,12 +387,12 @@ fn leftovers() -> Story {
                     },
                     Owner { name: "unknown".to_owned(), tensors: 1, bytes: Bytes::from_mib(6) },
                 ],
-                refused: vec![stayed("numpy arrays share its memory", 2, 64)],
+                refused: vec![stayed(Refusal::Arrays, 2, 64)],
             }),
             said("12 objects"),
-            nothing("no device is in use"),
+            Outcome::nothing(Nothing::NoDevice),
             nothing("nothing is page-locked"),
-            nothing("no file was named"),
+            Outcome::nothing(Nothing::NoFile),
             Outcome::Parked(Parked {
                 bytes: Bytes::from_mib(1990),
                 regions: 70,
@@ -402,8 +400,11 @@ fn leftovers() -> Story {
                 in_memory: mib(12),
                 in_flight: Some(Bytes::from_mib(256)),
                 folder: Some("/var/tmp".to_owned()),
-                stopped: Some("the 60 s for parking were over".to_owned()),
-                refused: vec![stayed("page-locked", 3, 900), stayed("a mapped file", 1, 5)],
+                stopped: Some(Why(Stopped::Time { seconds: 60.0 })),
+                refused: vec![
+                    stayed(Refusal::PageLocked, 3, 900),
+                    stayed(Refusal::MappedFile, 1, 5),
+                ],
             }),
             done(),
         ],
@@ -442,8 +443,8 @@ fn windows() -> Story {
             row(2.25, 40, 2820),
         ],
         outcomes: vec![
-            nothing("no device is in use"),
-            nothing("no device is in use"),
+            Outcome::nothing(Nothing::NoDevice),
+            Outcome::nothing(Nothing::NoDevice),
             nothing("nothing is page-locked"),
             said("called HeapOptimizeResources, HeapCompact, _heapmin"),
             said("paged out, not freed"),

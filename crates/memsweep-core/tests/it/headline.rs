@@ -6,7 +6,7 @@ use memsweep_core::headline::{Gave, Headline, Measure, PROCESS};
 use memsweep_core::level::Level;
 use memsweep_core::park::{ParkLimits, Parked};
 use memsweep_core::plan::{Step, plan};
-use memsweep_core::reading::{DeviceMemory, ProcessMemory, Reading};
+use memsweep_core::reading::{DeviceMemory, DriverView, ProcessMemory, Reading, TorchView};
 use memsweep_core::reason::Release;
 use memsweep_core::render;
 use memsweep_core::report::{Freed, Report, Row};
@@ -32,10 +32,8 @@ fn device(numbers: [Option<u64>; 4]) -> Reading {
     let [process, reserved, allocated, used] = numbers.map(|number| number.map(Bytes::from_mib));
     let row = DeviceMemory {
         id: "cuda:0".to_owned(),
-        process,
-        torch_reserved: reserved,
-        torch_allocated: allocated,
-        used,
+        driver: DriverView { used, process, others: None },
+        torch: TorchView { allocated, reserved },
         ..DeviceMemory::default()
     };
     Reading { devices: vec![row], ..Reading::default() }
@@ -90,9 +88,10 @@ fn a_step_tells_every_place_that_moved_and_nothing_apart_from_unknown() {
         ..device(numbers)
     };
     let full = [Some(9), Some(9), Some(9), Some(9)];
-    let step = |before: &Reading, after: &Reading| {
-        Freed::between(before, after).of_step(&Action::EmptyDeviceCache)
+    let of = |action: &Action, before: &Reading, after: &Reading| {
+        Freed::between(before, after).of_step(action)
     };
+    let step = |before: &Reading, after: &Reading| of(&Action::Collect, before, after);
     // Tensors that went into torch's cache are told as tensors.
     let cached = [Some(9), Some(9), Some(2), Some(9)];
     let moved = [gave(PROCESS, Measure::Private, -3), gave("cuda:0", Measure::Tensors, 7)];
@@ -100,6 +99,11 @@ fn a_step_tells_every_place_that_moved_and_nothing_apart_from_unknown() {
     let nothing = [gave(PROCESS, Measure::Private, 0)];
     assert_eq!(step(&join(1, full), &join(1, full)), nothing);
     assert_eq!(step(&Reading::default(), &Reading::default()), []);
+    // Only where the step acts: what else moved meanwhile is not its doing.
+    let (before, after) = (join(1, full), join(4, cached));
+    assert_eq!(of(&Action::EmptyDeviceCache, &before, &after), moved[1..]);
+    assert_eq!(of(&Action::TrimHeap, &before, &after), moved[..1]);
+    assert_eq!(of(&Action::Synchronize, &before, &after), []);
 }
 
 #[test]

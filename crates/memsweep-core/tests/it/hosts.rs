@@ -2,7 +2,7 @@
 
 use memsweep_core::action::{Action, Outcome};
 use memsweep_core::bytes::Bytes;
-use memsweep_core::reading::{DeviceMemory, ProcessMemory, Reading, SCHEMA};
+use memsweep_core::reading::{DeviceMemory, DriverView, ProcessMemory, Reading, SCHEMA};
 use memsweep_core::sweep::Host;
 
 /// What a release does to a host's world.
@@ -69,7 +69,7 @@ impl Host for FakeHost {
         let device = self.world.device.map(|used| DeviceMemory {
             id: "cuda:0".to_owned(),
             total: Some(Bytes(8 << 30)),
-            used: Some(Bytes(used)),
+            driver: DriverView { used: Some(Bytes(used)), ..DriverView::default() },
             ..DeviceMemory::default()
         });
         Reading {

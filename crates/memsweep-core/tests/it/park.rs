@@ -2,6 +2,7 @@
 
 use memsweep_core::bytes::Bytes;
 use memsweep_core::park::{BlockFact, Choice, ParkLimits, Room, choose};
+use memsweep_core::reason::Refusal;
 
 const MIB: u64 = 1 << 20;
 
@@ -18,9 +19,8 @@ fn roomy() -> Room {
     Room { disk_free: Some(Bytes(1 << 50)), mappings: Some(1000) }
 }
 
-fn stayed(choice: &Choice) -> Vec<(&str, u64, u64)> {
-    let shown = |row: &memsweep_core::park::Refused| (row.blocks, row.bytes.0 / MIB);
-    choice.refused.iter().map(|row| (row.reason.as_str(), shown(row).0, shown(row).1)).collect()
+fn stayed(choice: &Choice) -> Vec<(Refusal, u64, u64)> {
+    choice.refused.iter().map(|row| (row.why.0.clone(), row.blocks, row.bytes.0 / MIB)).collect()
 }
 
 #[test]
@@ -32,22 +32,22 @@ fn the_largest_blocks_go_first_and_limits_hold() {
     let limits = ParkLimits { bytes: Some(Bytes(12 * MIB)), ..ParkLimits::default() };
     let some = choose(&facts, &roomy(), &limits);
     assert_eq!(some.blocks, [1, 0]);
-    assert_eq!(stayed(&some), [("beyond the limit of bytes for parking", 2, 13)]);
+    assert_eq!(stayed(&some), [(Refusal::ByteLimit, 2, 13)]);
 
     let room = Room { disk_free: Some(Bytes(30 * MIB)), ..roomy() };
     let half = choose(&facts, &room, &ParkLimits::default());
     assert_eq!(half.blocks, [1, 2, 0]);
-    assert_eq!(stayed(&half), [("beyond half of the free disk space", 1, 9)]);
+    assert_eq!(stayed(&half), [(Refusal::DiskLimit, 1, 9)]);
 
     let room = Room { mappings: Some(5), ..roomy() };
     let few = choose(&facts, &room, &ParkLimits::default());
     assert_eq!(few.blocks, [1, 3]);
-    assert_eq!(stayed(&few), [("beyond the mappings that the kernel allows", 2, 6)]);
+    assert_eq!(stayed(&few), [(Refusal::MappingLimit, 2, 6)]);
 }
 
 #[test]
 fn what_cannot_move_says_why_and_what_is_parked_costs_nothing() {
-    let refused = BlockFact { refused: Some("page-locked".into()), ..block(3) };
+    let refused = BlockFact { refused: Some(Refusal::PageLocked.into()), ..block(3) };
     let idle = BlockFact { movable: Bytes::ZERO, pieces: 0, ..block(5) };
     let parked = BlockFact { parked: Bytes(7 * MIB), ..idle.clone() };
     let limits = ParkLimits { bytes: Some(Bytes::ZERO), ..ParkLimits::default() };
@@ -56,11 +56,7 @@ fn what_cannot_move_says_why_and_what_is_parked_costs_nothing() {
     assert_eq!(choice.blocks, [2]);
     assert_eq!(
         stayed(&choice),
-        [
-            ("page-locked", 1, 3),
-            ("beyond the limit of bytes for parking", 1, 1),
-            ("hardly in memory", 1, 5),
-        ]
+        [(Refusal::PageLocked, 1, 3), (Refusal::ByteLimit, 1, 1), (Refusal::HardlyInMemory, 1, 5),]
     );
 }
 

@@ -242,7 +242,7 @@ proptest! {
             Goal::RamAvailable(_) => reading.ram_available(),
             Goal::ProcessAnonymous(_) => reading.process.anonymous,
             Goal::DeviceFree { device, .. } => {
-                reading.device(device).and_then(|row| Some(Bytes(row.total?.0.saturating_sub(row.used?.0))))
+                reading.device(device).and_then(|row| Some(Bytes(row.total?.0.saturating_sub(row.driver.used?.0))))
             }
         };
         prop_assert_eq!(goal.is_met(&reading).is_some(), known.is_some());
@@ -277,7 +277,7 @@ proptest! {
         for (sheet, device) in balance(&reading).iter().skip(1).zip(&reading.devices) {
             // Two parts of one pool never come to more than the pool.
             if let (Some(held), Some(tensors), Some(free)) =
-                (device.torch_reserved, sheet.parts[0].bytes, sheet.parts[1].bytes)
+                (device.torch.reserved, sheet.parts[0].bytes, sheet.parts[1].bytes)
             {
                 prop_assert_eq!(u128::from(held.0), u128::from(tensors.0) + u128::from(free.0));
             }

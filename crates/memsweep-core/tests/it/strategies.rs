@@ -9,7 +9,11 @@ use memsweep_core::inventory::{
 use memsweep_core::level::Level;
 use memsweep_core::park::{Parked, Refused};
 use memsweep_core::policy::{Goal, ParkSettings, Policy, Settings};
-use memsweep_core::reading::{DeviceMemory, MachineMemory, ProcessMemory, Reading, SCHEMA};
+use memsweep_core::reading::{
+    ComfyView, DeviceMemory, DriverView, MachineMemory, ProcessMemory, Reading, SCHEMA, Source,
+    TorchView,
+};
+use memsweep_core::reason::{Missing, Nothing, Refusal, Skip, Stopped, Why};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -194,15 +198,12 @@ fn device_row() -> impl Strategy<Value = DeviceMemory> {
         id: String::new(),
         pci: name.clone(),
         uuid: name.clone(),
-        source: name.clone(),
+        source: name.as_ref().map(|_| Source::Nvml),
         name,
         total: sizes[0],
-        used: sizes[1],
-        process: sizes[2],
-        others: sizes[3],
-        torch_allocated: sizes[4],
-        torch_reserved: sizes[5],
-        comfy_dynamic: sizes[6],
+        driver: DriverView { used: sizes[1], process: sizes[2], others: sizes[3] },
+        torch: TorchView { allocated: sizes[4], reserved: sizes[5] },
+        comfyui: ComfyView { paged: sizes[6] },
     })
 }
 
@@ -215,7 +216,7 @@ pub(crate) fn outcomes() -> impl Strategy<Value = Outcome> {
         1 => (any::<u64>(), option::of(words()), vec(refused(), 0..3)).prop_map(
             |(bytes, stopped, refused)| Outcome::Parked(Parked {
                 bytes: Bytes(bytes),
-                stopped,
+                stopped: stopped.map(|text: String| Why(Stopped::from(text))),
                 refused,
                 ..Parked::default()
             })
@@ -229,17 +230,17 @@ pub(crate) fn outcomes() -> impl Strategy<Value = Outcome> {
                 })
             }
         ),
-        1 => words().prop_map(|reason| Outcome::NothingToDo { reason }),
-        1 => words().prop_map(|reason| Outcome::Skipped { reason }),
-        1 => words().prop_map(|reason| Outcome::Unsupported { reason }),
+        1 => words().prop_map(|text| Outcome::nothing(Nothing::Other { text })),
+        1 => words().prop_map(|text| Outcome::skipped(Skip::Other { text })),
+        1 => words().prop_map(|text| Outcome::unsupported(Missing::Other { text })),
         1 => words().prop_map(|error| Outcome::Failed { error }),
         1 => Just(Outcome::Cancelled),
     ]
 }
 
 fn refused() -> impl Strategy<Value = Refused> {
-    ("[a-z]{1,12}", any::<u64>(), any::<u64>()).prop_map(|(reason, blocks, bytes)| Refused {
-        reason,
+    ("[a-z]{1,12}", any::<u64>(), any::<u64>()).prop_map(|(text, blocks, bytes)| Refused {
+        why: Why(Refusal::Other { text }),
         blocks,
         bytes: Bytes(bytes),
     })

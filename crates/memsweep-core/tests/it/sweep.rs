@@ -1,11 +1,12 @@
 //! The loop against hosts of every character: what it carries out, and what it may say of it.
 
-use memsweep_core::action::{Action, Outcome};
+use memsweep_core::action::{Action, Outcome, Place};
 use memsweep_core::bytes::{Bytes, Change};
 use memsweep_core::level::Level;
 use memsweep_core::plan::{Plan, plan};
 use memsweep_core::policy::{Goal, Policy};
-use memsweep_core::reading::{DeviceMemory, Reading};
+use memsweep_core::reading::{ComfyView, DeviceMemory, DriverView, Reading, TorchView};
+use memsweep_core::reason::{Nothing, Skip};
 use memsweep_core::render;
 use memsweep_core::report::{Freed, Report, Verdict};
 use memsweep_core::sweep::{DryRun, sweep};
@@ -56,8 +57,8 @@ fn an_honest_host_is_confirmed_row_by_row() {
     let report = sweep(&plan, &mut host);
     assert_eq!(host.world.released, actions(&plan));
     assert_eq!(report.freed.process_anonymous, Some(Change(1000 * MIB)));
-    assert_eq!(report.freed.devices[0].used, Some(Change(1000 * MIB)));
-    assert_eq!(report.freed.devices[0].torch_reserved, None, "nobody read it");
+    assert_eq!(report.freed.devices[0].driver.used, Some(Change(1000 * MIB)));
+    assert_eq!(report.freed.devices[0].torch.reserved, None, "nobody read it");
     for row in &report.rows {
         assert_eq!(row.measured.process_resident, Some(Change(100 * MIB)));
         assert_eq!(row.seconds, Some(0.5));
@@ -165,9 +166,14 @@ fn a_blind_host_gives_unknown_and_never_zero() {
     for row in &report.rows {
         assert_eq!(row.measured.process_anonymous, None);
         assert_eq!(row.seconds, None);
-        let expected =
-            if outside(&row.action) { Verdict::OutsideProcess } else { Verdict::Unmeasured };
-        assert_eq!(row.verdict, expected);
+        let expected = match row.action.acts_on() {
+            [Place::Machine] => Verdict::OutsideProcess,
+            // Waiting acts on nothing that would have to be measured.
+            [] if row.outcome.claimed().is_none() => Verdict::NothingSeen,
+            [] => Verdict::ClaimNotSeen,
+            _ => Verdict::Unmeasured,
+        };
+        assert_eq!(row.verdict, expected, "{:?}", row.action);
     }
     let json = serde_json::to_value(&report).unwrap();
     assert!(json["freed"]["process_anonymous"].is_null());
@@ -243,7 +249,7 @@ fn a_cancel_ends_the_sweep_at_any_step() {
             assert_eq!(row.verdict, Verdict::NotRun);
         }
         for row in &report.rows[at + 1..] {
-            assert_eq!(row.outcome, Outcome::Skipped { reason: "the sweep had ended".to_owned() });
+            assert_eq!(row.outcome, Outcome::skipped(Skip::SweepEnded));
             assert_eq!(row.measured.process_anonymous, None);
         }
         assert!(render::summary(&report).contains("; cancelled"));
@@ -261,8 +267,10 @@ fn a_goal_stops_the_sweep_as_soon_as_it_is_met() {
         assert_eq!(report.goal_met, Some(true));
         assert_eq!(report.rows.len(), plan.steps.len());
         let row = &report.rows[ran];
-        let reason = "the goal was already met".to_owned();
-        assert_eq!((&row.outcome, row.verdict), (&Outcome::Skipped { reason }, Verdict::NotRun));
+        assert_eq!(
+            (&row.outcome, row.verdict),
+            (&Outcome::skipped(Skip::GoalMet), Verdict::NotRun)
+        );
     }
 }
 
@@ -304,7 +312,7 @@ fn a_dry_run_walks_the_same_plan_and_releases_nothing() {
     assert_eq!(report.rows.len(), dry.steps.len());
     for (row, step) in report.rows.iter().zip(&dry.steps) {
         assert_eq!((&row.action, row.estimated), (&step.action, step.estimated));
-        assert_eq!(row.outcome, Outcome::Skipped { reason: "dry run".to_owned() });
+        assert_eq!(row.outcome, Outcome::skipped(Skip::DryRun));
         assert_eq!(row.verdict, Verdict::NotRun);
     }
     assert_eq!(report.freed.process_anonymous, Some(Change(0)));
@@ -317,7 +325,7 @@ fn a_dry_run_walks_the_same_plan_and_releases_nothing() {
 
 #[test]
 fn the_collector_runs_again_only_after_something_was_released() {
-    let nothing = || Outcome::NothingToDo { reason: "gone".to_owned() };
+    let nothing = || Outcome::nothing(Nothing::EntriesGone);
     let failed = || Outcome::Failed { error: "busy".to_owned() };
     type Answer = fn() -> Outcome;
     let rows: [(Answer, Answer, usize); 4] = [
@@ -360,12 +368,16 @@ fn every_step_is_measured_on_its_own() {
     assert_eq!(Some(Change(sum)), report.freed.process_anonymous);
 }
 
+fn used_by_all(bytes: u64) -> DriverView<Bytes> {
+    DriverView { used: Some(Bytes(bytes)), ..DriverView::default() }
+}
+
 #[test]
 fn what_other_programs_do_on_a_card_is_not_ours() {
     let row = |id: &str, used, reserved| DeviceMemory {
         id: id.to_owned(),
-        used: Some(Bytes(used)),
-        torch_reserved: reserved,
+        driver: used_by_all(used),
+        torch: TorchView { allocated: None, reserved },
         ..DeviceMemory::default()
     };
     let reading = |devices| Reading { devices, ..Reading::default() };
@@ -373,7 +385,7 @@ fn what_other_programs_do_on_a_card_is_not_ours() {
     let after = reading(vec![row("cuda:0", 100, Some(Bytes(250))), row("nvml:1", 0, None)]);
     let freed = Freed::between(&before, &after);
     assert_eq!(freed.devices.len(), 1, "a card that we do not use");
-    assert_eq!(freed.devices[0].used, Some(Change(800)));
+    assert_eq!(freed.devices[0].driver.used, Some(Change(800)));
     assert_eq!(freed.devices[0].ours, Some(Change(50)));
 }
 
@@ -381,10 +393,9 @@ fn what_other_programs_do_on_a_card_is_not_ours() {
 fn pages_that_all_went_count_as_given_back() {
     let row = |paged| DeviceMemory {
         id: "cuda:0".to_owned(),
-        used: Some(Bytes(900)),
-        torch_allocated: Some(Bytes(40)),
-        torch_reserved: Some(Bytes(50)),
-        comfy_dynamic: paged,
+        driver: used_by_all(900),
+        torch: TorchView { allocated: Some(Bytes(40)), reserved: Some(Bytes(50)) },
+        comfyui: ComfyView { paged },
         ..DeviceMemory::default()
     };
     let ours = |then, now| {
@@ -394,7 +405,7 @@ fn pages_that_all_went_count_as_given_back() {
     assert_eq!(ours(Some(Bytes(600)), Some(Bytes(0))), Some(Change(600)));
     assert_eq!(ours(None, None), Some(Change(0)), "a program that pages nothing by itself");
     // Known to one reading only: torch's part alone would say that nothing was given back.
-    let used = |paged, used| DeviceMemory { used: Some(Bytes(used)), ..row(paged) };
+    let used = |paged, used| DeviceMemory { driver: used_by_all(used), ..row(paged) };
     let before = Reading { devices: vec![used(Some(Bytes(600)), 900)], ..Reading::default() };
     let after = Reading { devices: vec![used(None, 300)], ..Reading::default() };
     assert_eq!(Freed::between(&before, &after).devices[0].ours, Some(Change(600)));
@@ -406,15 +417,15 @@ fn a_device_that_one_reading_lacks_is_unknown_and_not_left_out() {
     let row = |id: &str, used| DeviceMemory {
         id: id.to_owned(),
         pci: Some("0000:01:00.0".to_owned()),
-        used: Some(Bytes(used)),
+        driver: used_by_all(used),
         ..DeviceMemory::default()
     };
     let gone = Freed::between(&reading(vec![row("cuda:0", 900)]), &reading(vec![]));
     assert_eq!(gone.devices.len(), 1);
-    assert_eq!((gone.devices[0].ours, gone.devices[0].used), (None, None));
+    assert_eq!((gone.devices[0].ours, gone.devices[0].driver.used), (None, None));
     // Torch did not answer the second time, and the driver's row has the driver's name.
     let renamed =
         Freed::between(&reading(vec![row("cuda:0", 900)]), &reading(vec![row("nvml:0", 200)]));
     assert_eq!(renamed.devices.len(), 1);
-    assert_eq!(renamed.devices[0].used, Some(Change(700)));
+    assert_eq!(renamed.devices[0].driver.used, Some(Change(700)));
 }

@@ -349,7 +349,7 @@ fn nothing_is_destroyed_where_it_is_not_known_what_is_needed() {
         ),
     ] {
         let built = plan(&build::inventory(text), &build::policy(Level::Destroy));
-        assert!(built.notes.iter().any(|found| found == note), "{:?}", built.notes);
+        assert!(built.notes.iter().any(|found| found.to_string() == note), "{:?}", built.notes);
         assert!(!built.steps.iter().any(|step| matches!(step.action, Action::Destroy { .. })));
         assert!(built.steps.iter().any(|step| matches!(step.action, Action::Park { .. })));
     }

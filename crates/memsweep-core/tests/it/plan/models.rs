@@ -1,6 +1,7 @@
 //! Which models leave their device.
 
 use memsweep_core::level::Level;
+use memsweep_core::reason::Note;
 
 use crate::build;
 
@@ -165,5 +166,5 @@ fn a_model_that_was_not_found_releases_nothing_else() {
         step.action,
         memsweep_core::action::Action::Evict { .. } | memsweep_core::action::Action::Unload { .. }
     )));
-    assert!(found.notes.iter().any(|note| note.contains("no model")), "{:?}", found.notes);
+    assert!(found.notes.contains(&Note::NoTarget.into()), "{:?}", found.notes);
 }

@@ -5,27 +5,32 @@ use std::collections::BTreeSet;
 use crate::action::Action;
 use crate::inventory::{Executor, Inventory};
 use crate::level::Level;
-use crate::live::live_set;
+use crate::live::LiveSet;
 use crate::plan::{Step, entries};
 use crate::policy::Policy;
-use crate::reason::Release;
+use crate::reason::{Note, Release, Why};
 
 /// The destroy step and the park step, as far as the level goes.
 pub(super) fn decide(
     inventory: &Inventory,
     policy: &Policy,
+    live: &LiveSet,
     evict: &[Step],
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Why<Note>>,
 ) -> (Option<Step>, Option<Step>) {
     if policy.level < Level::Park || inventory.is_targeted() {
         return (None, None);
     }
     let mut keep: BTreeSet<u32> = inventory.connected.storages.iter().copied().collect();
-    if let Executor::Identified(execution) = &inventory.executor {
-        keep.extend(live_set(execution).storages);
-    }
+    keep.extend(&live.storages);
     let destroy = if policy.level == Level::Destroy {
-        destroy(inventory, keep.clone(), evict, notes)
+        match destroy(inventory, keep.clone(), live, evict) {
+            Ok(step) => Some(step),
+            Err(why) => {
+                notes.push(Why(why));
+                None
+            }
+        }
     } else {
         None
     };
@@ -48,24 +53,17 @@ pub(super) fn park(policy: &Policy, keep: Vec<u32>) -> Option<Step> {
 fn destroy(
     inventory: &Inventory,
     mut keep: BTreeSet<u32>,
+    live: &LiveSet,
     evict: &[Step],
-    notes: &mut Vec<String>,
-) -> Option<Step> {
+) -> Result<Step, Note> {
     match &inventory.executor {
         Executor::Absent => {}
         Executor::Unidentified { reason } => {
-            notes.push(format!(
-                "nothing was destroyed, because the executor was not recognised: {reason}"
-            ));
-            return None;
+            return Err(Note::NotDestroyedExecutorUnknown { reason: reason.clone() });
         }
         Executor::Identified(execution) => {
-            let live = live_set(execution);
-            if let Some(node) = live.unreadable.or(live.any_model) {
-                notes.push(format!(
-                    "nothing was destroyed, because node {node} is still to run and may read any output"
-                ));
-                return None;
+            if let Some(node) = live.unreadable.as_ref().or(live.any_model.as_ref()) {
+                return Err(Note::NotDestroyedAnyOutput { node: node.clone() });
             }
             let going: BTreeSet<u32> = evict
                 .iter()
@@ -81,17 +79,13 @@ fn destroy(
                     continue;
                 }
                 if entry.slots.is_none() {
-                    notes.push(format!(
-                        "nothing was destroyed, because {} has a shape we do not know",
-                        entry.name
-                    ));
-                    return None;
+                    return Err(Note::NotDestroyedUnreadable { entry: entry.name.clone() });
                 }
                 keep.extend(entries::storages(entry));
             }
         }
     }
-    Some(Step {
+    Ok(Step {
         action: Action::Destroy { keep: keep.into_iter().collect() },
         what: "tensors that somebody still holds".to_owned(),
         because: Release::Leftover,

@@ -1,0 +1,65 @@
+//! Why something is kept.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Reason;
+
+/// Why something stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Keep {
+    /// Reached from what is connected to the node.
+    Connected,
+    /// A node still to run needs it.
+    NeededBy {
+        /// That node.
+        node: String,
+    },
+    /// Somebody outside this prompt is working with it.
+    InUse {
+        /// Who, in words.
+        by: String,
+    },
+    /// Dropping an output node's entry would make it save or show again.
+    OutputNode,
+    /// It feeds an output node: without it an identical queue would recompute everything.
+    FeedsOutputNode {
+        /// That node.
+        node: String,
+    },
+    /// Its memory is held by something else that stays, so dropping it frees nothing.
+    NothingToGain,
+    /// Its content has a shape we do not know.
+    Unreadable,
+    /// Running its node again may give another result, or cost money.
+    Unrepeatable,
+    /// A node still to run may read any output of this prompt.
+    UnreadableNode {
+        /// That node.
+        node: String,
+    },
+}
+
+impl Reason for Keep {}
+
+impl fmt::Display for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connected => f.write_str("connected to this node"),
+            Self::NeededBy { node } => write!(f, "node {node} still needs it"),
+            Self::InUse { by } => write!(f, "{by} is using it"),
+            Self::OutputNode => f.write_str("an output node would run again without it"),
+            Self::FeedsOutputNode { node } => write!(f, "feeds output node {node} directly"),
+            Self::NothingToGain => f.write_str("dropping it would free nothing"),
+            Self::Unreadable => f.write_str("its content has a shape we do not know"),
+            Self::Unrepeatable => {
+                f.write_str("running its node again may give another result or cost money")
+            }
+            Self::UnreadableNode { node } => {
+                write!(f, "node {node} is still to run and may read any output")
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What people should know about a plan or a report.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::has_other;
+use crate::bytes::Bytes;
+use crate::level::Level;
+
+/// A remark that belongs to no step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Note {
+    /// Parking was asked for and is switched off.
+    ParkingOff {
+        /// As far as the sweep goes instead.
+        level: Level,
+    },
+    /// What the connected inputs reach.
+    Protected {
+        /// Blocks of memory.
+        blocks: u64,
+        /// Their size.
+        bytes: Bytes,
+    },
+    /// Release Model was given something that holds no managed model.
+    NoTarget,
+    /// The executor is not of a shape we know, so no cached output was dropped.
+    ExecutorUnknown {
+        /// What did not match.
+        reason: String,
+    },
+    /// The cache mode keeps no outputs.
+    NoCache,
+    /// For the same reason nothing was destroyed.
+    NotDestroyedExecutorUnknown {
+        /// What did not match.
+        reason: String,
+    },
+    /// A node still to run may read any output, so nothing was destroyed.
+    NotDestroyedAnyOutput {
+        /// That node.
+        node: String,
+    },
+    /// A cached output of unknown shape may hold anything, so nothing was destroyed.
+    NotDestroyedUnreadable {
+        /// That output.
+        entry: String,
+    },
+    /// A plain program has neither models nor cached outputs that somebody manages.
+    NoManager,
+    /// An input is connected and empty.
+    InputIsNone {
+        /// Its name.
+        input: String,
+    },
+    /// A setting for parking is wrong.
+    ParkingMisconfigured {
+        /// What is wrong.
+        error: String,
+    },
+    /// What is in use could not be found out, so whatever needs to know it was left out.
+    FactsUnknown {
+        /// The error.
+        error: String,
+    },
+    /// Python keeps the last error that nobody caught, with its traceback.
+    KeptByLastError {
+        /// Reached only from there, at least.
+        bytes: Bytes,
+        /// Names that delete it.
+        names: Vec<String>,
+        /// IPython keeps it in more places.
+        shell: bool,
+    },
+    /// An error that a thread is handling holds its traceback.
+    KeptByHandledError {
+        /// Reached only from there, at least.
+        bytes: Bytes,
+        /// The thread; `None` for the one that sweeps.
+        thread: Option<String>,
+    },
+    /// Anything else.
+    Other {
+        /// In words.
+        text: String,
+    },
+}
+
+has_other!(Note);
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ParkingOff { level } => {
+                write!(f, "parking is switched off: the sweep went as far as {level}")
+            }
+            Self::Protected { blocks, bytes } => {
+                let plural = if *blocks == 1 { "block" } else { "blocks" };
+                write!(f, "protected by what is connected: {blocks} {plural} of memory, {bytes}")
+            }
+            Self::NoTarget => {
+                f.write_str("no model that ComfyUI manages was found in it to release")
+            }
+            Self::ExecutorUnknown { reason } => write!(
+                f,
+                "no cached output was dropped, because the executor was not recognised: {reason}"
+            ),
+            Self::NoCache => f.write_str("this ComfyUI keeps no output cache: nothing to drop"),
+            Self::NotDestroyedExecutorUnknown { reason } => write!(
+                f,
+                "nothing was destroyed, because the executor was not recognised: {reason}"
+            ),
+            Self::NotDestroyedAnyOutput { node } => write!(
+                f,
+                "nothing was destroyed, because node {node} is still to run and may read any output"
+            ),
+            Self::NotDestroyedUnreadable { entry } => {
+                write!(f, "nothing was destroyed, because {entry} has a shape we do not know")
+            }
+            Self::NoManager => f.write_str(
+                "no model manager and no output cache in this program: models and cached outputs \
+                 are freed by dropping your own references",
+            ),
+            Self::InputIsNone { input } => {
+                write!(f, "input `{input}` is None, so it protects nothing")
+            }
+            Self::ParkingMisconfigured { error } => write!(f, "nothing was parked: {error}"),
+            Self::FactsUnknown { error } => write!(
+                f,
+                "no model was unloaded and no cached output dropped, because what is in use could \
+                 not be found out: {error}"
+            ),
+            Self::KeptByLastError { bytes, names, shell } => {
+                write!(
+                    f,
+                    "at least {bytes} are reached only from the last uncaught error, which Python \
+                     keeps with all variables of its traceback: "
+                )?;
+                if *shell {
+                    f.write_str(
+                        "IPython has it in more places, and the next uncaught error, such as \
+                         `1/0`, lets them go",
+                    )
+                } else {
+                    write!(f, "`del {}` lets them go", names.join(", "))
+                }
+            }
+            Self::KeptByHandledError { bytes, thread } => {
+                let place = "are reached only from the traceback of an error that";
+                match thread {
+                    None => write!(
+                        f,
+                        "at least {bytes} {place} this thread is handling: sweep after its \
+                         `except` block has ended"
+                    ),
+                    Some(name) => write!(
+                        f,
+                        "at least {bytes} {place} thread {name} is handling: they go after its \
+                         `except` block has ended"
+                    ),
+                }
+            }
+            Self::Other { text } => f.write_str(text),
+        }
+    }
+}

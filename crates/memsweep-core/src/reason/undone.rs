@@ -1,0 +1,160 @@
+//! Why a step was not carried out.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::has_other;
+
+/// Why there was nothing to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Nothing {
+    /// No accelerator has a context in this process.
+    NoDevice,
+    /// The program has not loaded torch.
+    NoTorch,
+    /// No tensor is left to destroy.
+    NoTensor,
+    /// No block is left to park.
+    NoIdleBlock,
+    /// The cache dropped the entries by itself.
+    EntriesGone,
+    /// The model left its device by itself.
+    NotLoaded,
+    /// Somebody began to use it since the plan was made.
+    BegunToUse {
+        /// Who, in words.
+        by: String,
+    },
+    /// The allocator had no free page.
+    HeapInUse,
+    /// No file was named.
+    NoFile,
+    /// Anything else.
+    Other {
+        /// In words.
+        text: String,
+    },
+}
+
+has_other!(Nothing);
+
+impl fmt::Display for Nothing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoDevice => f.write_str("no device is in use"),
+            Self::NoTorch => f.write_str("torch is not in use"),
+            Self::NoTensor => f.write_str("no tensor of 1 MiB is left that nobody needs"),
+            Self::NoIdleBlock => f.write_str("nothing of 1 MiB is idle"),
+            Self::EntriesGone => f.write_str("the entries were gone already"),
+            Self::NotLoaded => f.write_str("it is not loaded any more"),
+            Self::BegunToUse { by } => write!(f, "{by} began to use it"),
+            Self::HeapInUse => f.write_str("the C heap had no free page to give back"),
+            Self::NoFile => f.write_str("no file was named"),
+            Self::Other { text } => f.write_str(text),
+        }
+    }
+}
+
+/// Why a step was left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Skip {
+    /// Nothing is released on purpose.
+    DryRun,
+    /// The goal was met before it came to this step.
+    GoalMet,
+    /// Another run of the collector could find nothing.
+    NothingReleased,
+    /// The sweep ended before this step.
+    SweepEnded,
+    /// Anything else.
+    Other {
+        /// In words.
+        text: String,
+    },
+}
+
+has_other!(Skip);
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DryRun => "dry run",
+            Self::GoalMet => "the goal was already met",
+            Self::NothingReleased => "nothing was released since the last collection",
+            Self::SweepEnded => "the sweep had ended",
+            Self::Other { text } => text,
+        })
+    }
+}
+
+/// What a machine, a library or a program lacks for a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Missing {
+    /// The sweep has no host.
+    NoHost,
+    /// The program has nothing of this kind.
+    NotThisProgram,
+    /// The program offers nothing to park.
+    NoParking,
+    /// It takes a program that holds models or tensors.
+    NoModels,
+    /// This torch has no call for it.
+    NoTorchCall,
+    /// Only Linux can park.
+    ParkingNeedsLinux,
+    /// Blocks of this allocator cannot be parked.
+    Allocator {
+        /// Its name.
+        name: String,
+    },
+    /// The blocks are not chunks of glibc's heap.
+    NotOfTheHeap,
+    /// This platform's heap cannot be trimmed.
+    NoTrim,
+    /// This platform cannot drop the cached pages of one file.
+    NoFileCache,
+    /// Only Linux can drop the machine's page cache.
+    SystemCacheNeedsLinux,
+    /// Only Windows has a working set that can be emptied.
+    WorkingSetNeedsWindows,
+    /// Anything else.
+    Other {
+        /// In words: what is missing, and what would help.
+        text: String,
+    },
+}
+
+has_other!(Missing);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoHost => "no host was given",
+            Self::NotThisProgram => "nothing of this kind in this program",
+            Self::NoParking => "this program has no parking",
+            Self::NoModels => "it takes a program that holds models or tensors",
+            Self::NoTorchCall => "this torch has no call for it",
+            Self::ParkingNeedsLinux => {
+                "parking needs Linux; elsewhere the system pages idle memory out by itself"
+            }
+            Self::Allocator { name } => {
+                return write!(
+                    f,
+                    "memory of {name} cannot be parked; glibc's can, so start without preloading"
+                );
+            }
+            Self::NotOfTheHeap => "not of glibc's heap",
+            Self::NoTrim => "the C heap of this platform cannot be told to give free pages back",
+            Self::NoFileCache => {
+                "this platform has no call that drops the cached pages of one file"
+            }
+            Self::SystemCacheNeedsLinux => "only Linux can drop the page cache of the machine",
+            Self::WorkingSetNeedsWindows => "only Windows has a working set that can be emptied",
+            Self::Other { text } => text,
+        })
+    }
+}

@@ -5,6 +5,7 @@ use std::path::Path;
 use memsweep_core::action::{Action, Outcome};
 use memsweep_core::bytes::Bytes;
 use memsweep_core::reading::Reading;
+use memsweep_core::reason::Missing;
 use memsweep_os::Os;
 
 /// The machine as a self-test sees it.
@@ -41,9 +42,7 @@ impl Machine for ThisMachine {
     }
 
     fn release(&mut self, action: &Action) -> Outcome {
-        self.0.release(action).unwrap_or_else(|| Outcome::Unsupported {
-            reason: "it takes a program that holds models or tensors".to_owned(),
-        })
+        self.0.release(action).unwrap_or_else(|| Outcome::unsupported(Missing::NoModels))
     }
 
     fn park(&mut self, memory: &mut [Vec<u8>], folder: &Path) -> Outcome {

@@ -34,6 +34,7 @@ use std::time::Instant;
 use memsweep_core::action::{Action, Outcome};
 use memsweep_core::bytes::Bytes;
 use memsweep_core::reading::{Reading, SCHEMA};
+use memsweep_core::reason::Missing;
 
 pub use crate::devices::page_locks::PageLocks;
 pub use crate::park::{Block, Gate, Stop, Survey};
@@ -146,7 +147,7 @@ impl Os {
 
     /// Why no memory of this process can be parked, whatever block it is.
     #[must_use]
-    pub fn parking_refused(&self) -> Option<String> {
+    pub fn parking_refused(&self) -> Option<Missing> {
         self.host.parking_refused()
     }
 
@@ -157,7 +158,7 @@ impl Os {
     ///
     /// # Errors
     /// Why nothing can be parked here, and what would help.
-    pub fn survey(&self, folder: &Path, blocks: &[Block]) -> Result<Survey, String> {
+    pub fn survey(&self, folder: &Path, blocks: &[Block]) -> Result<Survey, Missing> {
         self.host.survey(folder, blocks)
     }
 

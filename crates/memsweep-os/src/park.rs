@@ -5,6 +5,7 @@ use std::path::Path;
 use memsweep_core::action::Outcome;
 use memsweep_core::bytes::Bytes;
 use memsweep_core::park::{BlockFact, ParkLimits, Parked, Room, choose};
+use memsweep_core::reason::Missing;
 
 /// Memory that one object owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +81,7 @@ impl Survey {
 /// Parks vectors that the caller lends: nobody else can know them meanwhile, so this is safe.
 pub(crate) fn park_lent(os: &crate::Os, memory: &mut [Vec<u8>], folder: &Path) -> Outcome {
     if let Some(reason) = os.parking_refused() {
-        return Outcome::Unsupported { reason };
+        return Outcome::unsupported(reason);
     }
     let blocks: Vec<Block> = memory
         .iter()
@@ -88,19 +89,17 @@ pub(crate) fn park_lent(os: &crate::Os, memory: &mut [Vec<u8>], folder: &Path) -
         .collect();
     // A program may have another allocator for its own vectors.
     if !blocks.iter().all(|block| os.is_heap_chunk(block.address, *block)) {
-        return Outcome::Unsupported { reason: "not of glibc's heap".to_owned() };
+        return Outcome::unsupported(Missing::NotOfTheHeap);
     }
     let survey = match os.survey(folder, &blocks) {
         Ok(survey) => survey,
-        Err(reason) => return Outcome::Unsupported { reason },
+        Err(reason) => return Outcome::unsupported(reason),
     };
     let limits = ParkLimits::default();
     let choice = choose(&survey.facts, &survey.room, &limits);
     // SAFETY: the blocks are those that `Lent` speaks of, and chunks of glibc's heap.
     let mut parked = unsafe { survey.park(&choice.blocks, &limits, &mut Lent(memory)) };
-    for row in &choice.refused {
-        parked.refuse(&row.reason, row.blocks, row.bytes);
-    }
+    parked.refuse_all(choice.refused);
     Outcome::Parked(parked)
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use memsweep_core::action::Outcome;
 use memsweep_core::bytes::Bytes;
 use memsweep_core::reading::{DeviceMemory, MachineMemory, ProcessMemory};
+use memsweep_core::reason::Missing;
 
 use crate::park::{Block, Survey};
 
@@ -23,11 +24,11 @@ pub(crate) trait Platform {
     }
 
     fn trim_heap(&self) -> Outcome {
-        unsupported("the C heap of this platform cannot be told to give free pages back")
+        Outcome::unsupported(Missing::NoTrim)
     }
 
     fn drop_file_cache(&self, _files: &[String]) -> Outcome {
-        unsupported("this platform has no call that drops the cached pages of one file")
+        Outcome::unsupported(Missing::NoFileCache)
     }
 
     fn cached(&self, _file: &Path) -> Option<Bytes> {
@@ -38,12 +39,12 @@ pub(crate) trait Platform {
         Vec::new()
     }
 
-    fn parking_refused(&self) -> Option<String> {
-        Some("parking needs Linux; elsewhere the system pages idle memory out by itself".to_owned())
+    fn parking_refused(&self) -> Option<Missing> {
+        Some(Missing::ParkingNeedsLinux)
     }
 
-    fn survey(&self, _folder: &Path, _blocks: &[Block]) -> Result<Survey, String> {
-        Err(self.parking_refused().unwrap_or_default())
+    fn survey(&self, _folder: &Path, _blocks: &[Block]) -> Result<Survey, Missing> {
+        Err(self.parking_refused().unwrap_or(Missing::ParkingNeedsLinux))
     }
 
     fn is_heap_chunk(&self, _start: usize, _block: Block) -> bool {
@@ -51,19 +52,14 @@ pub(crate) trait Platform {
     }
 
     fn drop_system_caches(&self) -> Outcome {
-        unsupported("only Linux can drop the page cache of the machine")
+        Outcome::unsupported(Missing::SystemCacheNeedsLinux)
     }
 
     fn empty_working_set(&self) -> Outcome {
-        unsupported("only Windows has a working set that can be emptied")
+        Outcome::unsupported(Missing::WorkingSetNeedsWindows)
     }
 }
 
 pub(crate) fn unsupported(reason: &str) -> Outcome {
-    Outcome::Unsupported { reason: reason.to_owned() }
-}
-
-#[cfg(any(target_os = "linux", target_os = "macos"))]
-pub(crate) fn nothing_to_do(reason: &str) -> Outcome {
-    Outcome::NothingToDo { reason: reason.to_owned() }
+    Outcome::unsupported(Missing::from(reason.to_owned()))
 }

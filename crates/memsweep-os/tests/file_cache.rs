@@ -11,6 +11,7 @@ use std::ptr;
 
 use memsweep_core::action::Outcome;
 use memsweep_core::bytes::Bytes;
+use memsweep_core::reason::{Nothing, Why};
 use memsweep_os::{Os, Roots};
 use tempfile::TempDir;
 
@@ -109,7 +110,9 @@ fn a_mapped_file_is_named_and_nothing_is_dropped() {
     let mapping = Mapping::of(&path, libc::PROT_READ, libc::MAP_SHARED);
     let before = mapping.cached_pages();
     let outcome = drop_cache(&[&path]);
-    let Outcome::NothingToDo { reason } = outcome else { panic!("{outcome:?}") };
+    let Outcome::NothingToDo(Why(Nothing::Other { text: reason })) = outcome else {
+        panic!("{outcome:?}")
+    };
     assert!(reason.contains("still mapped by this process"), "{reason}");
     assert!(reason.contains("mapped model"), "{reason}");
     assert_eq!(mapping.cached_pages(), before);
@@ -125,7 +128,9 @@ fn a_file_mapped_under_another_name_is_still_mapped() {
     let _mapping = Mapping::of(&path, libc::PROT_READ, libc::MAP_SHARED);
     for name in [&hard, &soft] {
         let outcome = drop_cache(&[name]);
-        let Outcome::NothingToDo { reason } = outcome else { panic!("{outcome:?}") };
+        let Outcome::NothingToDo(Why(Nothing::Other { text: reason })) = outcome else {
+            panic!("{outcome:?}")
+        };
         assert!(reason.contains("still mapped"), "{reason}");
     }
 }

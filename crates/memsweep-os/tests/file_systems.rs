@@ -131,7 +131,7 @@ fn blocks(count: usize) -> Vec<Vec<u8>> {
 fn park(blocks: &mut [Vec<u8>], folder: &Path) -> Result<Parked, String> {
     match Os::current().park_lent(blocks, folder) {
         Outcome::Parked(parked) => Ok(parked),
-        Outcome::Unsupported { reason } => Err(reason),
+        Outcome::Unsupported(why) => Err(why.to_string()),
         other => panic!("{other:?}"),
     }
 }
@@ -261,7 +261,7 @@ fn loses_nothing(kind: &str) {
         let parked = park(&mut blocks, &folder).unwrap();
         eprintln!("run {run}, {}: {} moved, {:?}", folder.display(), parked.bytes, parked.stopped);
         assert_eq!(wrong(&blocks, &folder), [0; 0], "run {run}, {}: {parked:?}", folder.display());
-        let why = parked.stopped.clone().unwrap_or_default();
+        let why = parked.stopped.as_ref().map(ToString::to_string).unwrap_or_default();
         assert!(why.contains("flushing") || why.contains("disk space"), "run {run}: {parked:?}");
     }
 }

@@ -8,7 +8,9 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use memsweep_core::bytes::Bytes;
-use memsweep_core::reading::{DeviceMemory, MachineMemory, ProcessMemory, Reading};
+use memsweep_core::reading::{
+    DeviceMemory, DriverView, MachineMemory, ProcessMemory, Reading, Source,
+};
 use memsweep_os::{Os, Roots};
 use tempfile::TempDir;
 
@@ -244,8 +246,8 @@ fn amd_card() -> DeviceMemory {
         name: Some("Radeon Test".to_owned()),
         pci: Some("0000:c3:00.0".to_owned()),
         total: Some(Bytes(17_163_091_968)),
-        used: Some(Bytes(1_048_576)),
-        source: Some("sysfs".to_owned()),
+        driver: DriverView { used: Some(Bytes(1_048_576)), ..DriverView::default() },
+        source: Some(Source::Sysfs),
         ..DeviceMemory::default()
     }
 }
@@ -261,7 +263,8 @@ fn a_cards_broken_numbers_are_unknown() {
     tree.write("pci/0000:C3:00.0/mem_info_vram_used", b"-4096\n");
     tree.write("pci/0000:C3:00.0/mem_info_vram_total", b"99999999999999999999\n");
     tree.write("pci/0000:C3:00.0/product_name", b"\xff\xfe");
-    let broken = DeviceMemory { name: None, total: None, used: None, ..amd_card() };
+    let broken =
+        DeviceMemory { name: None, total: None, driver: DriverView::default(), ..amd_card() };
     assert_eq!(tree.read().devices, [broken]);
 }
 
@@ -281,7 +284,8 @@ fn our_share_of_a_card_counts_each_client_once() {
     // Text that looks right in the information of a descriptor of something else.
     tree.write("proc/self/fdinfo/9", info(9, 9000).as_bytes());
     tree.link("proc/self/fd/9", "/home/user/notes");
-    let used = DeviceMemory { process: Some(Bytes::from_kib(120)), ..amd_card() };
+    let mut used = amd_card();
+    used.driver.process = Some(Bytes::from_kib(120));
     assert_eq!(tree.read().devices, [used]);
 }
 

@@ -10,6 +10,7 @@ use std::{fs, ptr, slice};
 
 use memsweep_core::bytes::Bytes;
 use memsweep_core::park::{ParkLimits, Parked, choose};
+use memsweep_core::reason::{Refusal, Why};
 use memsweep_os::{Block, Gate, Os, Stop};
 
 const MIB: usize = 1024 * 1024;
@@ -211,7 +212,7 @@ fn refused(mapping: &mut Mapping) -> String {
     let parked = park(&[mapping.block()]);
     assert_eq!(parked.bytes, Bytes::ZERO);
     assert!(mapping.bytes().iter().all(|byte| *byte == 5));
-    parked.refused.into_iter().map(|row| row.reason).collect()
+    parked.refused.into_iter().map(|row| row.why.to_string()).collect()
 }
 
 #[test]
@@ -278,7 +279,7 @@ fn memory_that_becomes_special_after_the_survey_is_left_alone() {
         // SAFETY: a mapping of the test's own, which only the test knows.
         let parked = unsafe { survey.park(&[0], &limits, &mut gate) };
         assert_eq!((parked.bytes, parked.regions), (Bytes::ZERO, 0), "{reason}");
-        assert_eq!(parked.refused[0].reason, reason);
+        assert_eq!(parked.refused[0].why.to_string(), reason);
         assert!(mapping.bytes().iter().all(|byte| *byte == 5));
     }
 }
@@ -322,7 +323,7 @@ fn blocks_that_are_gone_when_they_are_surveyed_or_written_do_no_harm() {
     drop(mapping);
     assert!(!Os::current().is_heap_chunk(gone.address, gone));
     let parked = park(&[gone]);
-    assert_eq!((parked.bytes, parked.refused[0].reason.as_str()), (Bytes::ZERO, "not mapped"));
+    assert_eq!((parked.bytes, &parked.refused[0].why), (Bytes::ZERO, &Why(Refusal::NotMapped)));
     // Parked already, and unmapped before it is asked to leave memory again.
     let mut mapping = Mapping::new(4 * MIB, libc::MAP_PRIVATE).unwrap();
     mapping.bytes().fill(1);
@@ -391,7 +392,7 @@ fn a_process_with_many_mappings_parks_a_few_blocks_or_none() {
         let _nearly_all = mappings(92);
         let memory = content(2, 8 * MIB);
         let error = Os::current().survey(&folder(), &[block(&memory)]).unwrap_err();
-        assert!(error.contains("max_map_count"), "{error}");
+        assert!(error.to_string().contains("max_map_count"), "{error}");
         assert!(memory == content(2, 8 * MIB));
     }
     assert!(memory == content(1, 8 * MIB));
@@ -445,7 +446,7 @@ fn a_spill_folder_that_is_removed_takes_nothing_with_it() {
     fs::remove_dir(&place).unwrap();
     assert!(memory == content(4, 8 * MIB));
     let error = Os::current().survey(&place, &[block(&memory)]).unwrap_err();
-    assert!(error.contains("No such file"), "{error}");
+    assert!(error.to_string().contains("No such file"), "{error}");
 }
 
 #[test]
@@ -477,7 +478,7 @@ fn under_another_allocator_nothing_is_parked() {
     if std::env::var_os(CHILD).is_some() {
         let memory = content(1, 2 * MIB);
         let error = Os::current().survey(&folder(), &[block(&memory)]).unwrap_err();
-        assert!(error.contains("cannot be parked"), "{error}");
+        assert!(error.to_string().contains("cannot be parked"), "{error}");
         return;
     }
     let source = folder().join("other-malloc.c");

@@ -71,6 +71,8 @@ pub(crate) fn judge(
 
 #[cfg(test)]
 mod tests {
+    use memsweep_core::reason::{Missing, Nothing};
+
     use super::*;
 
     fn done(claimed: Option<u64>) -> Outcome {
@@ -79,21 +81,20 @@ mod tests {
 
     #[test]
     fn an_outcome_is_held_against_promise_and_measurement() {
-        let reason = || String::new();
         for (expected, outcome, measured, finding) in [
             (Some(100), done(None), Some(95), Finding::Works),
             (Some(100), done(None), Some(80), Finding::TooLittle),
             (Some(100), done(None), Some(-5), Finding::TooLittle),
             (Some(100), done(Some(100)), Some(0), Finding::FalseClaim),
-            (Some(100), Outcome::NothingToDo { reason: reason() }, Some(0), Finding::TooLittle),
+            (Some(100), Outcome::nothing(Nothing::NoFile), Some(0), Finding::TooLittle),
             (Some(100), done(None), None, Finding::NotMeasured),
             (None, done(None), Some(0), Finding::NoPromise),
             (None, done(None), None, Finding::NoPromise),
             (None, done(Some(100)), Some(10), Finding::FalseClaim),
             (None, done(Some(100)), None, Finding::NotMeasured),
-            (Some(100), Outcome::Unsupported { reason: reason() }, None, Finding::NotDone),
-            (None, Outcome::Unsupported { reason: reason() }, None, Finding::NotSupported),
-            (None, Outcome::Failed { error: reason() }, Some(100), Finding::Failed),
+            (Some(100), Outcome::unsupported(Missing::NoTrim), None, Finding::NotDone),
+            (None, Outcome::unsupported(Missing::NoTrim), None, Finding::NotSupported),
+            (None, Outcome::Failed { error: String::new() }, Some(100), Finding::Failed),
         ] {
             let found = judge(expected.map(Bytes), &outcome, measured.map(Change));
             assert_eq!(found, finding, "{expected:?} {outcome:?} {measured:?}");

@@ -120,13 +120,13 @@ impl Trial {
 fn said(outcome: &Outcome) -> Option<String> {
     match outcome {
         Outcome::Done { detail, .. } => detail.clone(),
-        Outcome::Parked(parked) => parked.stopped.clone().or_else(|| {
-            let refused = parked.refused.first().map(|row| row.reason.clone());
+        Outcome::Parked(parked) => parked.stopped.as_ref().map(ToString::to_string).or_else(|| {
+            let refused = parked.refused.first().map(|row| row.why.to_string());
             refused.or_else(|| parked.folder.as_ref().map(|folder| format!("files in {folder}")))
         }),
-        Outcome::NothingToDo { reason }
-        | Outcome::Skipped { reason }
-        | Outcome::Unsupported { reason } => Some(reason.clone()),
+        Outcome::NothingToDo(why) => Some(why.to_string()),
+        Outcome::Skipped(why) => Some(why.to_string()),
+        Outcome::Unsupported(why) => Some(why.to_string()),
         Outcome::Failed { error } => Some(error.clone()),
         _ => None,
     }

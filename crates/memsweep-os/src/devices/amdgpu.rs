@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use memsweep_core::bytes::Bytes;
-use memsweep_core::reading::DeviceMemory;
+use memsweep_core::reading::{DeviceMemory, DriverView, Source};
 
 use super::pci;
 use crate::Roots;
@@ -26,7 +26,8 @@ pub(crate) fn read(roots: &Roots) -> Vec<DeviceMemory> {
     if !devices.is_empty() {
         let own = own_usage(&roots.proc.join("self"));
         for device in &mut devices {
-            device.process = device.pci.as_ref().and_then(|address| own.get(address).copied());
+            device.driver.process =
+                device.pci.as_ref().and_then(|address| own.get(address).copied());
         }
     }
     devices
@@ -51,8 +52,11 @@ fn read_card(roots: &Roots, card: u32) -> Option<DeviceMemory> {
         name: read_small(&folder.join("product_name")).and_then(|content| parse_name(&content)),
         pci: pci_address(&folder),
         total: size(&total_file),
-        used: size(&folder.join("mem_info_vram_used")),
-        source: Some("sysfs".to_owned()),
+        driver: DriverView {
+            used: size(&folder.join("mem_info_vram_used")),
+            ..DriverView::default()
+        },
+        source: Some(Source::Sysfs),
         ..DeviceMemory::default()
     })
 }

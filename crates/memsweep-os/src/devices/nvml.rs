@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock};
 
-use memsweep_core::reading::DeviceMemory;
+use memsweep_core::reading::{DeviceMemory, DriverView, Source};
 use nvml_wrapper::{Device, Nvml};
 
 use super::forks::Calls;
@@ -106,10 +106,8 @@ fn read_card(card: &Card, own_pid: Option<u32>) -> Result<DeviceMemory, Lost> {
         pci: card.pci.clone(),
         uuid: card.uuid.clone(),
         total,
-        used,
-        process,
-        others,
-        source: Some("nvml".to_owned()),
+        driver: DriverView { used, process, others },
+        source: Some(Source::Nvml),
         ..DeviceMemory::default()
     })
 }

@@ -11,9 +11,10 @@ use std::{mem, ptr};
 
 use memsweep_core::action::Outcome;
 use memsweep_core::bytes::Bytes;
+use memsweep_core::reason::{Missing, Nothing};
 
 use crate::park::Block;
-use crate::platform::{nothing_to_do, unsupported};
+use crate::platform::unsupported;
 
 /// The C library's `struct mallinfo2`, written out because musl's headers have none.
 #[repr(C)]
@@ -69,7 +70,7 @@ fn rest_after(free_blocks: usize) -> u64 {
 ///
 /// A parked page that its allocator gives back to the kernel shows the file again, not zeros. Of
 /// 360 arrays handed out as zeroed after parking, freeing and trimming, 323 were wrong under jemalloc.
-pub(crate) fn parking_refused() -> Option<String> {
+pub(crate) fn parking_refused() -> Option<Missing> {
     let owner = allocator();
     if owner.is_some() && owner == symbol(c"gnu_get_libc_version").and_then(object_of) {
         return None;
@@ -82,7 +83,7 @@ pub(crate) fn parking_refused() -> Option<String> {
     ];
     let name = known.iter().find(|(name, _)| symbol(name).is_some());
     let name = name.map_or("an allocator other than glibc's", |(_, name)| name);
-    Some(format!("memory of {name} cannot be parked; glibc's can, so start without preloading"))
+    Some(Missing::Allocator { name: name.to_owned() })
 }
 
 /// The flags in the low bits of a chunk's size.
@@ -141,7 +142,7 @@ pub(crate) fn trim() -> Outcome {
         (Some(trimmed), None) => done(format!("trimmed {trimmed}")),
         (Some(trimmed), Some(refused)) => done(format!("trimmed {trimmed}; refused by {refused}")),
         (None, Some(refused)) => Outcome::Failed { error: format!("trim refused by {refused}") },
-        (None, None) => nothing_to_do("the C heap had no free page to give back"),
+        (None, None) => Outcome::nothing(Nothing::HeapInUse),
     }
 }
 

@@ -17,6 +17,7 @@ use std::path::Path;
 use memsweep_core::action::Outcome;
 use memsweep_core::bytes::Bytes;
 use memsweep_core::reading::{DeviceMemory, MachineMemory, ProcessMemory};
+use memsweep_core::reason::Missing;
 
 use crate::Roots;
 use crate::devices::own_pid::own_pid;
@@ -88,11 +89,11 @@ impl Platform for Host {
         maps::regular_files(&self.roots.proc)
     }
 
-    fn parking_refused(&self) -> Option<String> {
+    fn parking_refused(&self) -> Option<Missing> {
         heap::parking_refused()
     }
 
-    fn survey(&self, folder: &Path, blocks: &[Block]) -> Result<Survey, String> {
+    fn survey(&self, folder: &Path, blocks: &[Block]) -> Result<Survey, Missing> {
         park::survey(&self.roots, folder, blocks)
     }
 

@@ -11,15 +11,15 @@ use std::{fs, ptr};
 
 use memsweep_core::action::Outcome;
 use memsweep_core::bytes::Bytes;
+use memsweep_core::reason::Nothing;
 use rustix::fs::{Access, Advice, AtFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 
 use super::maps::{self, MappedFile};
-use crate::platform::nothing_to_do;
 
 pub(crate) fn drop_files(proc: &Path, files: &[String]) -> Outcome {
     if files.is_empty() {
-        return nothing_to_do("no file was named");
+        return Outcome::nothing(Nothing::NoFile);
     }
     let mapped: Vec<MappedFile> = maps::read(proc).unwrap_or_default().into_iter().collect();
     let mut tally = Tally::default();
@@ -174,7 +174,7 @@ impl Tally {
         } else if self.mapped.is_empty() && self.not_cached == 0 {
             Outcome::Failed { error: words }
         } else {
-            Outcome::NothingToDo { reason: words }
+            Outcome::nothing(Nothing::from(words))
         }
     }
 

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use memsweep_core::action::Outcome;
+use memsweep_core::reason::Missing;
 
 /// Writes dirty pages to disk, then drops the clean caches: page cache, directory entries and
 /// inodes (3). The file is opened first, because a `sync` can take minutes and is only worth
@@ -13,7 +14,7 @@ pub(crate) fn drop_caches(proc: &Path, sync: impl FnOnce()) -> Outcome {
     let path = proc.join("sys/vm/drop_caches");
     let mut file = match OpenOptions::new().write(true).open(&path) {
         Ok(file) => file,
-        Err(error) => return Outcome::Unsupported { reason: no_right(&path, &error) },
+        Err(error) => return Outcome::unsupported(Missing::from(no_right(&path, &error))),
     };
     sync();
     match file.write_all(b"3") {
@@ -45,8 +46,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let synced = Cell::new(false);
         let outcome = drop_caches(folder.path(), || synced.set(true));
-        let Outcome::Unsupported { reason } = outcome else { panic!("{outcome:?}") };
-        assert!(reason.contains("needs root"), "{reason}");
+        let Outcome::Unsupported(why) = outcome else { panic!("{outcome:?}") };
+        assert!(why.to_string().contains("needs root"), "{why}");
         assert!(!synced.get());
         assert!(!folder.path().join("sys").exists(), "nothing may be created");
     }

@@ -12,9 +12,10 @@ use std::ptr;
 use memsweep_core::action::Outcome;
 use memsweep_core::bytes::Bytes;
 use memsweep_core::reading::{MachineMemory, ProcessMemory};
+use memsweep_core::reason::Nothing;
 
 use crate::Roots;
-use crate::platform::{Platform, nothing_to_do};
+use crate::platform::Platform;
 
 unsafe extern "C" {
     /// `malloc/malloc.h`: relieves one zone, or all when null, of at least `goal` bytes, or of
@@ -49,7 +50,7 @@ impl Platform for Host {
         // SAFETY: a null zone stands for all zones, which take their own locks.
         let released = unsafe { malloc_zone_pressure_relief(ptr::null_mut(), 0) };
         if released == 0 {
-            return nothing_to_do("no malloc zone had free pages to give back");
+            return Outcome::nothing(Nothing::HeapInUse);
         }
         Outcome::Done {
             claimed: Some(Bytes(released as u64)),

@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use memsweep_core::bytes::Bytes;
+use memsweep_core::reason::Refusal;
 
 use crate::linux::text::{keyed_lines, parse_kib, parse_number, words};
 
@@ -104,35 +105,35 @@ fn parse_range(text: &[u8]) -> Option<(usize, usize)> {
 
 impl Area {
     /// Why memory in here must not be replaced; `None` for the private memory of a heap.
-    pub(crate) fn refusal(&self) -> Option<&'static str> {
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
         if self.permissions.last() != Some(&b'p') {
-            return Some("shared with other processes");
+            return Some(Refusal::Shared);
         }
         if !self.permissions.starts_with(b"rw") {
-            return Some("not writable");
+            return Some(Refusal::ReadOnly);
         }
         let flags = || words(&self.flags);
         if flags().any(|flag| flag == b"lo") {
-            return Some("page-locked");
+            return Some(Refusal::PageLocked);
         }
         if flags().any(|flag| flag == b"ht") {
-            return Some("in huge pages that cannot be split");
+            return Some(Refusal::HugePages);
         }
         if self.guarded || self.flags.is_empty() || !flags().all(|flag| HARMLESS.contains(&flag)) {
-            return Some("mapped in a special way");
+            return Some(Refusal::SpecialMapping);
         }
         None
     }
 
     /// Why memory in here is not of the C heap. Spill files are told from others by the caller.
-    pub(crate) fn foreign(&self) -> Option<&'static str> {
+    pub(crate) fn foreign(&self) -> Option<Refusal> {
         let heap = self.name.is_empty()
             || self.name == b"[heap]"
             || self.name.starts_with(b"[anon: glibc");
         match (self.inode, heap) {
             (0, true) => None,
-            (0, false) => Some("not of the C heap"),
-            _ => Some("a mapped file"),
+            (0, false) => Some(Refusal::NotOfTheHeap),
+            _ => Some(Refusal::MappedFile),
         }
     }
 }
@@ -156,7 +157,7 @@ mod tests {
         assert_eq!((areas[0].start, areas[0].end), (0x55d_2000, 0x55d_8000));
         assert_eq!(areas[0].anonymous, Bytes::from_kib(16));
         assert_eq!((areas[0].refusal(), areas[0].foreign()), (None, None));
-        assert_eq!((areas[1].refusal(), areas[1].foreign()), (None, Some("a mapped file")));
+        assert_eq!((areas[1].refusal(), areas[1].foreign()), (None, Some(Refusal::MappedFile)));
         assert_eq!((areas[1].inode, areas[1].resident), (77, Bytes::from_kib(8)));
     }
 
@@ -168,7 +169,11 @@ mod tests {
             ("1000-2000 ---p 00000000 00:00 0 ", "not writable"),
         ] {
             let areas = parse(format!("{line}\nVmFlags: rd wr mr mw me ac\n").as_bytes());
-            assert_eq!(areas[0].refusal(), Some(reason), "{line}");
+            assert_eq!(
+                areas[0].refusal().map(|why| why.to_string()).as_deref(),
+                Some(reason),
+                "{line}"
+            );
         }
         for (flags, reason) in [
             ("rd wr mr mw me lo ac", "page-locked"),
@@ -179,13 +184,14 @@ mod tests {
             ("", "mapped in a special way"),
         ] {
             let text = format!("1000-2000 rw-p 00000000 00:00 0 \nVmFlags: {flags}\n");
-            assert_eq!(parse(text.as_bytes())[0].refusal(), Some(reason), "{flags}");
+            let refusal = parse(text.as_bytes())[0].refusal().map(|why| why.to_string());
+            assert_eq!(refusal.as_deref(), Some(reason), "{flags}");
         }
         let common =
             parse(b"1000-2000 rw-p 00000000 00:00 0 \nVmFlags: rd wr\nProtectionKey:         0\n");
         assert_eq!(common[0].refusal(), None);
         let named = parse(b"1000-2000 rw-p 00000000 00:00 0      [stack]\n");
-        assert_eq!(named[0].foreign(), Some("not of the C heap"));
+        assert_eq!(named[0].foreign(), Some(Refusal::NotOfTheHeap));
     }
 
     proptest! {

@@ -8,10 +8,7 @@ use super::pieces;
 use super::registry::{self, Spills};
 use crate::PageLocks;
 use crate::linux::process;
-
-pub(super) const DRIVER_LOCKED: &str =
-    "a driver has page-locked memory of this process and does not say where";
-pub(super) const PAGE_LOCKED: &str = "page-locked by a GPU driver";
+use memsweep_core::reason::Refusal;
 
 /// What the kernel says of the mappings while nobody else can change them.
 ///
@@ -35,14 +32,14 @@ impl Layout {
     }
 
     /// `Err` says why the range must not be replaced.
-    pub(super) fn allows(&self, range: &Range<usize>) -> Result<(), &'static str> {
+    pub(super) fn allows(&self, range: &Range<usize>) -> Result<(), Refusal> {
         if self.driver_locked {
-            return Err(DRIVER_LOCKED);
+            return Err(Refusal::PageLockUnknown);
         }
         if self.locks.is_locked(range.clone()) {
-            return Err(PAGE_LOCKED);
+            return Err(Refusal::PageLockedByDriver);
         }
-        let areas = self.areas.as_ref().ok_or("the kernel does not describe it any more")?;
+        let areas = self.areas.as_ref().ok_or(Refusal::Undescribed)?;
         pieces::covering(range, areas, &self.spills).map(|_| ())
     }
 }

@@ -48,9 +48,10 @@ use std::time::{Duration, Instant};
 
 use memsweep_core::bytes::Bytes;
 use memsweep_core::park::{BlockFact, ParkLimits, Parked, Room};
+use memsweep_core::reason::{Missing, Refusal, Stopped, Why};
 
 use self::areas::Area;
-use self::layout::{DRIVER_LOCKED, Layout, PAGE_LOCKED};
+use self::layout::Layout;
 use self::pieces::{Examined, Piece, length};
 use self::spill::{COMPARED_AT_ONCE, Disk, Folder};
 use super::{heap, maps, page_cache, process};
@@ -89,24 +90,28 @@ pub(crate) fn survey(
     roots: &Roots,
     folder: &Path,
     blocks: &[Block],
-) -> Result<crate::Survey, String> {
+) -> Result<crate::Survey, Missing> {
     if let Some(reason) = heap::parking_refused() {
         return Err(reason);
     }
     let proc = &roots.proc;
     let folder = Folder::open(roots, folder)?;
     if process::driver_locked(proc) {
-        return Err(DRIVER_LOCKED.to_owned());
+        return Err(Refusal::PageLockUnknown.to_string().into());
     }
-    let count = maps::count(proc).ok_or("the kernel does not list this process's mappings")?;
-    let limit = maps::limit(proc).ok_or("the kernel does not tell its limit of mappings")?;
+    let count = maps::count(proc)
+        .ok_or_else(|| "the kernel does not list this process's mappings".to_owned())?;
+    let limit = maps::limit(proc)
+        .ok_or_else(|| "the kernel does not say how many mappings it allows".to_owned())?;
     let left = (limit - limit / MAPPINGS_LEFT).saturating_sub(count);
     if left == 0 {
         return Err(format!(
             "this process has {count} mappings of {limit} that the kernel allows; raise vm.max_map_count"
-        ));
+        )
+        .into());
     }
-    let areas = areas::read(proc).ok_or("the kernel does not describe this process's mappings")?;
+    let areas = areas::read(proc)
+        .ok_or_else(|| "the kernel does not describe this process's mappings".to_owned())?;
     let examined = examine_all(blocks, &areas);
     let facts = blocks.iter().zip(&examined).map(|(block, found)| fact(block, found)).collect();
     let room = Room { disk_free: folder.free(), mappings: Some(left) };
@@ -122,7 +127,7 @@ fn examine_all(blocks: &[Block], areas: &[Area]) -> Vec<Examined> {
     let examine = |block: &Block| {
         let range = block.address..block.address.saturating_add(block.bytes);
         if locks.is_locked(range.clone()) {
-            return Examined::refuse(PAGE_LOCKED);
+            return Examined::refuse(Refusal::PageLockedByDriver);
         }
         pieces::examine(&range, page, areas, &spills, &mut resident)
     };
@@ -135,7 +140,7 @@ fn fact(block: &Block, examined: &Examined) -> BlockFact {
         movable: examined.bytes(),
         pieces: examined.pieces.len() as u64,
         parked: examined.parked.iter().map(|range| Bytes(range.len() as u64)).sum(),
-        refused: examined.refused.map(str::to_owned),
+        refused: examined.refused.clone().map(Why),
     }
 }
 
@@ -192,7 +197,6 @@ unsafe fn carry_out(
 ) -> Parked {
     let total: usize = files.iter().map(|file| length(file)).sum();
     let deadline = Instant::now() + Duration::from_secs_f64(limits.seconds.clamp(0.0, 1e6));
-    let over = || format!("the {} s for parking were over", limits.seconds);
     let in_flight = InFlight::default();
     let mut done = Progress {
         proc,
@@ -211,7 +215,7 @@ unsafe fn carry_out(
                     let counted = in_flight.add(length(pieces));
                     write(disk, pieces, counted)
                 } else {
-                    Err(over())
+                    Err(Stopped::Time { seconds: limits.seconds })
                 };
                 let ended = next.is_err();
                 // Nobody takes it any more when parking has ended for another reason.
@@ -220,10 +224,11 @@ unsafe fn carry_out(
                 }
             }
         });
-        done.parked.stopped = match writing {
+        let stopped = match writing {
             Ok(_) => done.swap_all(disk, written, gate, Bytes(total as u64)).err(),
-            Err(error) => Some(format!("starting a thread: {error}")),
+            Err(error) => Some(Stopped::from(format!("starting a thread: {error}"))),
         };
+        done.parked.stopped = stopped.map(Why);
     });
     done.parked.in_flight = Some(in_flight.most());
     done.parked
@@ -294,10 +299,10 @@ impl Progress<'_> {
     fn swap_all(
         &mut self,
         disk: &impl Disk,
-        files: mpsc::Receiver<Result<Written<'_>, String>>,
+        files: mpsc::Receiver<Result<Written<'_>, Stopped>>,
         gate: &mut dyn Gate,
         total: Bytes,
-    ) -> Result<(), String> {
+    ) -> Result<(), Stopped> {
         let mut at_once = FEWEST_FILES;
         loop {
             let mut batch = Vec::with_capacity(at_once);
@@ -331,12 +336,12 @@ impl Progress<'_> {
         batch: &[Written<'_>],
         gate: &mut dyn Gate,
         total: Bytes,
-    ) -> Result<(), String> {
+    ) -> Result<(), Stopped> {
         for Written { file, .. } in batch {
             disk.flush(file).map_err(|error| format!("flushing: {error}"))?;
         }
         let tell = |gate: &mut dyn Gate, written: usize| {
-            gate.progress(Bytes(written as u64), total).map_err(|_| "cancelled".to_owned())
+            gate.progress(Bytes(written as u64), total).map_err(|_| Stopped::Cancelled)
         };
         let written = match self.written {
             Some(written) => written,
@@ -351,7 +356,7 @@ impl Progress<'_> {
         }
         held?;
         if all_cached {
-            return Err("the file system keeps what was written in memory".to_owned());
+            return Err(Stopped::KeptInMemory);
         }
         tell(gate, written)
     }
@@ -361,13 +366,13 @@ impl Progress<'_> {
         disk: &impl Disk,
         written: &[Written<'_>],
         gate: &mut dyn Gate,
-    ) -> Result<(), String> {
+    ) -> Result<(), Stopped> {
         let pieces = || written.iter().flat_map(|file| file.pieces);
         let mut blocks: Vec<usize> = pieces().map(|piece| piece.block).collect();
         blocks.dedup();
         let end = pieces().map(|piece| piece.range.end).max().unwrap_or_default();
         let mut swapped = vec![false; blocks.len()];
-        let mut trouble = None;
+        let mut trouble: Option<Stopped> = None;
         let begun = Instant::now();
         let (mut proven, mut layout) = (None, None);
         let held = gate.hold(&blocks, &mut |number| {
@@ -390,11 +395,11 @@ impl Progress<'_> {
                     match same {
                         Ok(true) => {}
                         Ok(false) => {
-                            self.parked.refuse("written to meanwhile", 1, Bytes(bytes as u64));
+                            self.parked.refuse(Refusal::WrittenMeanwhile, 1, Bytes(bytes as u64));
                             continue;
                         }
                         Err(error) => {
-                            trouble = Some(format!("comparing what was written: {error}"));
+                            trouble = Some(format!("comparing what was written: {error}").into());
                             continue;
                         }
                     }
@@ -408,7 +413,7 @@ impl Progress<'_> {
                                 registry::add(inode);
                             }
                         }
-                        Err(error) => trouble = Some(format!("mapping the file: {error}")),
+                        Err(error) => trouble = Some(format!("mapping the file: {error}").into()),
                     }
                 }
             }
@@ -421,10 +426,10 @@ impl Progress<'_> {
                 .filter(|piece| piece.block == *block)
                 .map(|piece| Bytes(piece.range.len() as u64))
                 .sum();
-            self.parked.refuse("taken into use meanwhile", 1, bytes);
+            self.parked.refuse(Refusal::InUseMeanwhile, 1, bytes);
         }
         match (held, trouble) {
-            (Err(Stop(why)), _) => Err(why),
+            (Err(Stop(why)), _) => Err(why.into()),
             (Ok(()), Some(trouble)) => Err(trouble),
             (Ok(()), None) => Ok(()),
         }
@@ -436,7 +441,7 @@ fn write<'a>(
     disk: &impl Disk,
     pieces: &'a [Piece],
     counted: Counted<'a>,
-) -> Result<Written<'a>, String> {
+) -> Result<Written<'a>, Stopped> {
     let file =
         disk.create(length(pieces)).map_err(|error| format!("reserving disk space: {error}"))?;
     for piece in pieces {

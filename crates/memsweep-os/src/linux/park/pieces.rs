@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use memsweep_core::bytes::Bytes;
+use memsweep_core::reason::Refusal;
 
 use super::areas::Area;
 use super::registry::Spills;
@@ -24,11 +25,11 @@ pub(crate) struct Examined {
     /// Parked before and not written since.
     pub(crate) parked: Vec<Range<usize>>,
     /// Why nothing of the block may move.
-    pub(crate) refused: Option<&'static str>,
+    pub(crate) refused: Option<Refusal>,
 }
 
 impl Examined {
-    pub(super) fn refuse(reason: &'static str) -> Self {
+    pub(super) fn refuse(reason: Refusal) -> Self {
         Self { refused: Some(reason), ..Self::default() }
     }
 
@@ -50,7 +51,7 @@ pub(crate) fn examine(
     let end = block.end & !(page - 1);
     let mut examined = Examined::default();
     if start >= end {
-        return Examined::refuse("smaller than a page");
+        return Examined::refuse(Refusal::SmallerThanPage);
     }
     let covering = match covering(&(start..end), areas, spills) {
         Ok(areas) => areas,
@@ -72,7 +73,7 @@ pub(crate) fn covering<'a>(
     range: &Range<usize>,
     areas: &'a [Area],
     spills: &Spills,
-) -> Result<&'a [Area], &'static str> {
+) -> Result<&'a [Area], Refusal> {
     let first = areas.partition_point(|area| area.end <= range.start);
     let mut at = range.start;
     for (count, area) in areas[first..].iter().enumerate() {
@@ -88,7 +89,7 @@ pub(crate) fn covering<'a>(
             return Ok(&areas[first..=first + count]);
         }
     }
-    Err("not mapped")
+    Err(Refusal::NotMapped)
 }
 
 fn is_written_again(area: &Area) -> bool {
@@ -175,15 +176,15 @@ mod tests {
         let areas = areas(&["10000-20000 rw-p 00000000 00:00 0 "]);
         assert_eq!(shown(&look(0x10010..0x14fff, &areas).pieces), "11000..14000");
         assert_eq!(shown(&look(0x10000..0x20000, &areas).pieces), "10000..20000");
-        assert_eq!(look(0x10010..0x11fff, &areas).refused, Some("smaller than a page"));
+        assert_eq!(look(0x10010..0x11fff, &areas).refused, Some(Refusal::SmallerThanPage));
     }
 
     #[test]
     fn a_block_that_leaves_its_mapping_is_refused() {
         let areas = areas(&["10000-20000 rw-p 00000000 00:00 0 "]);
-        assert_eq!(look(0x1f000..0x22000, &areas).refused, Some("not mapped"));
-        assert_eq!(look(0x8000..0x12000, &areas).refused, Some("not mapped"));
-        assert_eq!(look(0x30000..0x32000, &areas).refused, Some("not mapped"));
+        assert_eq!(look(0x1f000..0x22000, &areas).refused, Some(Refusal::NotMapped));
+        assert_eq!(look(0x8000..0x12000, &areas).refused, Some(Refusal::NotMapped));
+        assert_eq!(look(0x30000..0x32000, &areas).refused, Some(Refusal::NotMapped));
     }
 
     #[test]
@@ -193,7 +194,7 @@ mod tests {
             "11000-12000 rw-p 00000000 fe:00 9 /models/a",
             "12000-13000 rw-p 00000000 00:00 0 ",
         ]);
-        assert_eq!(look(0x10000..0x13000, &areas), Examined::refuse("a mapped file"));
+        assert_eq!(look(0x10000..0x13000, &areas), Examined::refuse(Refusal::MappedFile));
     }
 
     #[test]

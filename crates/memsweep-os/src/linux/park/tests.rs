@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use memsweep_core::reason::{Refusal, Stopped, Why};
 
 const MIB: usize = 1024 * 1024;
 
@@ -211,7 +212,7 @@ fn an_error_at_any_step_loses_nothing_and_is_told() {
         assert_eq!(parked.stopped.is_none(), whole, "step {step}: {parked:?}");
         if let Some(why) = &parked.stopped {
             let error = io::Error::from_raw_os_error(code).to_string();
-            assert!(why.contains(&error), "step {step}: {why}");
+            assert!(why.to_string().contains(&error), "step {step}: {why}");
         }
         // Every byte can be written, and every block freed and used again.
         for block in &mut blocks {
@@ -294,7 +295,7 @@ fn what_is_written_after_the_copy_stays_where_it_is() {
     let parked = carry_out(&disk, &files, &ParkLimits::default(), &mut gate);
     // Heap that another test parked and freed comes in several pieces, so bytes are compared.
     assert!(parked.bytes >= of_block(&files, 1) && parked.bytes < total(&files), "{parked:?}");
-    assert_eq!(parked.refused[0].reason, "written to meanwhile");
+    assert_eq!(parked.refused[0].why.0, Refusal::WrittenMeanwhile);
     let mut expected = content(0, 8 * MIB);
     expected[last] ^= 0xff;
     assert!(blocks[0] == expected);
@@ -309,7 +310,7 @@ fn what_the_gate_holds_back_is_not_touched() {
     let mut gate = Meddling(|_: &[usize]| vec![1]);
     let parked = carry_out(&disk, &files, &ParkLimits::default(), &mut gate);
     assert_eq!((parked.bytes, parked.refused.len()), (of_block(&files, 1), 1));
-    assert_eq!(parked.refused[0].reason, "taken into use meanwhile");
+    assert_eq!(parked.refused[0].why.0, Refusal::InUseMeanwhile);
     assert_eq!(parked.refused[0].bytes, of_block(&files, 0));
     assert_untouched(&blocks, 0);
 }
@@ -345,7 +346,7 @@ fn a_cancel_leaves_what_was_written_ahead_as_it_was() {
     let files = pieces_of(&blocks);
     let disk = open(&folder()).unwrap();
     let parked = carry_out(&disk, &files, &ParkLimits::default(), &mut Cancelling);
-    assert_eq!(parked.stopped.as_deref(), Some("cancelled"));
+    assert_eq!(parked.stopped, Some(Why(Stopped::Cancelled)));
     assert_eq!(parked.bytes, total(&files[..FEWEST_FILES]));
     assert_untouched(&blocks, 0);
 }
@@ -358,7 +359,7 @@ fn no_time_means_nothing_is_begun() {
     let disk = Faulty::new(0, Fault::Error(libc::EIO));
     let parked = carry_out(&disk, &files, &limits, &mut Open);
     assert_eq!((parked.bytes, disk.calls.into_inner()), (Bytes::ZERO, 0));
-    assert_eq!(parked.stopped.as_deref(), Some("the 0 s for parking were over"));
+    assert_eq!(parked.stopped, Some(Why(Stopped::Time { seconds: 0.0 })));
 }
 
 #[test]

@@ -15,7 +15,6 @@ from typing import Any
 
 from memsweep import _memsweep, torch_host
 
-SMALLEST_BLOCK = 2**20
 # One question costs a look at all modules; one answer holds what it reached.
 GLOBALS_AT_ONCE = 256
 
@@ -24,55 +23,32 @@ class DestroyedError(RuntimeError):
     """A tensor was used whose memory a sweep at level `destroy` had taken."""
 
 
-def destroy(
-    keep: set[tuple[str, int]],
-    constants: list[Any],
-    frames: list[FrameType],
-    message: str,
-    is_owner: Callable[[ModuleType], bool],
-) -> dict[str, Any]:
-    """Destroys what nobody protects, and answers with the outcome of the step.
+class Destroying:
+    """One destroy step, as the native module asks for it. Holds no tensor."""
 
-    `keep`: device and address of memory that stays. `constants`: objects that stay, with what they
-    reach. `frames`: frames of this thread whose variables do not protect. `message`: what a use
-    says. `is_owner`: which modules can be named as owners.
-    """
-    torch = torch_host.loaded()
-    if torch is None:
-        return torch_host.nothing("torch is not in use")
-    types = torch_host.memory_types()
-    # Names take seconds, and others run meanwhile. So what goes is found anew afterwards, and proved and
-    # taken at once, natively; a name that fits nothing any more does no harm.
-    names = _owner_names(_memsweep.candidates(constants, types, frames).hits, is_owner)
-    rows = _memsweep.destroy(
-        constants, types, frames, keep, SMALLEST_BLOCK, _class_of(torch, message)
-    )
-    owners: dict[str, list[int]] = {}
-    refused: dict[str, list[int]] = {}
-    for device, address, size, tensors, reason in rows:
-        if reason is not None:
-            _note(refused, reason, 1, size)
-        else:
-            _note(owners, names.get((device, address), "unknown"), tensors, size)
-    if not owners and not refused:
-        return torch_host.nothing("no tensor of 1 MiB is left that nobody needs")
-    return {
-        "kind": "destroyed",
-        "owners": [
-            {"name": name, "tensors": tensors, "bytes": size}
-            for name, (tensors, size) in sorted(owners.items(), key=lambda row: -row[1][1])
-        ],
-        "refused": [
-            {"reason": reason, "blocks": blocks, "bytes": size}
-            for reason, (blocks, size) in refused.items()
-        ],
-    }
+    def __init__(
+        self,
+        keep: set[tuple[str, int]],
+        constants: list[Any],
+        frames: list[FrameType],
+        message: str,
+        is_owner: Callable[[ModuleType], bool],
+    ) -> None:
+        """`keep`: device and address of memory that stays. `constants`: objects that stay, with what
+        they reach. `frames`: frames of this thread whose variables do not protect. `message`: what a
+        use says. `is_owner`: which modules can be named as owners.
+        """
+        torch = torch_host.loaded()
+        self.types = torch_host.memory_types()
+        self.keep, self.constants, self.frames = keep, constants, frames
+        # `None` without torch: then there is nothing to take.
+        self.destroyed_class = None if torch is None else _class_of(torch, message)
+        self._is_owner = is_owner
 
-
-def _note(rows: dict[str, list[int]], name: str, count: int, size: int) -> None:
-    row = rows.setdefault(name, [0, 0])
-    row[0] += count
-    row[1] += size
+    def owner_names(self, smallest: int) -> dict[tuple[str, int], str]:
+        """Which module's global leads to memory of at least this size, by device and address."""
+        hits = _memsweep.candidates(self.constants, self.types, self.frames).hits
+        return _owner_names(hits, self._is_owner, smallest)
 
 
 _CLASSES: list[type] = []
@@ -152,14 +128,13 @@ def _messages(values: Iterable[Any], kind: type) -> Iterator[str]:
 
 
 def _owner_names(
-    hits: Iterable[Any], is_owner: Callable[[ModuleType], bool]
+    hits: Iterable[Any], is_owner: Callable[[ModuleType], bool], smallest: int
 ) -> dict[tuple[str, int], str]:
-    """Which module's global leads to each block, where one does, by device and address."""
     blocks = ((id(value), torch_host.block_of(value)) for value in hits)
     wanted = {
         identity: block[:2]
         for identity, block in blocks
-        if block is not None and block[2] >= SMALLEST_BLOCK
+        if block is not None and block[2] >= smallest
     }
     del hits, blocks
     types = torch_host.memory_types()

@@ -1,13 +1,12 @@
 """What a program with managed models or caches needs to host sweeps of its own.
 
 ComfyUI's node pack is built on this module. A host describes its facts as an inventory (see
-docs/report-format.md), answers `devices`, `release` and `check_cancelled`, and calls `sweep_with`.
+docs/report-format.md), answers what `Host` asks, and calls `sweep_with`.
 """
 
 from memsweep._memsweep import (
     Reading,
     Report,
-    level_of,
     mapped_files,
     plain,
     reach_many,
@@ -15,13 +14,16 @@ from memsweep._memsweep import (
     variables,
 )
 from memsweep import destroying
+from memsweep.destroying import Destroying
 from memsweep.facts import Storages
+from memsweep.host import Host, TorchHost
 from memsweep.kept_errors import notes as kept_error_notes
-from memsweep.library import Host, sweep, sweep_with
+from memsweep.library import policy_of, sweep, sweep_with
+from memsweep.outcomes import done, note, nothing, unsupported
 from memsweep.parking import Parking, settings as park_settings
-from memsweep.torch_host import TorchHost, done, nothing, unsupported
 
 __all__ = [
+    "Destroying",
     "Host",
     "Parking",
     "Reading",
@@ -31,11 +33,12 @@ __all__ = [
     "destroying",
     "done",
     "kept_error_notes",
-    "level_of",
     "mapped_files",
+    "note",
     "nothing",
     "park_settings",
     "plain",
+    "policy_of",
     "reach_many",
     "read",
     "sweep",

@@ -15,6 +15,7 @@ from types import FrameType, ModuleType, TracebackType
 from typing import Any
 
 from memsweep import torch_host
+from memsweep.outcomes import note
 
 # Less is not worth a sentence.
 _LEAST = 1 << 20
@@ -23,8 +24,8 @@ _MOST_OBJECTS = 10_000
 _MOST_ITEMS = 100_000
 
 
-def notes() -> list[str]:
-    """A sentence for each place that keeps 1 MiB or more alive by an error, with the cure."""
+def notes() -> list[dict[str, Any]]:
+    """A note for each place that keeps 1 MiB or more alive by an error."""
     found = []
     kept = [name for name in ("last_exc", "last_value", "last_traceback") if _sys(name) is not None]
     if kept:
@@ -32,29 +33,14 @@ def notes() -> list[str]:
         shell = hasattr(builtins, "get_ipython")
         size = only_through([*roots, *_frames(roots)] if shell else roots)
         if size >= _LEAST:
-            names = ", ".join(f"sys.{name}" for name in kept)
-            cure = (
-                "IPython has it in more places, and the next uncaught error, such as `1/0`, lets them go"
-                if shell
-                else f"`del {names}` lets them go"
-            )
-            found.append(
-                f"at least {_shown(size)} are reached only from the last uncaught error, which "
-                f"Python keeps with all variables of its traceback: {cure}"
-            )
+            names = [f"sys.{name}" for name in kept]
+            found.append(note("kept_by_last_error", bytes=size, names=names, shell=shell))
     for thread, error in _handled():
         # Up to 3.10 the interpreter holds the traceback beside the error.
         size = only_through([error, _traceback(error)])
         if size >= _LEAST:
-            where = (
-                "this thread is handling: sweep"
-                if thread == threading.get_ident()
-                else f"thread {_name(thread)} is handling: they go"
-            )
-            found.append(
-                f"at least {_shown(size)} are reached only from the traceback of an error that "
-                f"{where} after its `except` block has ended"
-            )
+            name = None if thread == threading.get_ident() else _name(thread)
+            found.append(note("kept_by_handled_error", bytes=size, thread=name))
     return found
 
 
@@ -231,7 +217,3 @@ def _name(identity: int) -> str:
 
 def _sys(name: str) -> Any:
     return getattr(sys, name, None)
-
-
-def _shown(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

@@ -6,29 +6,14 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from memsweep import _memsweep, destroying, kept_errors
 from memsweep.facts import Storages
+from memsweep.host import Host, TorchHost
+from memsweep.outcomes import note
 from memsweep.parking import Meant, Parking
 from memsweep.parking import settings as park_settings
-from memsweep.torch_host import TorchHost
-
-
-class Host(Protocol):
-    """What a sweep asks of the program it runs in."""
-
-    def devices(self) -> str:
-        """JSON list of device rows; never creates a device context."""
-        ...
-
-    def release(self, action: str) -> str:
-        """Carries out one action (JSON) and answers with its outcome (JSON)."""
-        ...
-
-    def check_cancelled(self) -> None:
-        """Raises when the user cancelled."""
-        ...
 
 
 def reading() -> _memsweep.Reading:
@@ -71,13 +56,14 @@ def sweep(
     """
     settings = _settings(level, parking)
     settings.update(goal=goal, system_wide=system_wide, dry_run=dry_run)
+    policy = policy_of(settings)
     inventory: dict[str, Any] = {"notes": []}
     host = _Program()
-    if _memsweep.level_of(_json(settings)) not in ("trim", "collect"):
+    if policy.needs_facts:
         inventory = host.inventory(list(protect))
     del protect
     inventory["notes"] += kept_errors.notes()
-    return sweep_with(host, settings, inventory)
+    return sweep_with(host, policy, inventory)
 
 
 def park(
@@ -98,17 +84,29 @@ def park(
     kept = objects if sys.version_info < (3, 11) and type(objects) is list else None
     host = _Program(only=list(objects), argument=kept)
     del objects, kept
-    return _memsweep.park(_json(_settings("park", parking)), host)
+    return _memsweep.park(policy_of(_settings("park", parking)), host)
 
 
 def sweep_with(
-    host: Host, settings: Mapping[str, Any], inventory: Mapping[str, Any]
+    host: Host, settings: Mapping[str, Any] | _memsweep.Policy, inventory: Mapping[str, Any]
 ) -> _memsweep.Report:
     """Runs a sweep on a host of your own, with an inventory it described.
 
+    `settings`: plain values, or a policy that was made of them: `policy_of(settings)`.
+
     What `check_cancelled` raises passes, and then has the report as `memsweep_report`.
     """
-    return _memsweep.sweep(_json(settings), _json(inventory), host)
+    policy = settings if isinstance(settings, _memsweep.Policy) else policy_of(settings)
+    return _memsweep.sweep(policy, _json(inventory), host)
+
+
+def policy_of(settings: Mapping[str, Any]) -> _memsweep.Policy:
+    """Checks settings. The policy says which level will be carried out, and whether a plan for it
+    needs an inventory of what is in use (`needs_facts`).
+
+    Raises `ValueError` and says what is wrong with them.
+    """
+    return _memsweep.Policy(_json(settings))
 
 
 def _settings(level: str, parking: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -149,19 +147,13 @@ class _Program(TorchHost):
         return {
             "storages": storages.facts,
             "connected": {"storages": connected, "models": []},
-            "notes": [
-                "no model manager and no output cache in this program: models and cached outputs "
-                "are freed by dropping your own references"
-            ],
+            "notes": [note("no_manager")],
         }
 
-    def carry_out(self, action: dict[str, Any]) -> dict[str, Any]:
-        if action["kind"] != "destroy":
-            return super().carry_out(action)
-        keep = self._storages.places(action["keep"]) if self._storages is not None else set()
+    def destroying(self, keep: list[int]) -> destroying.Destroying:
         when = time.strftime("%Y-%m-%d %H:%M:%S")
-        return destroying.destroy(
-            keep,
+        return destroying.Destroying(
+            self._storages.places(keep) if self._storages is not None else set(),
             destroying.constants(destroying.is_of_the_program),
             destroying.frames_of(lambda frame: frame.f_globals.get("__package__") == "memsweep"),
             f"its memory was taken by memsweep.sweep(level='destroy') at {when}; give what you "
@@ -170,5 +162,4 @@ class _Program(TorchHost):
         )
 
     def parking(self, keep: list[int]) -> Parking:
-        """What the park step asks for."""
         return Parking(self._storages, keep, only=self._only, argument=self._argument)

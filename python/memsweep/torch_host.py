@@ -7,8 +7,6 @@ costs hundreds of megabytes of VRAM for the rest of the process.
 
 from __future__ import annotations
 
-import gc
-import json
 import sys
 from collections.abc import Iterator
 from types import ModuleType
@@ -149,12 +147,14 @@ def _cuda_row(torch: ModuleType, index: int) -> dict[str, Any]:
         row["uuid"] = str(properties.uuid).lower()
     try:
         free, total = torch.cuda.mem_get_info(index)
-        row["used"] = total - free
+        row["driver"] = {"used": total - free}
     except RuntimeError:
         pass
     try:
-        row["torch_allocated"] = torch.cuda.memory_allocated(index)
-        row["torch_reserved"] = torch.cuda.memory_reserved(index)
+        row["torch"] = {
+            "allocated": torch.cuda.memory_allocated(index),
+            "reserved": torch.cuda.memory_reserved(index),
+        }
     except RuntimeError:
         # A pluggable allocator keeps no statistics.
         pass
@@ -171,8 +171,10 @@ def _other_rows(torch: ModuleType) -> list[dict[str, Any]]:
                 {
                     "id": f"xpu:{index}",
                     "source": "torch",
-                    "torch_allocated": torch.xpu.memory_allocated(index),
-                    "torch_reserved": torch.xpu.memory_reserved(index),
+                    "torch": {
+                        "allocated": torch.xpu.memory_allocated(index),
+                        "reserved": torch.xpu.memory_reserved(index),
+                    },
                 }
                 for index in range(torch.xpu.device_count())
             ]
@@ -185,8 +187,10 @@ def _other_rows(torch: ModuleType) -> list[dict[str, Any]]:
                 {
                     "id": "mps:0",
                     "source": "torch",
-                    "torch_allocated": torch.mps.current_allocated_memory(),
-                    "torch_reserved": torch.mps.driver_allocated_memory(),
+                    "torch": {
+                        "allocated": torch.mps.current_allocated_memory(),
+                        "reserved": torch.mps.driver_allocated_memory(),
+                    },
                 }
             )
     except (AttributeError, RuntimeError):
@@ -199,7 +203,7 @@ def _other_kinds(torch: ModuleType) -> set[str]:
     return {
         row["id"].split(":")[0]
         for row in _other_rows(torch)
-        if row["id"] != "mps:0" or row["torch_allocated"] or row["torch_reserved"]
+        if row["id"] != "mps:0" or any(row["torch"].values())
     }
 
 
@@ -261,49 +265,3 @@ def empty_host_cache() -> bool | None:
         return False
     empty()
     return True
-
-
-def done(detail: str | None = None) -> dict[str, Any]:
-    """The outcome of a step that succeeded and claims no bytes."""
-    return {"kind": "done", "claimed": None, "detail": detail}
-
-
-def nothing(reason: str) -> dict[str, Any]:
-    """The outcome of a step that had nothing to do."""
-    return {"kind": "nothing_to_do", "reason": reason}
-
-
-def unsupported(reason: str) -> dict[str, Any]:
-    """The outcome of a step this program cannot do."""
-    return {"kind": "unsupported", "reason": reason}
-
-
-class TorchHost:
-    """The host of a sweep in a plain program."""
-
-    def devices(self) -> str:
-        return json.dumps(device_rows())
-
-    def check_cancelled(self) -> None:
-        """A plain program has no cancel button; Ctrl-C passes through by itself."""
-
-    def release(self, action: str) -> str:
-        return json.dumps(self.carry_out(json.loads(action)))
-
-    def carry_out(self, action: dict[str, Any]) -> dict[str, Any]:
-        """Carries out one action. What is raised becomes a failed row of the report."""
-        kind = action["kind"]
-        if kind == "collect":
-            return done(f"{gc.collect()} objects")
-        if kind == "synchronize":
-            count = synchronize()
-            return done() if count else nothing("no device is in use")
-        if kind == "empty_device_cache":
-            count = empty_device_cache()
-            return done() if count else nothing("no device is in use")
-        if kind == "empty_host_cache":
-            emptied = empty_host_cache()
-            if emptied is None:
-                return nothing("no device is in use")
-            return done() if emptied else unsupported("this torch has no call for it")
-        return unsupported("nothing of this kind in this program")

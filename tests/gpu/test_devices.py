@@ -11,7 +11,7 @@ def test_reading_an_untouched_gpu_makes_no_context(in_fresh_process):
     printed = in_fresh_process("""
         import json, memsweep, torch
         def used():
-            return {d["id"]: (d["used"], d["process"]) for d in memsweep.reading().to_dict()["devices"]}
+            return {d["id"]: (d["driver"]["used"], d["driver"]["process"]) for d in memsweep.reading().to_dict()["devices"]}
         first = used()
         for level in ("trim", "collect"):
             memsweep.sweep(level=level)
@@ -45,8 +45,8 @@ def test_device_cache_goes_back_to_the_driver(in_fresh_process):
     """)
     really, device = json.loads(printed)
     assert really >= 512 * MIB
-    assert device["torch_reserved"] >= 512 * MIB
-    assert abs(device["used"] - really) < 64 * MIB, "the report and the driver disagree"
+    assert device["torch"]["reserved"] >= 512 * MIB
+    assert abs(device["driver"]["used"] - really) < 64 * MIB, "the report and the driver disagree"
 
 
 def test_page_locked_cache_goes_back_to_the_system(in_fresh_process):

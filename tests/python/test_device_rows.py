@@ -34,7 +34,7 @@ def torch_is(monkeypatch):
 def test_a_device_stays_when_its_last_tensor_leaves(torch_is):
     torch_is(metal(0, 0))
     [row] = torch_host.device_rows()
-    assert (row["id"], row["torch_allocated"], row["torch_reserved"]) == ("mps:0", 0, 0)
+    assert (row["id"], row["torch"]) == ("mps:0", {"allocated": 0, "reserved": 0})
     assert torch_host.synchronize() == 0, "it is not in use"
 
 
@@ -59,4 +59,4 @@ def test_a_torch_that_knows_no_address_tells_the_cards_number(torch_is):
         backends=SimpleNamespace(mps=SimpleNamespace(is_available=lambda: False)),
     ))
     [row] = torch_host.device_rows()
-    assert (row["uuid"], row.get("pci"), row["used"]) == ("aa-bb", None, 5)
+    assert (row["uuid"], row.get("pci"), row["driver"]["used"]) == ("aa-bb", None, 5)

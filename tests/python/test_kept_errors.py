@@ -26,7 +26,7 @@ def broken(mib):
     raise ValueError("x")
 def told(level="trim"):
     notes = memsweep.sweep(level=level, parking={"off": True}).to_dict()["notes"]
-    return [note for note in notes if "uncaught error" in note]
+    return [note["reason"] for note in notes if note["because"]["kind"] == "kept_by_last_error"]
 def cure(note):
     return note.split("`")[1]
 def show(value):
@@ -91,14 +91,15 @@ def broken(size, *more):
 
 
 def notes():
-    return kept_errors.notes()
+    return [note["because"] for note in kept_errors.notes()]
 
 
 def test_an_error_that_is_being_handled_keeps_memory_until_its_block_ends():
     try:
         broken(20 * MIB)
     except ValueError:
-        (note,) = memsweep.sweep(level="trim").to_dict()["notes"]
+        (found,) = memsweep.sweep(level="trim").to_dict()["notes"]
+    note = found["reason"]
     assert note.startswith("at least 20.0 MiB") and "this thread is handling" in note
     assert memsweep.sweep(level="trim").to_dict()["notes"] == []
 
@@ -120,7 +121,8 @@ def test_an_error_that_another_thread_handles_is_told_with_the_thread():
     (note,) = notes()
     done.set()
     thread.join()
-    assert note.startswith("at least 20.0 MiB") and "thread 'slow\\nhandler' is handling" in note
+    assert note["kind"] == "kept_by_handled_error" and note["bytes"] >= 20 * MIB
+    assert note["thread"] == "'slow\\nhandler'"
     assert notes() == []
 
 

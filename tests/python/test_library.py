@@ -44,7 +44,7 @@ def test_reading_agrees_with_an_independent_look_at_proc():
     low, high = sorted((before, after))
     assert low - 4 * 2**20 <= reading.process_resident <= high + 4 * 2**20
     shown = reading.to_dict()
-    assert shown["schema"] == 1
+    assert shown["schema"] == 2
     assert shown["process"]["cpu_tensors"] is None, "unknown is None, never 0"
 
 
@@ -117,8 +117,8 @@ def test_settings_that_cannot_be_meant_are_a_value_error(arguments, words):
 def test_deeper_levels_do_what_this_program_can_and_say_so():
     report = memsweep.sweep(protect=[{"a": 1}], level="park", parking={"off": True}).to_dict()
     assert (report["requested_level"], report["level"]) == ("park", "evict")
-    assert any("parking is switched off" in note for note in report["notes"])
-    assert any("no model manager" in note for note in report["notes"])
+    assert any("parking is switched off" in note["reason"] for note in report["notes"])
+    assert any("no model manager" in note["reason"] for note in report["notes"])
 
 
 def test_a_goal_that_holds_already_runs_no_step():

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bytes::Bytes;
-use crate::park::{ParkLimits, Parked, Refused};
+pub use crate::destroy::{Destroyed, Owner};
+use crate::park::{ParkLimits, Parked};
 use crate::reason::{Missing, Nothing, Skip, Why};
 
 /// One step of a plan. Carried out by the host, never by the core.
@@ -158,35 +159,5 @@ impl Outcome {
     #[must_use]
     pub const fn done() -> Self {
         Self::Done { claimed: None, detail: None }
-    }
-}
-
-/// What came of destroying.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Destroyed {
-    /// Tensors that lost their memory, by who held them.
-    pub owners: Vec<Owner>,
-    /// What stayed, by reason.
-    pub refused: Vec<Refused>,
-}
-
-/// Somebody who held tensors.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Owner {
-    /// For people: a module's global, a class, or unknown.
-    pub name: String,
-    /// How many tensors.
-    pub tensors: u64,
-    /// Their memory.
-    pub bytes: Bytes,
-}
-
-impl Destroyed {
-    /// The memory of all of them.
-    #[must_use]
-    pub fn bytes(&self) -> Bytes {
-        self.owners.iter().map(|owner| owner.bytes).sum()
     }
 }

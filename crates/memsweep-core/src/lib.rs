@@ -14,6 +14,7 @@
 pub mod action;
 pub mod balance;
 pub mod bytes;
+pub mod destroy;
 pub mod device;
 pub mod headline;
 pub mod inventory;

@@ -49,7 +49,28 @@ pub struct Taken {
     /// How many tensors shared it.
     pub tensors: usize,
     /// Why it stayed; `None` when it was taken.
-    pub refused: Option<&'static str>,
+    pub refused: Option<Stays>,
+}
+
+/// Why memory stayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stays {
+    /// A driver has locked it in place.
+    PageLocked,
+    /// A CUDA graph may hold its bare address.
+    CudaGraph,
+    /// A numpy array shows the same memory.
+    Arrays,
+    /// Its class computes in Python.
+    PythonClass,
+    /// Torch did not allocate it.
+    NotTorchs,
+    /// Weak references to it exist.
+    WeakReferences,
+    /// Torch's own code holds it.
+    UsedByTorch,
+    /// The class that says it was destroyed could not be set.
+    ClassNotSet,
 }
 
 /// All tensors that share memory.
@@ -69,14 +90,14 @@ struct Swapped<'py> {
 
 /// Takes the memory of every tensor that is neither protected nor in use.
 ///
-/// `stays` names a reason to leave memory on a device alone, or `None`; it runs no Python code.
+/// `is_page_locked` is asked with a device and memory on it; it runs no Python code.
 ///
 /// # Errors
 /// `RuntimeError` when this interpreter cannot be walked, `MemoryError` when the walk finds no memory.
 /// Nothing was taken then.
 pub fn destroy<'py>(
     asked: &Destroy<'_, 'py>,
-    stays: &dyn Fn(&str, Memory) -> Option<&'static str>,
+    is_page_locked: &dyn Fn(&str, Memory) -> bool,
 ) -> PyResult<Vec<Taken>> {
     let world = counting(asked.types)?;
     let Some(tensors) = world.foreign.tensors() else { return Ok(Vec::new()) };
@@ -101,9 +122,10 @@ pub fn destroy<'py>(
     for (number, group) in groups.into_iter().enumerate() {
         let captured = pinned.met_watched && group.device.starts_with("cuda");
         let refused = if captured {
-            Some("a CUDA graph may hold its address")
+            Some(Stays::CudaGraph)
         } else {
-            stays(&group.device, group.memory)
+            is_page_locked(&group.device, group.memory)
+                .then_some(Stays::PageLocked)
                 .or_else(|| tools.refusal(tensors, &group, &shown))
                 .or_else(|| tools.take(number, &group, asked.class, &mut swapped).err())
         };
@@ -126,7 +148,7 @@ pub fn destroy<'py>(
         // A hook forbade it. Without the class its use would be an error that says nothing.
         let is_back = tools.swap.call1((&swapped.tensor, &swapped.mark)).is_ok();
         if let Some(row) = taken.get_mut(swapped.group).filter(|_| is_back) {
-            row.refused = Some("its class could not be set");
+            row.refused = Some(Stays::ClassNotSet);
         }
         !is_back
     });
@@ -219,11 +241,11 @@ impl<'py> Tools<'py> {
         tensors: &Tensors<'py>,
         group: &Group<'py>,
         shown: &[Range<usize>],
-    ) -> Option<&'static str> {
+    ) -> Option<Stays> {
         let end = group.memory.address.saturating_add(group.memory.bytes);
         let overlaps = |range: &Range<usize>| range.start < end && group.memory.address < range.end;
         if group.device == "cpu" && shown.iter().any(overlaps) {
-            return Some("numpy arrays hold it");
+            return Some(Stays::Arrays);
         }
         let bases: Vec<usize> = group
             .tensors
@@ -233,19 +255,19 @@ impl<'py> Tools<'py> {
             .collect();
         for tensor in &group.tensors {
             if self.is_answered_in_python(tensor) != Some(false) {
-                return Some("its class computes in Python");
+                return Some(Stays::PythonClass);
             }
             if tensors.owns_memory(tensor) != Some(true) {
-                return Some("not torch's own memory");
+                return Some(Stays::NotTorchs);
             }
             let weak = self.weak_references.call1((tensor,)).and_then(|count| count.extract());
             if weak.map_or(true, |count: usize| count > 0) {
-                return Some("weak references to it exist");
+                return Some(Stays::WeakReferences);
             }
             let views = bases.iter().filter(|base| **base == tensor.as_ptr() as usize).count();
             // A view holds the tensor it shows; any other owner would keep the memory.
             if tensors.owners(tensor).owners != Some(views as u64) {
-                return Some("in use by torch itself");
+                return Some(Stays::UsedByTorch);
             }
         }
         None
@@ -265,7 +287,7 @@ impl<'py> Tools<'py> {
         group: &Group<'py>,
         class: &Bound<'py, PyType>,
         swapped: &mut Vec<Swapped<'py>>,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), Stays> {
         let begin = swapped.len();
         for tensor in &group.tensors {
             let done = self.mark(tensor, class).and_then(|mark| {
@@ -277,7 +299,7 @@ impl<'py> Tools<'py> {
                     // The same call with the same two tensors, which just went through.
                     drop(self.swap.call1((&tensor, &mark)));
                 }
-                return Err("in use by torch itself");
+                return Err(Stays::UsedByTorch);
             };
             swapped.push(Swapped { group: number, tensor: tensor.clone(), mark });
         }

@@ -48,7 +48,7 @@ mod walk;
 mod world;
 
 #[cfg(not(test))]
-pub use destroy::{Destroy, Taken, destroy};
+pub use destroy::{Destroy, Stays, Taken, destroy};
 #[cfg(not(test))]
 pub use foreign::Memory;
 #[cfg(not(test))]

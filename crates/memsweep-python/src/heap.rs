@@ -1,12 +1,9 @@
 //! The heap walk, as Python calls it.
 
-use std::collections::HashSet;
-
-use memsweep_os::PageLocks;
 use memsweep_pyheap as pyheap;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple, PyType};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 /// Objects of the heap that are neither protected nor pinned.
 #[pyclass(frozen, module = "memsweep._memsweep")]
@@ -98,41 +95,6 @@ fn pinned<'py>(
     pyheap::pinned(&objects, &frames)
 }
 
-/// Device, address, bytes, tensors, why it stayed.
-type TakenRow = (String, usize, usize, usize, Option<&'static str>);
-
-/// Takes the memory of tensors that are neither protected nor in use, which become instances of
-/// `class_`. Answers with a row for each memory of at least `smallest` bytes: device, address, bytes, how many
-/// tensors share it, and why it stayed (`None`: taken).
-#[pyfunction]
-#[pyo3(signature = (protect, types, frames, keep, smallest, class_))]
-fn destroy<'py>(
-    protect: Bound<'py, PyList>,
-    types: Bound<'py, PyTuple>,
-    frames: Bound<'py, PyList>,
-    keep: HashSet<(String, usize)>,
-    smallest: usize,
-    class_: Bound<'py, PyType>,
-) -> PyResult<Vec<TakenRow>> {
-    let asked = pyheap::Destroy {
-        types: &types,
-        protect: &protect,
-        frames: &frames,
-        keep: &keep,
-        smallest,
-        class: &class_,
-    };
-    let locks = PageLocks::now();
-    let rows = pyheap::destroy(&asked, &|device, memory| {
-        let range = memory.address..memory.address.saturating_add(memory.bytes);
-        (device == "cpu" && locks.is_locked(range)).then_some("page-locked")
-    })?;
-    Ok(rows
-        .into_iter()
-        .map(|row| (row.device, row.address, row.bytes, row.tensors, row.refused))
-        .collect())
-}
-
 /// The variables of a frame by name, read without leaving a trace on the frame.
 #[pyfunction]
 fn variables<'py>(frame: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
@@ -159,7 +121,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(reach_many, module)?)?;
     module.add_function(wrap_pyfunction!(candidates, module)?)?;
     module.add_function(wrap_pyfunction!(pinned, module)?)?;
-    module.add_function(wrap_pyfunction!(destroy, module)?)?;
     module.add_function(wrap_pyfunction!(variables, module)?)?;
     module.add_function(wrap_pyfunction!(self_test, module)?)
 }

@@ -1,11 +1,10 @@
 //! A Python object and the operating system, seen together as the host of a sweep.
 //!
-//! The Python object answers `devices() -> str` (JSON list of device rows), `release(action: str)
-//! -> str` (JSON in, JSON out) and `check_cancelled()`, which raises when the user cancelled. Its
-//! optional `parking(keep)` is described in `park`; its optional `passing` is a tuple of exception types that are never turned into a failed row.
+//! What the Python object answers is `memsweep.host.Host`, a typed protocol.
 
 use memsweep_core::action::{Action, Outcome};
 use memsweep_core::reading::{DeviceMemory, Reading};
+use memsweep_core::reason::Missing;
 use memsweep_core::sweep::Host;
 use memsweep_os::Os;
 use pyo3::exceptions::PyException;
@@ -68,9 +67,9 @@ impl<'py> PyHost<'py> {
     }
 
     fn passes(&self, error: &PyErr) -> bool {
-        let named = self.object.as_ref().and_then(|object| object.getattr("passing").ok());
+        let passing = self.object.as_ref().and_then(|object| object.getattr("passing").ok());
         !error.is_instance_of::<PyException>(self.py)
-            || named.is_some_and(|types| error.matches(self.py, types).unwrap_or(false))
+            || passing.is_some_and(|types| error.matches(self.py, types).unwrap_or(false))
     }
 
     fn try_in_python(&self, action: &Action) -> PyResult<Outcome> {
@@ -82,7 +81,7 @@ impl<'py> PyHost<'py> {
 }
 
 fn no_host() -> Outcome {
-    Outcome::Unsupported { reason: "no host was given".to_owned() }
+    Outcome::unsupported(Missing::NoHost)
 }
 
 impl Host for PyHost<'_> {
@@ -109,6 +108,11 @@ impl Host for PyHost<'_> {
                     }
                     outcome
                 });
+                self.answered(outcome)
+            }
+            Action::Destroy { keep } => {
+                let Some(object) = &self.object else { return no_host() };
+                let outcome = crate::destroy::destroy(object, keep);
                 self.answered(outcome)
             }
             // What is the system's may take long, and needs no Python object.

@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 mod command;
+mod destroy;
 mod error;
 mod heap;
 mod host;

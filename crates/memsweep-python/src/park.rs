@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use memsweep_core::action::Outcome;
 use memsweep_core::bytes::Bytes;
 use memsweep_core::park::{ParkLimits, Parked, Refused, SMALLEST_BLOCK, choose, refuse};
+use memsweep_core::reason::{Missing, Nothing, Refusal, Why};
 use memsweep_os::{Block, Gate, Os, Stop};
 use memsweep_pyheap::{self as pyheap, Busy, Idle};
 use pyo3::exceptions::PyRuntimeError;
@@ -34,14 +35,13 @@ pub(crate) fn park(
     keep: &[u32],
     limits: &ParkLimits,
 ) -> PyResult<(Outcome, Option<PyErr>)> {
-    if !host.hasattr("parking")? {
-        let reason = "this program has no parking".to_owned();
-        return Ok((Outcome::Unsupported { reason }, None));
-    }
     if let Some(reason) = os.parking_refused() {
-        return Ok((Outcome::Unsupported { reason }, None));
+        return Ok((Outcome::unsupported(reason), None));
     }
     let parking = host.call_method1("parking", (keep.to_vec(),))?;
+    if parking.is_none() {
+        return Ok((Outcome::unsupported(Missing::NoParking), None));
+    }
     // A folder's name need not be UTF-8.
     let folder: PathBuf = match &limits.folder {
         Some(folder) => folder.into(),
@@ -52,8 +52,7 @@ pub(crate) fn park(
     let found = find(os, &exempt, &parking)?;
     if found.idle.is_empty() && found.strangers.is_empty() {
         if found.refused.is_empty() {
-            let reason = "nothing of 1 MiB is idle".to_owned();
-            return Ok((Outcome::NothingToDo { reason }, None));
+            return Ok((Outcome::nothing(Nothing::NoIdleBlock), None));
         }
         let parked = Parked { refused: found.refused, ..Parked::default() };
         return Ok((Outcome::Parked(parked), None));
@@ -71,21 +70,20 @@ pub(crate) fn park(
     let carried_out = py.detach(|| {
         let mut survey = os.survey(&folder, &all)?;
         for fact in survey.facts.iter_mut().skip(blocks.len()) {
-            fact.refused.get_or_insert_with(|| "another library's memory".to_owned());
+            fact.refused.get_or_insert(Why(Refusal::AnotherLibrary));
         }
         let choice = choose(&survey.facts, &survey.room, limits);
         // SAFETY: the gate answers for the blocks that were found idle, all of which were found to be
         // chunks of glibc's heap, and for no other: those of strangers come after them.
         let mut parked = unsafe { survey.park(&choice.blocks, limits, &mut gate) };
-        for row in found.refused.iter().chain(&choice.refused) {
-            parked.refuse(&row.reason, row.blocks, row.bytes);
-        }
+        parked.refuse_all(found.refused);
+        parked.refuse_all(choice.refused);
         Ok(parked)
     });
     drop(waits);
     let outcome = match carried_out {
         Ok(parked) => Outcome::Parked(parked),
-        Err(reason) => Outcome::Unsupported { reason },
+        Err(reason) => Outcome::unsupported(reason),
     };
     Ok((outcome, gate.raised))
 }
@@ -141,7 +139,7 @@ fn find<'py>(
     {
         let size = Bytes(busy.memory.bytes as u64);
         match why {
-            Busy::InUse => refuse(&mut found.refused, "in use", 1, size),
+            Busy::InUse => refuse(&mut found.refused, Refusal::InUse, 1, size),
             Busy::Foreign => found.strangers.push(block(busy.memory)),
         }
     }

@@ -25,31 +25,58 @@ fn read(py: Python<'_>, host: Option<Bound<'_, PyAny>>) -> PyResult<PyReading> {
     }
 }
 
-/// The deepest level the settings (JSON) ask for and this version has. Raises `ValueError` for
-/// settings that cannot be meant.
-#[pyfunction]
-fn level_of(settings: &str) -> PyResult<&'static str> {
-    Ok(policy(settings)?.level.name())
+/// Settings that were checked once.
+#[pyclass(frozen, module = "memsweep._memsweep", name = "Policy")]
+#[derive(Debug)]
+pub(crate) struct PyPolicy {
+    inner: Policy,
 }
 
-/// Plans and carries out one sweep. `settings` and `inventory` are JSON.
+#[pymethods]
+impl PyPolicy {
+    /// Checks settings (JSON). Raises `ValueError` and says what is wrong with them.
+    #[new]
+    fn new(settings: &str) -> PyResult<Self> {
+        let settings: Settings = json::parse("the settings", settings)?;
+        Policy::try_from(settings).map(|inner| Self { inner }).map_err(error::policy)
+    }
+
+    /// The level that will be carried out: `evict` where `park` was asked for and is switched off.
+    #[getter]
+    fn level(&self) -> &'static str {
+        self.inner.level.name()
+    }
+
+    /// Whether a plan needs an inventory of what is in use.
+    #[getter]
+    fn needs_facts(&self) -> bool {
+        self.inner.level.needs_facts()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<memsweep.Policy {}>", self.inner.level)
+    }
+}
+
+/// Plans and carries out one sweep. `inventory` is JSON.
 ///
 /// A cancel that arrives during the sweep is raised when the step under way is complete. What is
 /// raised then has the report as `memsweep_report`.
 #[pyfunction]
 fn sweep(
     py: Python<'_>,
-    settings: &str,
+    policy: &PyPolicy,
     inventory: &str,
     host: Bound<'_, PyAny>,
 ) -> PyResult<PyReport> {
-    carry_out(py, &planned(settings, inventory)?, host)
+    let inventory: Inventory = json::parse("the inventory", inventory)?;
+    carry_out(py, &plan(&inventory, &policy.inner), host)
 }
 
 /// Parks what the host finds, and does nothing else.
 #[pyfunction]
-fn park(py: Python<'_>, settings: &str, host: Bound<'_, PyAny>) -> PyResult<PyReport> {
-    carry_out(py, &park_only(&policy(settings)?), host)
+fn park(py: Python<'_>, policy: &PyPolicy, host: Bound<'_, PyAny>) -> PyResult<PyReport> {
+    carry_out(py, &park_only(&policy.inner), host)
 }
 
 fn carry_out(py: Python<'_>, plan: &Plan, host: Bound<'_, PyAny>) -> PyResult<PyReport> {
@@ -83,21 +110,10 @@ fn mapped_files() -> Vec<String> {
     Os::current().mapped_files()
 }
 
-fn policy(settings: &str) -> PyResult<Policy> {
-    let settings: Settings = json::parse("the settings", settings)?;
-    Policy::try_from(settings).map_err(error::policy)
-}
-
-fn planned(settings: &str, inventory: &str) -> PyResult<Plan> {
-    let policy = policy(settings)?;
-    let inventory: Inventory = json::parse("the inventory", inventory)?;
-    Ok(plan(&inventory, &policy))
-}
-
 /// Adds the functions.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(read, module)?)?;
-    module.add_function(wrap_pyfunction!(level_of, module)?)?;
+    module.add_class::<PyPolicy>()?;
     module.add_function(wrap_pyfunction!(sweep, module)?)?;
     module.add_function(wrap_pyfunction!(park, module)?)?;
     module.add_function(wrap_pyfunction!(plain, module)?)?;

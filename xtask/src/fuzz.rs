@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
+use crate::files;
 use crate::paths::Paths;
 use crate::progress::show_tail;
 use crate::run::Program;
@@ -137,7 +138,7 @@ fn fuzz(paths: &Paths, target: Target, binaries: &Path, seconds: u32) -> Result<
 }
 
 fn made(folder: PathBuf) -> Result<PathBuf> {
-    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    files::create_folder(&folder)?;
     Ok(folder)
 }
 

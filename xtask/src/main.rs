@@ -11,6 +11,7 @@ mod comfyui;
 mod cross;
 mod demo;
 mod dist;
+mod files;
 mod fuzz;
 mod gpu;
 mod meter;

@@ -4,7 +4,6 @@
 //! with which the meter then loses nothing tests nothing.
 
 use std::env::consts::DLL_SUFFIX;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -13,7 +12,7 @@ use serde_json::Value;
 use crate::paths::Paths;
 use crate::planted::{Fault, planted_all};
 use crate::run::{Program, TemporaryFolder};
-use crate::tools;
+use crate::{files, tools};
 
 /// Nothing counts as in use: neither when memory is looked for nor in the hold that swaps it.
 const NOTHING_IN_USE: [Fault; 2] = [
@@ -69,16 +68,11 @@ fn build(paths: &Paths, copy: &Path) -> Result<PathBuf> {
         .run_step("Building a library with a fault", &paths.logs().join("planted.log"))?;
     let library = target.join("python");
     let package = library.join("memsweep");
-    fs::create_dir_all(&package).with_context(|| format!("creating {}", package.display()))?;
-    let sources = paths.root.join("python/memsweep");
-    for entry in fs::read_dir(&sources).context("listing the Python files")? {
-        let path = entry.context("listing the Python files")?.path();
-        if let Some(name) = path.file_name().filter(|_| path.is_file()) {
-            fs::copy(&path, package.join(name)).context("copying the Python files")?;
-        }
-    }
+    files::remove(&package)?;
+    files::create_folder(&library)?;
+    files::copy(&paths.root.join("python/memsweep"), &package)?;
     let built = target.join("release").join(format!("lib_memsweep{DLL_SUFFIX}"));
-    fs::copy(built, package.join("_memsweep.abi3.so")).context("copying the extension")?;
+    files::copy(&built, &package.join("_memsweep.abi3.so"))?;
     Ok(library)
 }
 

@@ -104,22 +104,18 @@ fn is_alive(_child: &mut dyn ChildWrapper) -> bool {
 
 /// A running program and all that it starts.
 #[derive(Debug)]
-pub(crate) struct Group {
+struct Group {
     child: Child,
     name: String,
 }
 
 impl Group {
-    pub(crate) fn id(&self) -> u32 {
-        held(&self.child).id()
-    }
-
     /// `Some` when the program has ended.
-    pub(crate) fn ended(&self) -> Result<Option<ExitStatus>> {
+    fn ended(&self) -> Result<Option<ExitStatus>> {
         held(&self.child).try_wait().with_context(|| format!("waiting for `{}`", self.name))
     }
 
-    pub(crate) fn wait(&self) -> Result<ExitStatus> {
+    fn wait(&self) -> Result<ExitStatus> {
         loop {
             if let Some(status) = self.ended()? {
                 return Ok(status);
@@ -227,13 +223,6 @@ impl Program {
         Ok(Group { child, name })
     }
 
-    /// Starts it with all output in a file.
-    pub(crate) fn start_logged(self, log: &Path) -> Result<Group> {
-        let file = create_log(log)?;
-        let same = file.try_clone().context("sharing the log file")?;
-        self.start(file.into(), same.into())
-    }
-
     /// Runs it quietly and returns what it printed on standard output, `None` when it failed.
     pub(crate) fn output(self) -> Result<Option<String>> {
         let group = self.start(Stdio::piped(), Stdio::null())?;
@@ -259,7 +248,9 @@ impl Program {
     /// The same, where a failure is not an error; `failed` is the word for it.
     pub(crate) fn run_logged(self, heading: &str, failed: &str, log: &Path) -> Result<ExitStatus> {
         let mut step = Step::begin(heading);
-        let group = self.start_logged(log)?;
+        let file = create_log(log)?;
+        let same = file.try_clone().context("sharing the log file")?;
+        let group = self.start(file.into(), same.into())?;
         let status = loop {
             if let Some(status) = group.ended()? {
                 break status;
@@ -269,6 +260,11 @@ impl Program {
         };
         step.finish(if status.success() { "done" } else { failed });
         Ok(status)
+    }
+
+    /// Runs it with our own output and errors.
+    pub(crate) fn run_here(self) -> Result<ExitStatus> {
+        self.start(Stdio::inherit(), Stdio::inherit())?.wait()
     }
 
     /// Runs it with its output on the screen, and returns that output too.
@@ -365,7 +361,7 @@ mod tests {
     fn a_dropped_group_takes_its_grandchildren_with_it() {
         // The shell prints the grandchild's id, then waits for it.
         let (group, line) = started("sleep 600 & echo $!; wait");
-        let (child, grandchild) = (group.id(), line.trim().parse().unwrap());
+        let (child, grandchild) = (held(&group.child).id(), line.trim().parse().unwrap());
         assert!(runs(child) && runs(grandchild));
         drop(group);
         assert!(!runs(child) && !runs(grandchild));
@@ -375,7 +371,7 @@ mod tests {
     #[test]
     fn a_program_that_ignores_the_request_to_end_is_killed() {
         let (group, _) = started("trap '' TERM; echo ready; while :; do sleep 0.1; done");
-        let child = group.id();
+        let child = held(&group.child).id();
         drop(group);
         assert!(!runs(child));
     }

@@ -3,13 +3,13 @@
 //! Wine proves that calls, structures and errors are right, and that a report stays true where a
 //! call succeeds and nothing happens: much of what it answers is made up. It proves no effect.
 
-use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::cross::{self, Cross};
+use crate::files;
 use crate::paths::Paths;
 use crate::planted::{Fault, planted};
 use crate::progress::elapsed;
@@ -106,7 +106,7 @@ impl<'a> Windows<'a> {
             return Ok(());
         }
         let log = self.paths.logs().join("wine.log");
-        fs::create_dir_all(self.prefix()).context("creating the folder for wine")?;
+        files::create_folder(&self.prefix())?;
         self.in_wine(Program::new(WINE, &self.paths.root))
             .args(["wineboot", "--init"])
             .run_step("Making a Windows for wine", &log)?;

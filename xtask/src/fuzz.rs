@@ -11,11 +11,11 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::files;
 use crate::paths::Paths;
 use crate::progress::show_tail;
 use crate::run::Program;
 use crate::tools;
+use crate::{files, name_of};
 
 const FLAGS: [&str; 7] = [
     "--cfg=fuzzing",
@@ -52,18 +52,6 @@ enum Target {
     Maps,
     /// Settings, inventory, readings and outcomes as JSON
     Plan,
-}
-
-impl Target {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Process => "process",
-            Self::Machine => "machine",
-            Self::Cgroup => "cgroup",
-            Self::Maps => "maps",
-            Self::Plan => "plan",
-        }
-    }
 }
 
 /// True when no target crashed.
@@ -104,7 +92,7 @@ fn host(paths: &Paths) -> Result<String> {
 }
 
 fn fuzz(paths: &Paths, target: Target, binaries: &Path, seconds: u32) -> Result<bool> {
-    let name = target.name();
+    let name = &name_of(target);
     let binary = binaries.join(name);
     let corpus = made(paths.cache.join("fuzz").join(name))?;
     let crashes = made(paths.cache.join("fuzz/crashes").join(name))?;
@@ -146,9 +134,9 @@ fn made(folder: PathBuf) -> Result<PathBuf> {
 /// fixtures each time, or they would no longer be read once a field is added.
 fn seeds(paths: &Paths, target: Target) -> Result<PathBuf> {
     if target != Target::Plan {
-        return Ok(paths.root.join("fuzz/seeds").join(target.name()));
+        return Ok(paths.root.join("fuzz/seeds").join(name_of(target)));
     }
-    let folder = made(paths.cache.join("fuzz/seeds").join(target.name()))?;
+    let folder = made(paths.cache.join("fuzz/seeds").join(name_of(target)))?;
     for (number, seed) in plan_seeds(&paths.root.join("fixtures"))?.iter().enumerate() {
         let file = folder.join(format!("{number}.json"));
         fs::write(&file, seed).with_context(|| format!("writing {}", file.display()))?;
@@ -227,11 +215,11 @@ mod tests {
         let built: Vec<&str> =
             manifest.lines().filter_map(|line| line.strip_prefix("path = \"targets/")).collect();
         let mut named: Vec<String> =
-            Target::value_variants().iter().map(|one| format!("{}.rs\"", one.name())).collect();
+            Target::value_variants().iter().map(|one| format!("{}.rs\"", name_of(*one))).collect();
         named.sort();
         assert_eq!(built, named);
         for target in Target::value_variants().iter().filter(|one| **one != Target::Plan) {
-            let seeds = root.join("fuzz/seeds").join(target.name());
+            let seeds = root.join("fuzz/seeds").join(name_of(*target));
             assert!(fs::read_dir(seeds).unwrap().count() > 0, "{target:?}");
         }
         assert_eq!(plan_seeds(&root.join("fixtures")).unwrap().len(), 12);

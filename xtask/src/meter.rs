@@ -7,7 +7,7 @@ use std::env::consts::DLL_SUFFIX;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde::Deserialize;
 
 use crate::paths::Paths;
 use crate::planted::{Fault, planted_all};
@@ -85,21 +85,27 @@ fn native(paths: &Paths, folder: &Path) -> Result<PathBuf> {
     Ok(PathBuf::from(answer.trim()))
 }
 
-/// The kinds that lost nothing although everything was taken for idle.
+/// What the meter says of one kind of holder.
+#[derive(Deserialize)]
+struct Row {
+    kind: String,
+    lost: u64,
+    /// Why nothing could be parked at all.
+    why: Option<String>,
+}
+
+/// The kinds that lost nothing although everything was taken for idle. What does not move when
+/// nobody uses it loses nothing, whatever is wrong.
 fn judge(lines: &[String]) -> Result<Vec<String>> {
-    let rows: Vec<Value> =
-        lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let text = |row: &Value, name: &str| row[name].as_str().map(str::to_owned);
-    if let Some(why) = rows.iter().find_map(|row| text(row, "why")) {
+    let rows: Vec<Row> = lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    if let Some(why) = rows.iter().find_map(|row| row.why.as_ref()) {
         bail!("nothing can be parked: {why}");
     }
     if rows.is_empty() {
         bail!("the meter measured nothing: {}", lines.join("\n"));
     }
-    // What does not move when nobody uses it loses nothing, whatever is wrong.
-    let blind = rows.iter().filter(|row| row["lost"] == 0);
-    let kinds = blind.filter_map(|row| text(row, "kind"));
-    Ok(kinds.filter(|kind| kind != HIDDEN_BEFORE_3_12).collect())
+    let blind = rows.into_iter().filter(|row| row.lost == 0 && row.kind != HIDDEN_BEFORE_3_12);
+    Ok(blind.map(|row| row.kind).collect())
 }
 
 #[cfg(test)]

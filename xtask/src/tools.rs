@@ -223,6 +223,14 @@ fn is_root() -> bool {
     false
 }
 
+/// Says that a test is skipped: past the test runner, which shows what a test prints only where it
+/// fails.
+#[cfg(test)]
+pub(crate) fn skipped(why: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,6 @@
 //! call succeeds and nothing happens: much of what it answers is made up. It proves no effect.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use anyhow::{Result, bail};
 
@@ -12,7 +11,6 @@ use crate::cross::{self, Cross};
 use crate::files;
 use crate::paths::Paths;
 use crate::planted::{Fault, planted};
-use crate::progress::elapsed;
 use crate::run::Program;
 
 const TARGET: &str = "x86_64-pc-windows-gnu";
@@ -40,19 +38,6 @@ pub(crate) fn install(paths: &Paths) -> Result<()> {
 pub(crate) struct Windows<'a> {
     paths: &'a Paths,
     cross: Cross<'a>,
-}
-
-pub(crate) fn run(paths: &Paths) -> Result<bool> {
-    let start = Instant::now();
-    let windows = Windows::prepare(paths)?;
-    let (status, _) = windows.tests().run_shown()?;
-    let caught = windows.catches_a_wrong_size()?;
-    println!(
-        "windows: tests {status}; planted wrong structure size: {}; {}",
-        if caught { "caught" } else { "NOT caught" },
-        elapsed(start)
-    );
-    Ok(status.success() && caught)
 }
 
 impl<'a> Windows<'a> {

@@ -10,7 +10,7 @@ use super::target::{Product, System, Target};
 use crate::cross::{self, Cross};
 use crate::paths::{Paths, python_of};
 use crate::run::Program;
-use crate::{files, setup, tools};
+use crate::{files, name_of, setup, tools};
 
 const TOOLS: [&str; 3] = [
     "maturin>=1.10,<2",
@@ -44,7 +44,7 @@ impl<'a> Workshop<'a> {
 
     /// Builds the wheel into a folder of its own.
     pub(super) fn wheel(&self, product: Product, target: &Target) -> Result<PathBuf> {
-        let folder = self.empty_folder(&product.name())?;
+        let folder = self.empty_folder(&name_of(product))?;
         let maturin = self.tool("maturin", target.is_own)?;
         let maturin = maturin
             .args(["build", "--release", "--locked", "--target", target.triple, "--out"])
@@ -71,15 +71,15 @@ impl<'a> Workshop<'a> {
                 // The libc crate links libraries of which we use nothing.
                 .args(["--", "-Clink-arg=-Wl,-dead_strip_dylibs"]),
         };
-        let heading = format!("Building the wheel for {}", product.name());
-        maturin.run_step(&heading, &self.log(&product.name()))?;
+        let heading = format!("Building the wheel for {}", name_of(product));
+        maturin.run_step(&heading, &self.log(&name_of(product)))?;
         files::only_file(&folder)
     }
 
     /// Packs the sources, and proves that they are all there: builds a wheel from them alone, as
     /// pip does. Returns both.
     pub(super) fn sdist(&self) -> Result<(PathBuf, PathBuf)> {
-        let name = Product::Sdist.name();
+        let name = name_of(Product::Sdist);
         let (sources, wheel) = (self.empty_folder(&name)?, self.empty_folder("from-sdist")?);
         self.tool("maturin", true)?
             .args(["sdist", "--out"])

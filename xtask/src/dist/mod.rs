@@ -24,9 +24,9 @@ use self::build::Workshop;
 use self::check::Wanted;
 use self::target::{Product, Target};
 use self::wheel::Wheel;
-use crate::files;
 use crate::paths::Paths;
 use crate::progress::elapsed;
+use crate::{files, name_of};
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
@@ -63,7 +63,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<bool> {
     let (mut rows, mut own) = (Vec::new(), None);
     for product in products {
         let row = make(paths, &workshop, product).unwrap_or_else(|error| Row {
-            file: product.name(),
+            file: name_of(product),
             bytes: None,
             faults: vec![format!("{error:#}")],
         });

@@ -106,7 +106,7 @@ mod tests {
         match tool(&paths, folder.path()) {
             Ok(program) => Some(complaints(program).unwrap().join("\n")),
             Err(why) => {
-                println!("SKIPPED: {why}");
+                tools::skipped(&why);
                 None
             }
         }

@@ -5,7 +5,7 @@
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use comfy_table::{CellAlignment, LineStyle, Table, presets};
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 
 use crate::paths::Paths;
 use crate::progress::Step;
@@ -23,11 +23,12 @@ pub(crate) struct Options {
 }
 
 /// One measured budget.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 struct Row {
     name: String,
     ratio: f64,
-    /// `None`: measured for information, nothing is promised.
+    /// `None`: measured for information, nothing is promised. A row says so.
+    #[serde(deserialize_with = "Option::deserialize")]
     budget: Option<f64>,
     ok: bool,
 }
@@ -64,7 +65,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<bool> {
     }
     if options.json {
         for row in &rows {
-            println!("{}", json(row)?);
+            println!("{}", serde_json::to_string(row).context("writing a row as JSON")?);
         }
     } else {
         println!("{}", table(&rows));
@@ -74,21 +75,9 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<bool> {
 
 /// `None` for a line that is not a row. Whether it is ok is decided here, by its numbers.
 fn row(line: &str) -> Option<Row> {
-    let value: Value = serde_json::from_str(line).ok()?;
-    let ratio = value.get("ratio")?.as_f64()?;
-    let budget = match value.get("budget")? {
-        Value::Null => None,
-        budget => Some(budget.as_f64()?),
-    };
-    let name = value.get("name")?.as_str()?.to_owned();
-    Some(Row { name, ratio, budget, ok: budget.is_none_or(|budget| ratio <= budget) })
-}
-
-fn json(row: &Row) -> Result<String> {
-    let value = serde_json::json!({
-        "name": row.name, "ratio": row.ratio, "budget": row.budget, "ok": row.ok,
-    });
-    serde_json::to_string(&value).context("writing a row as JSON")
+    let row: Row = serde_json::from_str(line).ok()?;
+    let ok = row.budget.is_none_or(|budget| row.ratio <= budget);
+    Some(Row { ok, ..row })
 }
 
 fn table(rows: &[Row]) -> String {
@@ -127,7 +116,7 @@ mod tests {
         let found = row(line).unwrap();
         assert!(!found.ok, "the script's own verdict does not count");
         assert!(table(std::slice::from_ref(&found)).contains("OVER"));
-        assert_eq!(row(&json(&found).unwrap()), Some(found));
+        assert_eq!(row(&serde_json::to_string(&found).unwrap()), Some(found));
         let free = row(r#"{"name": "x", "ratio": 9.0, "budget": null, "ok": false}"#).unwrap();
         assert!(free.ok, "without a budget nothing is broken");
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::files;
 use crate::paths::Paths;
 use crate::run::{Program, TemporaryFolder};
 
@@ -40,7 +41,7 @@ pub(crate) fn is_there(paths: &Paths, release: Release) -> bool {
 /// Downloads and unpacks the tree.
 pub(crate) fn install(paths: &Paths, release: Release, heading: &str) -> Result<()> {
     let downloads = paths.cache.join("downloads");
-    fs::create_dir_all(&downloads).context("creating the download folder")?;
+    files::create_folder(&downloads)?;
     let package = format!("{PACKAGE}=={}", release.package_version);
     Program::new(paths.python(), &paths.root)
         .args(["-m", "pip", "download", "--disable-pip-version-check", "--no-deps"])
@@ -56,10 +57,8 @@ pub(crate) fn install(paths: &Paths, release: Release, heading: &str) -> Result<
     let tree = unpacked.path().join("vendor/ComfyUI");
     check_version(&tree, release)?;
     let target = paths.comfyui(release);
-    if target.exists() {
-        fs::remove_dir_all(&target).with_context(|| format!("removing {}", target.display()))?;
-    }
-    fs::rename(&tree, &target).with_context(|| format!("moving to {}", target.display()))
+    files::remove(&target)?;
+    files::rename(&tree, &target)
 }
 
 fn find_archive(downloads: &Path, release: Release) -> Result<std::path::PathBuf> {

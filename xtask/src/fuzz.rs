@@ -6,17 +6,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::paths::Paths;
-use crate::progress::{Step, last_line, show_tail};
+use crate::progress::show_tail;
 use crate::run::Program;
 use crate::tools;
+use crate::{files, name_of};
 
 const FLAGS: [&str; 7] = [
     "--cfg=fuzzing",
@@ -55,18 +54,6 @@ enum Target {
     Plan,
 }
 
-impl Target {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Process => "process",
-            Self::Machine => "machine",
-            Self::Cgroup => "cgroup",
-            Self::Maps => "maps",
-            Self::Plan => "plan",
-        }
-    }
-}
-
 /// True when no target crashed.
 pub(crate) fn run(paths: &Paths, options: &Options) -> Result<bool> {
     if !cfg!(target_os = "linux") {
@@ -84,11 +71,11 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<bool> {
 
 /// The folder with one program per target.
 fn build(paths: &Paths) -> Result<PathBuf> {
-    let cargo = tools::require("cargo", "install Rust from rustup.rs")?;
     tools::require("c++", "libFuzzer is built with it (Debian: apt-get install g++)")?;
     let host = host(paths)?;
     let folder = paths.root.join("target/fuzz");
-    Program::new(cargo, &paths.root.join("fuzz"))
+    tools::cargo(paths)?
+        .inside(&paths.root.join("fuzz"))
         .args(["build", "--locked", "--release", "--bins", "--target", &host, "--target-dir"])
         .arg(&folder)
         // With a target named, these are for the targets and not for what builds them. They stand
@@ -105,7 +92,7 @@ fn host(paths: &Paths) -> Result<String> {
 }
 
 fn fuzz(paths: &Paths, target: Target, binaries: &Path, seconds: u32) -> Result<bool> {
-    let name = target.name();
+    let name = &name_of(target);
     let binary = binaries.join(name);
     let corpus = made(paths.cache.join("fuzz").join(name))?;
     let crashes = made(paths.cache.join("fuzz/crashes").join(name))?;
@@ -113,44 +100,33 @@ fn fuzz(paths: &Paths, target: Target, binaries: &Path, seconds: u32) -> Result<
     let mut prefix = crashes.clone().into_os_string();
     prefix.push("/");
     let log = paths.logs().join(format!("fuzz-{name}.log"));
-    let mut step = Step::begin(&format!("Fuzzing {name} for {seconds} s"));
-    let mut group = Program::new(&binary, &paths.cache)
+    let status = Program::new(&binary, &paths.cache)
         // New inputs go to the first folder; the others are read, crashes of earlier runs too.
         .args([&corpus, &seeds, &crashes])
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-artifact_prefix={}", prefix.to_string_lossy()))
         .args(["-print_final_stats=1", "-timeout=20", "-rss_limit_mb=2048"])
-        .start_logged(&log)?;
-    let status = loop {
-        if let Some(status) = group.ended()? {
-            break status;
-        }
-        step.tick(&|| last_line(&log));
-        thread::sleep(Duration::from_millis(100));
-    };
-    step.finish(if status.success() { "done" } else { "CRASHED" });
+        .run_logged(&format!("Fuzzing {name} for {seconds} s"), "CRASHED", &log)?;
     let text = fs::read(&log).with_context(|| format!("reading {}", log.display()))?;
-    let found = Found::read(&String::from_utf8_lossy(&text));
-    let kept = fs::read_dir(&corpus).context("listing the corpus")?.count();
-    println!("{}", found.line(name, kept, status.success()));
+    let text = String::from_utf8_lossy(&text);
+    for line in told(&text, status.success()) {
+        println!("{name:<8} {line}");
+    }
     if !status.success() {
-        if found.why.is_empty() {
+        if !text.contains(" panicked at ") {
             show_tail(&log);
         }
-        for line in &found.why {
-            println!("    | {line}");
-        }
-        println!("    the log:        {}", log.display());
-        if let Some(input) = &found.crash {
-            println!("    the input:      {input}");
-            println!("    to repeat it:   {} {input}", binary.display());
-        }
+        println!("         the log is {}", log.display());
+        println!(
+            "         to repeat it: {} FILE, with the file that is named above",
+            binary.display()
+        );
     }
     Ok(status.success())
 }
 
 fn made(folder: PathBuf) -> Result<PathBuf> {
-    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    files::create_folder(&folder)?;
     Ok(folder)
 }
 
@@ -158,9 +134,9 @@ fn made(folder: PathBuf) -> Result<PathBuf> {
 /// fixtures each time, or they would no longer be read once a field is added.
 fn seeds(paths: &Paths, target: Target) -> Result<PathBuf> {
     if target != Target::Plan {
-        return Ok(paths.root.join("fuzz/seeds").join(target.name()));
+        return Ok(paths.root.join("fuzz/seeds").join(name_of(target)));
     }
-    let folder = made(paths.cache.join("fuzz/seeds").join(target.name()))?;
+    let folder = made(paths.cache.join("fuzz/seeds").join(name_of(target)))?;
     for (number, seed) in plan_seeds(&paths.root.join("fixtures"))?.iter().enumerate() {
         let file = folder.join(format!("{number}.json"));
         fs::write(&file, seed).with_context(|| format!("writing {}", file.display()))?;
@@ -192,49 +168,16 @@ fn plan_seeds(fixtures: &Path) -> Result<Vec<String>> {
     Ok(seeds)
 }
 
-/// What libFuzzer says of a run.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Found {
-    runs: Option<u64>,
-    /// Coverage of what the run began with, and at its end.
-    coverage: Option<(u64, u64)>,
-    crash: Option<String>,
-    /// The panic's own words, as far as its stack.
-    why: Vec<String>,
-}
-
-impl Found {
-    fn read(log: &str) -> Self {
-        let mut found = Self::default();
-        let why = log.lines().skip_while(|line| !line.contains(" panicked at "));
-        let why = why.take_while(|line| !line.starts_with("stack backtrace:")).take(MESSAGE);
-        found.why = why.map(str::to_owned).collect();
-        for line in log.lines() {
-            if let Some(path) = line.split("Test unit written to ").nth(1) {
-                found.crash = Some(path.trim().to_owned());
-            }
-            let runs = line.strip_prefix("stat::number_of_executed_units:");
-            found.runs = runs.and_then(|text| text.trim().parse().ok()).or(found.runs);
-            if let Some(now) = number_after(line, " cov: ").filter(|_| line.starts_with('#')) {
-                let first = found.coverage.map_or(now, |(first, _)| first);
-                found.coverage = Some((first, now));
-            }
-        }
-        found
+/// What libFuzzer says of a run: its coverage and its inputs at the beginning and at the end, or
+/// the panic's own words as far as its stack, and the input that it came from.
+fn told(log: &str, good: bool) -> Vec<&str> {
+    if good {
+        let ends = log.lines().filter(|line| line.starts_with('#'));
+        return ends.filter(|line| line.contains("INITED") || line.contains("DONE")).collect();
     }
-
-    fn line(&self, name: &str, corpus: usize, good: bool) -> String {
-        let unknown = || "?".to_owned();
-        let runs = self.runs.map_or_else(unknown, |runs| runs.to_string());
-        let coverage =
-            self.coverage.map_or_else(unknown, |(first, last)| format!("{first} -> {last}"));
-        let end = if good { "no crash" } else { "CRASHED" };
-        format!("{name:<8} {runs:>10} runs  coverage {coverage:<14} corpus {corpus:>5}  {end}")
-    }
-}
-
-fn number_after(line: &str, word: &str) -> Option<u64> {
-    line.split_once(word)?.1.split_whitespace().next()?.parse().ok()
+    let panic = log.lines().skip_while(|line| !line.contains(" panicked at "));
+    let panic = panic.take_while(|line| !line.starts_with("stack backtrace:")).take(MESSAGE);
+    panic.chain(log.lines().filter(|line| line.contains("Test unit written to "))).collect()
 }
 
 #[cfg(test)]
@@ -242,31 +185,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_is_read_from_its_log() {
+    fn a_run_is_told_by_its_ends() {
         let log = "INFO: Loaded 1 modules   (9000 inline 8-bit counters)\n\
             #11\tINITED cov: 240 ft: 300 corp: 5/1400b exec/s: 0 rss: 27Mb\n\
             #4096\tNEW    cov: 251 ft: 320 corp: 9/2Kb lim: 4096 exec/s: 0 rss: 28Mb\n\
             #500000\tDONE   cov: 260 ft: 333 corp: 12/2Kb lim: 4096 exec/s: 9 rss: 28Mb\n\
             stat::number_of_executed_units: 500000\n";
-        let found = Found::read(log);
-        let expected =
-            Found { runs: Some(500_000), coverage: Some((240, 260)), ..Found::default() };
-        assert_eq!(found, expected);
-        assert_eq!(
-            found.line("maps", 12, true),
-            "maps         500000 runs  coverage 240 -> 260     corpus    12  no crash"
-        );
+        let ends: Vec<&str> = told(log, true).iter().map(|line| &line[..7]).collect();
+        assert_eq!(ends, ["#11\tINI", "#500000"]);
     }
 
     #[test]
-    fn a_crash_is_named_and_what_was_not_said_is_unknown() {
-        let log = "thread '<unnamed>' (7) panicked at a.rs:1:2:\nno\nstack backtrace:\n   0: x\n\
+    fn a_crash_is_told_by_its_message_and_its_input() {
+        let log = "#11\tINITED cov: 1\nthread '<unnamed>' (7) panicked at a.rs:1:2:\nno\n\
+            stack backtrace:\n   0: x\n\
             artifact_prefix='/a/'; Test unit written to /a/crash-12ab\nBase64: AAAA\n";
-        let found = Found::read(log);
-        assert_eq!(found.crash.as_deref(), Some("/a/crash-12ab"));
-        assert_eq!(found.why, ["thread '<unnamed>' (7) panicked at a.rs:1:2:", "no"]);
-        assert_eq!((found.runs, found.coverage), (None, None));
-        assert!(found.line("maps", 0, false).ends_with("CRASHED"));
+        let expected = [
+            "thread '<unnamed>' (7) panicked at a.rs:1:2:",
+            "no",
+            "artifact_prefix='/a/'; Test unit written to /a/crash-12ab",
+        ];
+        assert_eq!(told(log, false), expected);
     }
 
     #[test]
@@ -276,11 +215,11 @@ mod tests {
         let built: Vec<&str> =
             manifest.lines().filter_map(|line| line.strip_prefix("path = \"targets/")).collect();
         let mut named: Vec<String> =
-            Target::value_variants().iter().map(|one| format!("{}.rs\"", one.name())).collect();
+            Target::value_variants().iter().map(|one| format!("{}.rs\"", name_of(*one))).collect();
         named.sort();
         assert_eq!(built, named);
         for target in Target::value_variants().iter().filter(|one| **one != Target::Plan) {
-            let seeds = root.join("fuzz/seeds").join(target.name());
+            let seeds = root.join("fuzz/seeds").join(name_of(*target));
             assert!(fs::read_dir(seeds).unwrap().count() > 0, "{target:?}");
         }
         assert_eq!(plan_seeds(&root.join("fixtures")).unwrap().len(), 12);

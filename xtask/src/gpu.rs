@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::paths::Paths;
 use crate::run::Program;
 use crate::setup::{self, Checkpoint};
-use crate::test::Runner;
+use crate::test::sums_up;
 
 /// What pytest answers when it collected no test at all.
 const PYTEST_NO_TESTS: i32 = 5;
@@ -25,8 +25,7 @@ pub(crate) fn run(paths: &Paths) -> Result<bool> {
 
 /// True when no test passed, failed or broke: all were skipped.
 fn ran_nothing(lines: &[String]) -> bool {
-    Runner::Pytest
-        .summary(lines)
+    sums_up(lines)
         .last()
         .is_some_and(|line| !["passed", "failed", "error"].iter().any(|word| line.contains(word)))
 }

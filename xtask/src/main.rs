@@ -11,6 +11,7 @@ mod comfyui;
 mod cross;
 mod demo;
 mod dist;
+mod files;
 mod fuzz;
 mod gpu;
 mod meter;
@@ -32,7 +33,7 @@ mod windows;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::paths::Paths;
 use crate::setup::Checkpoint;
@@ -63,7 +64,7 @@ enum Command {
     CheckTargets,
     /// Build the wheels and the source archive, and check them
     Dist(dist::Options),
-    /// Check the project's own rules
+    /// Check the project's own rules, and run ruff, mypy, stubtest and cargo-deny
     Tidy,
     /// Run the tests that need a CUDA device
     Gpu,
@@ -97,13 +98,18 @@ fn dispatch(command: &Command) -> Result<bool> {
         Command::Test(options) => test::run(&paths, options),
         Command::Fuzz(options) => fuzz::run(&paths, options),
         Command::Bench(options) => bench::run(&paths, options),
-        Command::Windows => windows::run(&paths),
-        Command::CheckTargets => targets::run(&paths),
+        Command::Windows => test::only(&paths, test::Suite::Windows),
+        Command::CheckTargets => test::only(&paths, test::Suite::Targets),
         Command::Dist(options) => dist::run(&paths, options),
-        Command::Tidy => tidy::run(&paths),
+        Command::Tidy => Ok(tidy::run(&paths)?.problems == 0),
         Command::Gpu => gpu::run(&paths),
         Command::Clean => clean::run(&paths),
     }
+}
+
+/// A choice as it is called on the command line.
+fn name_of(choice: impl ValueEnum) -> String {
+    choice.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 #[cfg(test)]

@@ -4,16 +4,15 @@
 //! with which the meter then loses nothing tests nothing.
 
 use std::env::consts::DLL_SUFFIX;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde::Deserialize;
 
 use crate::paths::Paths;
 use crate::planted::{Fault, planted_all};
 use crate::run::{Program, TemporaryFolder};
-use crate::tools;
+use crate::{files, tools};
 
 /// Nothing counts as in use: neither when memory is looked for nor in the hold that swaps it.
 const NOTHING_IN_USE: [Fault; 2] = [
@@ -59,9 +58,9 @@ pub(crate) fn blind_kinds(paths: &Paths) -> Result<Vec<String>> {
 
 /// The extension with the fault, beside the Python files that belong to it.
 fn build(paths: &Paths, copy: &Path) -> Result<PathBuf> {
-    let cargo = tools::require("cargo", "install Rust from rustup.rs")?;
     let target = paths.root.join("target/planted-library");
-    Program::new(cargo, copy)
+    tools::cargo(paths)?
+        .inside(copy)
         .args(["build", "--release", "--locked", "--package=memsweep-python", "--target-dir"])
         .arg(&target)
         // As fast as it must be, and built in half the time.
@@ -69,16 +68,11 @@ fn build(paths: &Paths, copy: &Path) -> Result<PathBuf> {
         .run_step("Building a library with a fault", &paths.logs().join("planted.log"))?;
     let library = target.join("python");
     let package = library.join("memsweep");
-    fs::create_dir_all(&package).with_context(|| format!("creating {}", package.display()))?;
-    let sources = paths.root.join("python/memsweep");
-    for entry in fs::read_dir(&sources).context("listing the Python files")? {
-        let path = entry.context("listing the Python files")?.path();
-        if let Some(name) = path.file_name().filter(|_| path.is_file()) {
-            fs::copy(&path, package.join(name)).context("copying the Python files")?;
-        }
-    }
+    files::remove(&package)?;
+    files::create_folder(&library)?;
+    files::copy(&paths.root.join("python/memsweep"), &package)?;
     let built = target.join("release").join(format!("lib_memsweep{DLL_SUFFIX}"));
-    fs::copy(built, package.join("_memsweep.abi3.so")).context("copying the extension")?;
+    files::copy(&built, &package.join("_memsweep.abi3.so"))?;
     Ok(library)
 }
 
@@ -91,21 +85,27 @@ fn native(paths: &Paths, folder: &Path) -> Result<PathBuf> {
     Ok(PathBuf::from(answer.trim()))
 }
 
-/// The kinds that lost nothing although everything was taken for idle.
+/// What the meter says of one kind of holder.
+#[derive(Deserialize)]
+struct Row {
+    kind: String,
+    lost: u64,
+    /// Why nothing could be parked at all.
+    why: Option<String>,
+}
+
+/// The kinds that lost nothing although everything was taken for idle. What does not move when
+/// nobody uses it loses nothing, whatever is wrong.
 fn judge(lines: &[String]) -> Result<Vec<String>> {
-    let rows: Vec<Value> =
-        lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let text = |row: &Value, name: &str| row[name].as_str().map(str::to_owned);
-    if let Some(why) = rows.iter().find_map(|row| text(row, "why")) {
+    let rows: Vec<Row> = lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    if let Some(why) = rows.iter().find_map(|row| row.why.as_ref()) {
         bail!("nothing can be parked: {why}");
     }
     if rows.is_empty() {
         bail!("the meter measured nothing: {}", lines.join("\n"));
     }
-    // What does not move when nobody uses it loses nothing, whatever is wrong.
-    let blind = rows.iter().filter(|row| row["lost"] == 0);
-    let kinds = blind.filter_map(|row| text(row, "kind"));
-    Ok(kinds.filter(|kind| kind != HIDDEN_BEFORE_3_12).collect())
+    let blind = rows.into_iter().filter(|row| row.lost == 0 && row.kind != HIDDEN_BEFORE_3_12);
+    Ok(blind.map(|row| row.kind).collect())
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //! A whole environment for each version would be 6 GB. An overlay is a folder that goes in front
 //! of the base environment by `PYTHONPATH`; torch is never in one.
 
-use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -11,8 +10,8 @@ use anyhow::{Context, Result, bail};
 use crate::comfyui::Release;
 use crate::paths::Paths;
 use crate::run::{Program, TemporaryFolder};
-use crate::setup;
 use crate::stamp::{Hash, Stamp};
+use crate::{files, setup};
 
 /// Pictures, example workflows and help texts: up to 400 MB a version, and nothing but pages in
 /// a browser reads them. The base environment's serve every version.
@@ -62,9 +61,7 @@ pub(crate) fn make(paths: &Paths, release: Release) -> Result<PathBuf> {
     if stamp.is_set() {
         return Ok(folder);
     }
-    if folder.exists() {
-        fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
-    }
+    files::remove(&folder)?;
     let unfinished = TemporaryFolder::create(&paths.cache.join("overlays"), "unfinished")?;
     if !packages.is_empty() {
         let log = paths.logs().join(format!("overlay-{}.log", release.version));
@@ -74,8 +71,7 @@ pub(crate) fn make(paths: &Paths, release: Release) -> Result<PathBuf> {
             .args(&packages)
             .run_step(&format!("Installing what ComfyUI {} pins", release.version), &log)?;
     }
-    fs::rename(unfinished.path(), &folder)
-        .with_context(|| format!("moving to {}", folder.display()))?;
+    files::rename(unfinished.path(), &folder)?;
     stamp.set()?;
     Ok(folder)
 }

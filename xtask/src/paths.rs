@@ -3,7 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::comfyui;
 
@@ -16,7 +16,9 @@ pub(crate) struct Paths {
 
 impl Paths {
     pub(crate) fn find() -> Result<Self> {
-        Ok(Self { root: repository_root()?, cache: cache_folder()? })
+        // These commands are built in the checkout that they serve.
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask stands alone")?;
+        Ok(Self { root: root.to_path_buf(), cache: cache_folder()? })
     }
 
     pub(crate) fn venv(&self) -> PathBuf {
@@ -55,22 +57,6 @@ pub(crate) fn python_of(venv: &Path) -> PathBuf {
     if cfg!(windows) { venv.join("Scripts").join("python.exe") } else { venv.join("bin/python") }
 }
 
-fn repository_root() -> Result<PathBuf> {
-    // Cargo sets this for `cargo run`, which is what the alias does, from any folder.
-    if let Some(xtask) = env::var_os("CARGO_MANIFEST_DIR")
-        && let Some(root) = Path::new(&xtask).parent()
-    {
-        return Ok(root.to_path_buf());
-    }
-    let here = env::current_dir().context("reading the current folder")?;
-    for folder in here.ancestors() {
-        if folder.join("xtask/Cargo.toml").is_file() {
-            return Ok(folder.to_path_buf());
-        }
-    }
-    bail!("not inside a MemSweep checkout: run `cargo xtask` from within one")
-}
-
 fn cache_folder() -> Result<PathBuf> {
     if let Some(set) = variable("MEMSWEEP_CACHE") {
         return std::path::absolute(&set).context("reading MEMSWEEP_CACHE");
@@ -96,7 +82,7 @@ mod tests {
 
     #[test]
     fn the_repository_root_holds_the_workspace() {
-        let root = repository_root().unwrap();
+        let root = Paths::find().unwrap().root;
         assert!(root.join("Cargo.toml").is_file());
         assert!(root.join("xtask").is_dir());
     }

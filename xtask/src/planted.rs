@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::files;
 use crate::paths::Paths;
 
 /// One text of a file, and what is wrong instead of it.
@@ -36,10 +37,11 @@ pub(crate) fn planted_all<T>(
 ) -> Result<T> {
     // Always the same place, so that what was built of it can be used again.
     let copy = paths.root.join("target/planted");
-    fs::create_dir_all(&copy).with_context(|| format!("creating {}", copy.display()))?;
+    files::create_folder(&copy)?;
     for source in SOURCES {
         let (from, to) = (paths.root.join(source), copy.join(source));
-        remove(&to).and_then(|()| copy_tree(&from, &to))?;
+        files::remove(&to)?;
+        files::copy(&from, &to)?;
     }
     for fault in faults {
         let file = copy.join(fault.file);
@@ -50,30 +52,6 @@ pub(crate) fn planted_all<T>(
         fs::write(&file, text.replace(fault.right, fault.wrong)).context("planting a fault")?;
     }
     check(&copy)
-}
-
-fn remove(path: &Path) -> Result<()> {
-    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    match removed {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", path.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    let told = || format!("copying {}", from.display());
-    if !from.is_dir() {
-        fs::copy(from, to).with_context(told)?;
-        return Ok(());
-    }
-    fs::create_dir_all(to).with_context(told)?;
-    for entry in fs::read_dir(from).with_context(told)? {
-        let entry = entry.with_context(told)?;
-        copy_tree(&entry.path(), &to.join(entry.file_name()))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

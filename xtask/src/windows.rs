@@ -3,16 +3,14 @@
 //! Wine proves that calls, structures and errors are right, and that a report stays true where a
 //! call succeeds and nothing happens: much of what it answers is made up. It proves no effect.
 
-use std::fs;
 use std::path::PathBuf;
-use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::cross::{self, Cross};
+use crate::files;
 use crate::paths::Paths;
 use crate::planted::{Fault, planted};
-use crate::progress::elapsed;
 use crate::run::Program;
 
 const TARGET: &str = "x86_64-pc-windows-gnu";
@@ -40,19 +38,6 @@ pub(crate) fn install(paths: &Paths) -> Result<()> {
 pub(crate) struct Windows<'a> {
     paths: &'a Paths,
     cross: Cross<'a>,
-}
-
-pub(crate) fn run(paths: &Paths) -> Result<bool> {
-    let start = Instant::now();
-    let windows = Windows::prepare(paths)?;
-    let (status, _) = windows.tests().run_shown()?;
-    let caught = windows.catches_a_wrong_size()?;
-    println!(
-        "windows: tests {status}; planted wrong structure size: {}; {}",
-        if caught { "caught" } else { "NOT caught" },
-        elapsed(start)
-    );
-    Ok(status.success() && caught)
 }
 
 impl<'a> Windows<'a> {
@@ -106,7 +91,7 @@ impl<'a> Windows<'a> {
             return Ok(());
         }
         let log = self.paths.logs().join("wine.log");
-        fs::create_dir_all(self.prefix()).context("creating the folder for wine")?;
+        files::create_folder(&self.prefix())?;
         self.in_wine(Program::new(WINE, &self.paths.root))
             .args(["wineboot", "--init"])
             .run_step("Making a Windows for wine", &log)?;

@@ -8,6 +8,7 @@
 //! - an [`Outcome`] says what the call did; what was freed is for the caller to measure.
 //!
 //! The kernel's files are found beneath [`Roots`], so that tests read fixture trees.
+#![allow(unsafe_code, reason = "it releases and moves memory; each use says why it is sound")]
 #![deny(missing_docs)]
 
 mod devices;

@@ -1,7 +1,7 @@
 //! Dropping real files' cached pages, checked by a page count that shares no code with it.
 #![cfg(target_os = "linux")]
 // Helpers of tests may fail loudly; the lints only know functions marked as tests.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(unsafe_code, clippy::unwrap_used, clippy::panic)]
 
 use std::fs::{self, File};
 use std::io::Write;

@@ -6,7 +6,7 @@
 //! takes root, and says "not run" where a tool or a right is missing.
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 // Helpers of tests may fail loudly; the lints only know functions marked as tests.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(unsafe_code, clippy::unwrap_used, clippy::panic)]
 
 use std::fs;
 use std::os::fd::AsRawFd;

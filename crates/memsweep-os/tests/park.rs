@@ -1,7 +1,7 @@
 //! Parking real memory of this process: what it gives back, and what it must leave alone.
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 // Helpers of tests may fail loudly; the lints only know functions marked as tests.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(unsafe_code, clippy::unwrap_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -178,6 +178,8 @@ pub(crate) fn each_child<F>(object: &Bound<'_, PyAny>, mut each: F)
 where
     F: FnMut(usize) -> ControlFlow<()>,
 {
+    /// # Safety
+    /// For a traversal alone, with a closure of type `F`.
     unsafe extern "C" fn call<F: FnMut(usize) -> ControlFlow<()>>(
         child: *mut ffi::PyObject,
         argument: *mut c_void,

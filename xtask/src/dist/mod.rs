@@ -2,7 +2,6 @@
 //!
 //! What passes is put into `dist`; what does not stays in `target/dist`, to be looked at.
 
-mod abi3;
 mod binary;
 mod build;
 mod check;
@@ -27,7 +26,7 @@ use self::target::{Product, Target};
 use self::wheel::Wheel;
 use crate::paths::Paths;
 use crate::progress::elapsed;
-use crate::setup;
+use crate::{files, name_of};
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
@@ -58,13 +57,13 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<bool> {
     }
     let workshop = Workshop::prepare(paths, &products)?;
     if options.only.is_none() {
-        setup::remove(&folder(paths))?;
+        files::remove(&folder(paths))?;
     }
-    fs::create_dir_all(folder(paths)).context("creating the folder for the wheels")?;
+    files::create_folder(&folder(paths))?;
     let (mut rows, mut own) = (Vec::new(), None);
     for product in products {
         let row = make(paths, &workshop, product).unwrap_or_else(|error| Row {
-            file: product.name(),
+            file: name_of(product),
             bytes: None,
             faults: vec![format!("{error:#}")],
         });

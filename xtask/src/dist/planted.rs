@@ -3,14 +3,13 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;
-use std::io::{self, Write};
 
 use super::check::{Wanted, faults};
 use super::target::{Product, Target};
 use super::wheel::Wheel;
 use super::wheel::tests::packed;
 use crate::run::{Program, TemporaryFolder};
-use crate::tools;
+use crate::tools::{self, skipped};
 
 const VERSION: &str = "0.1.0";
 const ABOUT: &str = "memsweep-0.1.0.dist-info";
@@ -58,11 +57,6 @@ fn library(compiler: &str, name: &str, source: &str, arguments: &[&str]) -> Opti
     let (status, lines) = compiling.run_captured().unwrap();
     assert!(status.success(), "{}", lines.join("\n"));
     Some(fs::read(folder.path().join("planted.so")).unwrap())
-}
-
-/// Past the test runner, which shows what a test prints only where it fails.
-fn skipped(why: &str) {
-    let _ = writeln!(io::stderr(), "SKIPPED: {why}");
 }
 
 /// A library for the machine at hand, and the target that it is for.

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::paths::Paths;
 use crate::progress::elapsed;
 use crate::run::{Program, TemporaryFolder};
-use crate::test::Runner;
+use crate::test::sums_up;
 use crate::{setup, tools};
 
 /// True when the tests pass on every Python that is there.
@@ -30,7 +30,7 @@ pub(super) fn test(paths: &Paths, wheel: &Path) -> Result<bool> {
             .args(["-m", "pytest", "-ra", "tests/python"])
             .envs(paths.environment());
         let (status, lines) = tests.run_shown()?;
-        let summary = Runner::Pytest.summary(&lines).join(" ");
+        let summary = sums_up(&lines).join(" ");
         let summary = summary.trim_matches(['=', ' ']);
         let line = format!("python 3.{minor}: {status}, {}, {summary}", elapsed(start));
         results.push((line, Some(status.success())));

@@ -94,11 +94,6 @@ const MAC_X86: Target = Target {
 };
 
 impl Product {
-    /// The name on the command line.
-    pub(super) fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-    }
-
     /// `None` for the sources, which are for every machine.
     pub(super) fn target(self) -> Option<&'static Target> {
         match self {

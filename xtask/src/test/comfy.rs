@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::extent::Extent;
-use super::{Runner, Session, title};
+use super::{Session, title};
 use crate::comfyui::Release;
 use crate::run::Program;
 use crate::{comfyui, overlay, setup, upstream};
@@ -58,7 +58,7 @@ impl Session<'_> {
         title("ComfyUI's own tests");
         let tree = upstream::prepare(self.paths)?;
         for (what, program) in upstream::programs(self.paths, &tree) {
-            self.runner(&what, Runner::Pytest, &program)?;
+            self.runner(&what, program)?;
         }
         Ok(())
     }
@@ -77,7 +77,7 @@ impl Session<'_> {
             if self.options.cases.is_none() && self.options.extent() != Extent::Large {
                 tests = tests.env("MEMSWEEP_CASES", FEW_CASES);
             }
-            self.untitled_runner(&what, Runner::Pytest, &tests)?;
+            self.untitled_runner(&what, tests)?;
         }
         Ok(())
     }
@@ -85,14 +85,8 @@ impl Session<'_> {
     /// The registry's archive and a clone, installed as a user does. One server at a time: on two
     /// cores, two of them take longer.
     pub(super) fn archive(&mut self) -> Result<()> {
-        let command = match setup::comfy_cli(self.paths) {
-            Ok(command) => command,
-            Err(error) => {
-                eprintln!("{error:#}");
-                self.failed("archive", format!("{error:#}"));
-                return Ok(());
-            }
-        };
+        let ready = setup::comfy_cli(self.paths);
+        let Some(command) = self.required("archive", ready) else { return Ok(()) };
         for release in [comfyui::OLDER[0], comfyui::CURRENT] {
             let what = format!("archive, ComfyUI {}", release.version);
             title(&what);
@@ -100,7 +94,7 @@ impl Session<'_> {
                 .pytest_on(release)?
                 .arg("tests/comfyui/test_archive.py")
                 .env("MEMSWEEP_COMFY_CLI", &command);
-            self.untitled_runner(&what, Runner::Pytest, &tests)?;
+            self.untitled_runner(&what, tests)?;
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
+use crate::name_of;
 use crate::paths::Paths;
 use crate::progress::elapsed;
 use crate::run::Program;
@@ -24,11 +25,10 @@ use crate::setup::{self, Checkpoint};
 use crate::tools;
 
 use extent::Extent;
-pub(crate) use room::kibibytes;
-pub(crate) use summary::Runner;
+pub(crate) use summary::sums_up;
 use summary::{Line, Outcome, Part};
 
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(crate) struct Options {
     /// Run every suite, in every cache mode and on every Python: what CI runs
     #[arg(long, conflicts_with = "suite")]
@@ -69,14 +69,14 @@ impl Options {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Suite {
+pub(crate) enum Suite {
     /// rustfmt, clippy and cargo test
     Rust,
     /// The Rust crates, built for Windows, under wine
     Windows,
     /// Clippy for the other systems we claim
     Targets,
-    /// The project's own rules and ruff
+    /// The project's own rules, ruff, mypy, stubtest and cargo-deny
     Tidy,
     /// The front-end's unit tests
     Web,
@@ -105,11 +105,6 @@ enum Suite {
 }
 
 impl Suite {
-    /// As it is called on the command line.
-    fn name(self) -> String {
-        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
-    }
-
     fn needs_setup(self) -> bool {
         !matches!(self, Self::Rust | Self::Windows | Self::Targets | Self::Web)
     }
@@ -128,17 +123,30 @@ struct Session<'a> {
 pub(crate) fn run(paths: &Paths, options: &Options) -> Result<bool> {
     let start = Instant::now();
     let suites = options.suites();
-    let mut session =
-        Session { paths, options, parts: Vec::new(), chromium: None, is_set_up: true };
+    let mut session = Session::new(paths, options);
     session.part("set-up", None, |session| session.prepare(&suites))?;
     for suite in suites {
         let share = options.extent().share(suite);
-        session.part(&suite.name(), share, |session| session.run(suite))?;
+        session.part(&name_of(suite), share, |session| session.run(suite))?;
     }
     Ok(summary::report(&session.parts, start))
 }
 
-impl Session<'_> {
+/// One suite, for a command of its own. Not to run it is a failure there.
+pub(crate) fn only(paths: &Paths, suite: Suite) -> Result<bool> {
+    let options = Options { suite: vec![suite], ..Options::default() };
+    let mut session = Session::new(paths, &options);
+    session.part(&name_of(suite), None, |session| session.run(suite))?;
+    let mut lines = session.parts.iter().flat_map(|part| &part.lines);
+    let all_ran = lines.all(|line| !matches!(line.outcome, Outcome::NotRun(_)));
+    Ok(summary::report(&session.parts, Instant::now()) && all_ran)
+}
+
+impl<'a> Session<'a> {
+    fn new(paths: &'a Paths, options: &'a Options) -> Self {
+        Self { paths, options, parts: Vec::new(), chromium: None, is_set_up: true }
+    }
+
     /// Runs a part of the whole, with a row of its own in the table.
     fn part(
         &mut self,
@@ -175,18 +183,15 @@ impl Session<'_> {
                 checkpoints.push(Checkpoint::Full);
             }
             tools::python(self.paths)?;
-            if let Err(error) = setup::run(self.paths, &checkpoints) {
-                eprintln!("{error:#}");
-                self.is_set_up = false;
-                self.failed("set-up", format!("{error:#}"));
-            }
+            let ready = setup::run(self.paths, &checkpoints);
+            self.is_set_up = self.required("set-up", ready).is_some();
         }
         Ok(())
     }
 
     fn run(&mut self, suite: Suite) -> Result<()> {
         if suite.needs_setup() && !self.is_set_up {
-            self.not_run(&suite.name(), "the set-up failed");
+            self.not_run(&name_of(suite), "the set-up failed");
             return Ok(());
         }
         match suite {
@@ -237,23 +242,20 @@ impl Session<'_> {
             .args(["-m", "pytest", "-ra"])
             .args(arguments)
             .envs(self.environment());
-        self.untitled_runner(what, Runner::Pytest, &program)
+        self.untitled_runner(what, program)
     }
 
-    fn runner(&mut self, what: &str, runner: Runner, program: &Program) -> Result<()> {
+    fn runner(&mut self, what: &str, program: Program) -> Result<()> {
         title(what);
-        self.untitled_runner(what, runner, program)
+        self.untitled_runner(what, program)
     }
 
-    fn untitled_runner(&mut self, what: &str, runner: Runner, program: &Program) -> Result<()> {
+    fn untitled_runner(&mut self, what: &str, program: Program) -> Result<()> {
         let start = Instant::now();
         let (status, lines) = program.run_shown()?;
+        let outcome = if status.success() { Outcome::Passed } else { Outcome::Failed };
         println!("-- {what}: {status}, {}", elapsed(start));
-        self.add(Line {
-            what: what.to_owned(),
-            outcome: if status.success() { Outcome::Passed } else { Outcome::Failed },
-            summary: runner.summary(&lines),
-        });
+        self.add(Line { what: what.to_owned(), outcome, summary: sums_up(&lines) });
         Ok(())
     }
 
@@ -272,8 +274,42 @@ impl Session<'_> {
         let (what, outcome) = (what.to_owned(), Outcome::NotRun(reason.to_owned()));
         self.add(Line { what, outcome, summary: Vec::new() });
     }
+
+    /// What a part needs; without it, the part is not run.
+    fn needed<T>(&mut self, what: &str, found: Result<T>) -> Option<T> {
+        found.map_err(|why| self.not_run(what, &format!("{why:#}"))).ok()
+    }
+
+    /// The same where a missing part is a failure.
+    fn required<T>(&mut self, what: &str, found: Result<T>) -> Option<T> {
+        let told = |error| {
+            eprintln!("{error:#}");
+            self.failed(what, format!("{error:#}"));
+        };
+        found.map_err(told).ok()
+    }
 }
 
 fn title(what: &str) {
     println!("\n== {what}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_workflow_runs_every_suite() {
+        let workflow = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.github/workflows/test.yml");
+        let workflow = std::fs::read_to_string(workflow).unwrap();
+        for suite in Suite::value_variants() {
+            let command = match suite {
+                Suite::Windows => "cargo xtask windows".to_owned(),
+                Suite::Targets => "cargo xtask check-targets".to_owned(),
+                suite => format!("--suite {}", name_of(*suite)),
+            };
+            let mut lines = workflow.lines().map(|line| format!("{line} "));
+            assert!(lines.any(|line| line.contains(&format!("{command} "))), "{command}");
+        }
+    }
 }

@@ -1,89 +1,67 @@
 //! The suites that need no ComfyUI: Rust, the project's own rules, the page, the Python package.
 
-use std::env;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::extent::Extent;
-use super::{Runner, Session, title};
+use super::{Session, title};
 use crate::run::Program;
 use crate::{setup, tidy, tools, windows};
 
 impl Session<'_> {
     pub(super) fn rust(&mut self) -> Result<()> {
         tools::file_systems(self.paths)?;
-        let cargo = tools::require("cargo", "install Rust from rustup.rs")?;
-        let cargo = |arguments: &[&str]| {
-            let program = Program::new(&cargo, &self.paths.root).args(arguments);
-            // PyO3 would otherwise take whichever python3 comes first.
-            match env::var_os("MEMSWEEP_PYTHON") {
-                Some(python) => program.env("PYO3_PYTHON", python),
-                None => program,
-            }
-        };
-        let format = cargo(&["fmt", "--all", "--check"]);
-        let format_fuzz = cargo(&["fmt", "--check", "--manifest-path", "fuzz/Cargo.toml"]);
-        let lint = cargo(&[
-            "clippy",
-            "--locked",
-            "--workspace",
-            "--all-targets",
-            "--quiet",
-            "--",
-            "-D",
-            "warnings",
-        ]);
-        let test = cargo(&[
-            "test",
-            "--locked",
-            "--no-fail-fast",
-            "--package=memsweep-core",
-            "--package=memsweep-os",
-            "--package=memsweep-cli",
-            "--package=memsweep-pyheap",
-            "--package=xtask",
-        ]);
+        let cargo = |arguments: &[&str]| Ok(tools::cargo(self.paths)?.args(arguments));
+        let cargo: &dyn Fn(&[&str]) -> Result<Program> = &cargo;
+        let fuzz = ["--manifest-path", "fuzz/Cargo.toml"];
+        let lint = ["clippy", "--locked", "--all-targets", "--quiet"];
+        let deny = ["--", "-D", "warnings"];
         // A test of `dist` makes a library for Windows; without the compiler it says so.
         let _ = windows::install(self.paths);
-        self.runner("cargo fmt --check", Runner::Silent, &format)?;
-        self.runner("cargo fmt --check, fuzz", Runner::Silent, &format_fuzz)?;
-        self.runner("cargo clippy", Runner::Silent, &lint)?;
-        self.runner("cargo test", Runner::Cargo, &test)
+        let format = cargo(&["fmt", "--all", "--check"])?;
+        let format_fuzz = cargo(&["fmt", "--check"])?.args(fuzz);
+        let lint_fuzz = cargo(&lint)?
+            .args(fuzz)
+            .args(["--target-dir", "target/fuzz-clippy"])
+            .args(deny)
+            // What the targets call is built for them alone, and nothing is linked here.
+            .env("RUSTFLAGS", "--cfg=fuzzing")
+            .env("CUSTOM_LIBFUZZER_PATH", "/nowhere/libfuzzer.a");
+        let lint = cargo(&lint)?.arg("--workspace").args(deny);
+        let packages =
+            ["core", "os", "cli", "pyheap"].map(|name| format!("--package=memsweep-{name}"));
+        let test =
+            cargo(&["test", "--locked", "--no-fail-fast", "--package=xtask"])?.args(packages);
+        self.runner("cargo fmt --check", format)?;
+        self.runner("cargo fmt --check, fuzz", format_fuzz)?;
+        self.runner("cargo clippy", lint)?;
+        self.runner("cargo clippy, fuzz", lint_fuzz)?;
+        self.runner("cargo test", test)
     }
 
     pub(super) fn tidy(&mut self) -> Result<()> {
         title("tidy");
-        if tidy::run(self.paths)? {
+        let verdict = tidy::run(self.paths)?;
+        if verdict.problems == 0 {
             self.passed("tidy", "every rule holds");
         } else {
-            self.failed("tidy", "rules are broken".to_owned());
+            self.failed("tidy", format!("{} problems", verdict.problems));
         }
-        let ruff =
-            Program::new(self.paths.python(), &self.paths.root).args(["-m", "ruff", "check", "."]);
-        self.runner("ruff check", Runner::Silent, &ruff)
+        for (tool, why) in verdict.not_run {
+            self.not_run(tool, &why);
+        }
+        Ok(())
     }
 
     pub(super) fn web(&mut self) -> Result<()> {
-        if !self.paths.root.join("web/package.json").is_file() {
-            self.not_run("web", "there is no web/package.json");
-            return Ok(());
-        }
         let npm = tools::npm()?;
         self.npm_install(&npm)?;
-        self.runner("web: npm test", Runner::Node, &self.npm(&npm, &["test"]))?;
-        self.runner(
-            "web: built bundle is up to date",
-            Runner::Silent,
-            &self.npm(&npm, &["run", "check"]),
-        )
+        self.runner("web: npm test", self.npm(&npm, &["test"]))?;
+        self.runner("web: built bundle is up to date", self.npm(&npm, &["run", "check"]))
     }
 
     pub(super) fn browser(&mut self) -> Result<()> {
-        if !self.paths.root.join("web/package.json").is_file() {
-            self.not_run("browser", "there is no web/package.json");
-            return Ok(());
-        }
         let npm = tools::npm()?;
         if !self.paths.root.join("web/node_modules").is_dir() {
             self.npm_install(&npm)?;
@@ -92,7 +70,7 @@ impl Session<'_> {
         if let Some(chromium) = &self.chromium {
             program = program.env("MEMSWEEP_CHROMIUM", chromium);
         }
-        self.runner("browser: npm run test:browser", Runner::Node, &program)
+        self.runner("browser: npm run test:browser", program)
     }
 
     fn npm(&self, npm: &Path, arguments: &[&str]) -> Program {
@@ -120,12 +98,9 @@ impl Session<'_> {
                 continue;
             };
             title(&what);
-            match setup::small_venv(self.paths, &python) {
-                Ok(inside) => self.pytest_with(&what, &inside, &["tests/python"])?,
-                Err(error) => {
-                    eprintln!("{error:#}");
-                    self.failed(&what, format!("{error:#}"));
-                }
+            let ready = setup::small_venv(self.paths, &python);
+            if let Some(inside) = self.required(&what, ready) {
+                self.pytest_with(&what, &inside, &["tests/python"])?;
             }
         }
         self.debian_python()
@@ -133,18 +108,14 @@ impl Session<'_> {
 
     fn debian_python(&mut self) -> Result<()> {
         let what = "python of Debian";
-        let Some(python) = tools::debian_python(self.paths) else {
-            self.not_run(
-                what,
-                "there is no /usr/bin/python3 of Debian's, or of no version we serve",
-            );
-            return Ok(());
-        };
+        let found = tools::debian_python(self.paths)
+            .context("there is no /usr/bin/python3 of Debian's, or of no version we serve");
+        let Some(python) = self.needed(what, found) else { return Ok(()) };
         title(what);
-        match setup::debian_venv(self.paths, &python) {
-            Ok(inside) => self.pytest_with(what, &inside, &["tests/python"])?,
-            Err(error) => self.not_run(what, &format!("{error:#}")),
+        let ready = setup::debian_venv(self.paths, &python);
+        match self.needed(what, ready) {
+            Some(inside) => self.pytest_with(what, &inside, &["tests/python"]),
+            None => Ok(()),
         }
-        Ok(())
     }
 }

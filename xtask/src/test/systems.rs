@@ -2,40 +2,27 @@
 
 use anyhow::Result;
 
-use super::{Runner, Session};
+use super::Session;
 use crate::cross::Cross;
 use crate::targets;
 use crate::windows::Windows;
 
 impl Session<'_> {
     pub(super) fn windows(&mut self) -> Result<()> {
-        let windows = match Windows::prepare(self.paths) {
-            Ok(windows) => windows,
-            Err(why) => {
-                self.not_run("windows", &format!("{why:#}"));
-                return Ok(());
-            }
+        let Some(windows) = self.needed("windows", Windows::prepare(self.paths)) else {
+            return Ok(());
         };
-        self.runner("windows: cargo test under wine", Runner::Cargo, &windows.tests())?;
-        let caught = windows.catches_a_wrong_size()?;
-        self.planted("windows: a wrong structure size", caught);
+        self.runner("windows: cargo test under wine", windows.tests())?;
+        self.planted("windows: a wrong structure size", windows.catches_a_wrong_size()?);
         Ok(())
     }
 
     pub(super) fn targets(&mut self) -> Result<()> {
-        let cross = match Cross::prepare(self.paths) {
-            Ok(cross) => cross,
-            Err(why) => {
-                self.not_run("targets", &format!("{why:#}"));
-                return Ok(());
-            }
+        let Some(cross) = self.needed("targets", Cross::prepare(self.paths)) else {
+            return Ok(());
         };
         for target in targets::TARGETS {
-            self.runner(
-                &format!("clippy for {target}"),
-                Runner::Silent,
-                &targets::check(&cross, target),
-            )?;
+            self.runner(&format!("clippy for {target}"), targets::check(&cross, target))?;
         }
         let caught = targets::catches_a_type_error(self.paths, &cross)?;
         self.planted("targets: a type error in macOS-only code", caught);

@@ -1,26 +1,20 @@
 //! What reads raw memory, under checkers of memory errors; and what sees lost writes.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use super::{Runner, Session};
+use super::Session;
 use crate::{meter, valgrind};
 
 impl Session<'_> {
     pub(super) fn walk(&mut self) -> Result<()> {
-        match valgrind::find(self.paths) {
-            Ok(found) => {
-                for (what, program) in valgrind::programs(self.paths, &found)? {
-                    self.runner(&what, Runner::Cargo, &program)?;
-                }
-            }
-            Err(error) => self.not_run("valgrind", &format!("{error:#}")),
+        if let Some(found) = self.needed("valgrind", valgrind::find(self.paths)) {
+            self.runner("valgrind: cargo test", valgrind::tests(self.paths, &found)?)?;
+            self.runner("valgrind: the walk in Python", valgrind::walk(self.paths, &found)?)?;
         }
-        match valgrind::miri(self.paths) {
-            Some(program) => self.runner("Miri", Runner::Cargo, &program),
-            None => {
-                self.not_run("Miri", "no toolchain with it is installed");
-                Ok(())
-            }
+        let miri = valgrind::miri(self.paths).context("no toolchain with it is installed");
+        match self.needed("Miri", miri) {
+            Some(program) => self.runner("Miri", program),
+            None => Ok(()),
         }
     }
 
@@ -32,12 +26,13 @@ impl Session<'_> {
             return Ok(());
         }
         super::title(what);
-        match meter::blind_kinds(self.paths) {
-            Ok(blind) if blind.is_empty() => {
+        let blind = meter::blind_kinds(self.paths);
+        match self.required(what, blind) {
+            Some(blind) if blind.is_empty() => {
                 self.passed(what, "planted, and every kind of holder lost a write");
             }
-            Ok(blind) => self.failed(what, format!("no write lost by: {}", blind.join(", "))),
-            Err(error) => self.failed(what, format!("{error:#}")),
+            Some(blind) => self.failed(what, format!("no write lost by: {}", blind.join(", "))),
+            None => {}
         }
         Ok(())
     }

@@ -1,12 +1,12 @@
 //! `cargo xtask tidy`: the project's own rules, as functions over the files of the checkout.
 //!
-//! Each rule takes a [`Tree`] and returns what breaks it, so that its test can plant a fault.
+//! Each rule takes a [`Tree`] and returns what breaks it, so that its test can plant a fault. Rules
+//! about Rust code itself are clippy's: see the workspace's lints, and `xtask/tests/clippy.rs`.
 
 mod docs;
 mod nodes;
-mod rust;
-mod source;
 mod text;
+mod tools;
 mod versions;
 mod walls;
 
@@ -25,6 +25,8 @@ pub(crate) struct Tree {
     files: BTreeMap<String, Option<String>>,
     /// The class keys of the node table.
     node_keys: BTreeSet<String>,
+    /// Our crates and what they depend on.
+    packages: Vec<walls::Package>,
 }
 
 impl Tree {
@@ -48,7 +50,9 @@ impl Tree {
                 files.insert(path.to_owned(), String::from_utf8(bytes).ok());
             }
         }
-        Ok(Self { files, node_keys: nodes::keys(paths)? })
+        let mut packages = walls::packages(paths, "Cargo.toml")?;
+        packages.extend(walls::packages(paths, "fuzz/Cargo.toml")?);
+        Ok(Self { files, node_keys: nodes::keys(paths)?, packages })
     }
 
     /// The text of one file.
@@ -124,14 +128,11 @@ impl fmt::Display for Problem {
 
 type Rule = (&'static str, fn(&Tree) -> Vec<Problem>);
 
-const RULES: [Rule; 15] = [
+const RULES: [Rule; 12] = [
     ("crates depend only on what they may", walls::crate_dependencies),
-    ("unsafe code stays in its two crates", walls::unsafe_crates),
-    ("torch is imported in one file", walls::torch_imports),
-    ("ComfyUI is imported in one folder", walls::comfyui_imports),
-    ("the page fetches in one file", walls::fetches),
-    ("no unwrap, expect or panic outside tests", rust::panics),
-    ("every unsafe is explained", rust::safety_comments),
+    ("unsafe code stays in its two crates", walls::unsafe_code),
+    ("every crate has the workspace's lints", walls::lints),
+    ("no route and no module is called by name", walls::calls),
     ("one version everywhere", versions::versions_agree),
     ("long files say why", text::long_files),
     ("sources are ASCII", text::ascii),
@@ -142,24 +143,44 @@ const RULES: [Rule; 15] = [
     ("every node has its help page", nodes::help_pages),
 ];
 
-/// True when every rule holds.
-pub(crate) fn run(paths: &Paths) -> Result<bool> {
+/// What came of it all.
+#[derive(Debug, Default)]
+pub(crate) struct Verdict {
+    pub(crate) problems: usize,
+    /// The tools that could not be run, and why.
+    pub(crate) not_run: Vec<(&'static str, String)>,
+}
+
+/// Holds every rule and runs every tool.
+pub(crate) fn run(paths: &Paths) -> Result<Verdict> {
     let tree = Tree::read(paths)?;
-    let mut count = 0;
+    let mut verdict = Verdict::default();
+    let mut show = |name: &str, problems: &[String]| {
+        println!("  {}  {name}", if problems.is_empty() { "ok    " } else { "BROKEN" });
+        for problem in problems {
+            println!("            {problem}");
+        }
+        verdict.problems += problems.len();
+    };
     for (name, rule) in RULES {
-        let problems = rule(&tree);
-        if problems.is_empty() {
-            println!("  ok      {name}");
-        } else {
-            println!("  BROKEN  {name}");
-            for problem in &problems {
-                println!("            {problem}");
+        show(name, &rule(&tree).iter().map(Problem::to_string).collect::<Vec<_>>());
+    }
+    for (name, tool) in tools::TOOLS {
+        match tool(paths, &paths.root) {
+            Ok(program) => show(name, &tools::complaints(program)?),
+            Err(why) => {
+                println!("  not run {name}: {why}");
+                verdict.not_run.push((name, why));
             }
-            count += problems.len();
         }
     }
-    println!("{} rules, {} files, {count} problems", RULES.len(), tree.files.len());
-    Ok(count == 0)
+    let (files, problems) = (tree.files.len(), verdict.problems);
+    println!(
+        "{} rules, {} tools, {files} files, {problems} problems",
+        RULES.len(),
+        tools::TOOLS.len()
+    );
+    Ok(verdict)
 }
 
 #[cfg(test)]

@@ -3,38 +3,33 @@
 use super::{Problem, Tree};
 
 pub(super) fn versions_agree(tree: &Tree) -> Vec<Problem> {
-    let manifest = tree.text("Cargo.toml").unwrap_or_default();
-    let Some(version) = in_section(manifest, "[workspace.package]", "version") else {
+    let Some(version) = in_toml(tree, "Cargo.toml", &["workspace", "package", "version"]) else {
         return vec![Problem::file("Cargo.toml", "has no workspace version")];
     };
-    let mut problems = Vec::new();
-    let mut expect = |path: &str, found: Option<String>, what: &str| match found {
-        Some(found) if found == version => {}
-        Some(found) => {
-            problems.push(Problem::file(path, format!("{what} is {found}, not {version}")));
-        }
-        None => problems.push(Problem::file(path, format!("has no {what}"))),
-    };
     let text = |path: &str| tree.text(path).unwrap_or_default();
-    expect("CHANGELOG.md", newest_entry(text("CHANGELOG.md")), "newest entry");
-    expect("requirements.txt", required(text("requirements.txt")), "requirement on memsweep");
-    if let Some(package) = tree.text("web/package.json") {
-        expect("web/package.json", json_version(package), "version");
-    }
-    // Its version is dynamic; a fixed one would have to be kept equal by hand.
-    if let Some(fixed) = in_section(text("pyproject.toml"), "[project]", "version") {
-        expect("pyproject.toml", Some(fixed), "version");
+    let rows = [
+        ("pyproject.toml", "version", in_toml(tree, "pyproject.toml", &["project", "version"])),
+        ("CHANGELOG.md", "newest entry", newest_entry(text("CHANGELOG.md"))),
+        ("requirements.txt", "requirement on memsweep", required(text("requirements.txt"))),
+        ("web/package.json", "version", json_version(text("web/package.json"))),
+    ];
+    let mut problems = Vec::new();
+    for (path, what, found) in rows {
+        match found {
+            Some(found) if found == version => {}
+            Some(found) => {
+                problems.push(Problem::file(path, format!("{what} is {found}, not {version}")));
+            }
+            None => problems.push(Problem::file(path, format!("has no {what}"))),
+        }
     }
     problems
 }
 
-fn in_section(toml: &str, section: &str, key: &str) -> Option<String> {
-    let mut lines = toml.lines().map(str::trim).skip_while(|line| *line != section).skip(1);
-    let line = lines
-        .by_ref()
-        .take_while(|line| !line.starts_with('['))
-        .find(|line| line.split('=').next().is_some_and(|name| name.trim() == key))?;
-    Some(line.split('"').nth(1)?.to_owned())
+fn in_toml(tree: &Tree, path: &str, keys: &[&str]) -> Option<String> {
+    let table = toml::Value::Table(tree.text(path)?.parse().ok()?);
+    let value = keys.iter().try_fold(&table, |value, key| value.get(key))?;
+    Some(value.as_str()?.to_owned())
 }
 
 /// The version of the first heading that has one: `## [0.1.0] - date` or `## 0.1.0`.
@@ -61,8 +56,9 @@ fn json_version(package: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    const GOOD: [(&str, &str); 4] = [
+    const GOOD: [(&str, &str); 5] = [
         ("Cargo.toml", "[workspace]\nversion = \"9\"\n[workspace.package]\nversion = \"0.1.0\"\n"),
+        ("pyproject.toml", "[project]\nname = \"memsweep\"\nversion = \"0.1.0\"\n"),
         ("CHANGELOG.md", "# Changelog\n\n## Unreleased\n\n## [0.1.0] - 2026-01-01\n## 0.0.1\n"),
         ("requirements.txt", "# the native part\nmemsweep==0.1.0\n"),
         ("web/package.json", "{\"version\": \"0.1.0\"}"),
@@ -81,7 +77,8 @@ mod tests {
 
     #[test]
     fn a_missing_entry_is_a_problem_and_a_compatible_pin_is_not() {
-        assert_eq!(versions_agree(&Tree::of(&GOOD[..2])).len(), 1);
+        assert_eq!(versions_agree(&Tree::of(&GOOD[..4])).len(), 1);
+        assert_eq!(versions_agree(&Tree::of(&[])).len(), 1);
         assert_eq!(required("memsweep~=0.1.0 ; x").as_deref(), Some("0.1.0"));
         assert_eq!(required("memsweep>=0.1.0"), None);
     }

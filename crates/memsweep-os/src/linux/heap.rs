@@ -250,6 +250,8 @@ fn is_jump(address: *mut c_void) -> bool {
 
 /// The names of all loaded objects but the program, in the order in which the linker looks.
 fn libraries() -> Vec<CString> {
+    /// # Safety
+    /// For the linker's own walk alone, with a vector of names.
     unsafe extern "C" fn add(
         info: *mut libc::dl_phdr_info,
         _size: usize,

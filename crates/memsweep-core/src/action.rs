@@ -7,6 +7,7 @@ use crate::park::{ParkLimits, Parked, Refused};
 
 /// One step of a plan. Carried out by the host, never by the core.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Action {
     /// Drop output-cache entries, by the numbers the inventory gave them.
@@ -55,6 +56,7 @@ pub enum Action {
 
 /// What came of one action. A failed step is data, never an exception.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Outcome {
     /// The call succeeded. That is all it says: the measurement decides what was freed.
@@ -121,6 +123,7 @@ impl Outcome {
 
 /// What came of destroying.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Destroyed {
     /// Tensors that lost their memory, by who held them.
@@ -131,6 +134,7 @@ pub struct Destroyed {
 
 /// Somebody who held tensors.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Owner {
     /// For people: a module's global, a class, or unknown.

@@ -9,6 +9,7 @@ pub const SMALLEST_BLOCK: Bytes = Bytes(1024 * 1024);
 
 /// How far parking may go.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ParkLimits {
     /// Where the spill files go; `None` leaves the choice to the host.
@@ -65,6 +66,7 @@ pub struct Choice {
 
 /// Blocks that stayed for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Refused {
     /// Why.
@@ -77,6 +79,7 @@ pub struct Refused {
 
 /// What came of parking.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Parked {
     /// What moved to disk in this step.

@@ -12,6 +12,7 @@ pub const SCHEMA: u32 = 1;
 
 /// The numbers at one instant.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Reading {
     /// [`SCHEMA`] when written by this version.
@@ -28,6 +29,7 @@ pub struct Reading {
 
 /// RAM of this process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct ProcessMemory {
     /// Bytes of RAM mapped into the process now. Linux `VmRSS`, Windows working set. Includes
@@ -67,6 +69,7 @@ impl ProcessMemory {
 
 /// RAM of the machine, and the limits that apply to us.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct MachineMemory {
     /// RAM of the machine. Linux `MemTotal`.
@@ -91,6 +94,7 @@ pub struct MachineMemory {
 
 /// Memory of one accelerator.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct DeviceMemory {
     /// Torch's name where torch knows the device (`cuda:0`), else the driver's (`amdgpu:card0`).

@@ -53,7 +53,10 @@ fn refusal(name: &str, dependency: &str) -> Option<&'static str> {
         return Some("nothing depends on it");
     }
     match name {
-        "memsweep-core" if !matches!(dependency, "serde" | "serde_json" | "thiserror") => {
+        // schemars is behind a feature that only the tests turn on.
+        "memsweep-core"
+            if !matches!(dependency, "schemars" | "serde" | "serde_json" | "thiserror") =>
+        {
             Some("the core is pure: serde, serde_json and thiserror only")
         }
         "memsweep-os" if dependency.starts_with("pyo3") || dependency == "memsweep-pyheap" => {

@@ -39,7 +39,7 @@ var ReportView = class {
   constructor() {
     this.element.className = "memsweep";
   }
-  /** Shows a report instead of what was there. */
+  /** Shows a report in place of the last one. */
   show(report) {
     ensureStyle();
     const head = part("div", "memsweep-head");
@@ -62,7 +62,7 @@ var ReportView = class {
     const note = part("div", "memsweep-stale", "From an earlier run: the input did not change, so the node did not run.");
     this.element.querySelector(".memsweep-head")?.after(note);
   }
-  /** The height the content would like at a width. Measured aside: the node may not be on screen. */
+  /** The height the content needs at a width. Measured on a copy: the node may not be on screen. */
   heightAt(width) {
     const copy = this.element.cloneNode(true);
     copy.style.cssText = `position:absolute;visibility:hidden;height:auto;width:${width}px`;
@@ -109,7 +109,7 @@ var WIDGET = "memsweep_report";
 var LEAST_HEIGHT = 44;
 var LEAST_WIDTH = 360;
 var MARGIN = 20;
-function connect({ name, keys, read }) {
+function connect({ name: name2, keys, read }) {
   const shown = /* @__PURE__ */ new WeakMap();
   const latest = /* @__PURE__ */ new WeakMap();
   let cached = /* @__PURE__ */ new WeakSet();
@@ -124,7 +124,7 @@ function connect({ name, keys, read }) {
     makeRoom(node, entry);
   };
   app.registerExtension({
-    name,
+    name: name2,
     nodeCreated(node) {
       if (!keys.has(node.comfyClass ?? "")) return;
       const executed = node.onExecuted;
@@ -139,7 +139,7 @@ function connect({ name, keys, read }) {
         if (entry !== void 0) savePlainSize(saved, entry);
       };
     },
-    // A workflow that was left and came back, or that was opened from the history.
+    // A workflow whose tab is opened again, or one that is opened from the history.
     onNodeOutputsUpdated(outputs) {
       for (const [id, output] of Object.entries(outputs)) {
         const node = findNode(id);
@@ -198,79 +198,21 @@ function savePlainSize(saved, entry) {
   if (sameSize(saved.size, entry.grown)) saved.size = [...entry.plain];
 }
 function sameSize(size2, other) {
-  const given = size2;
-  return given?.[0] === other[0] && given[1] === other[1];
+  const given2 = size2;
+  return given2?.[0] === other[0] && given2[1] === other[1];
 }
 function findNode(id) {
   const path = id.split(":");
   const last = path.pop() ?? "";
   const root = app.rootGraph ?? app.graph;
   let graph = root;
-  for (const step2 of path) {
-    graph = root?.subgraphs?.get(step2) ?? graph?.getNodeById(step2)?.subgraph;
+  for (const step of path) {
+    graph = root?.subgraphs?.get(step) ?? graph?.getNodeById(step)?.subgraph;
   }
   return graph?.getNodeById(last) ?? null;
 }
 
-// src/fields.ts
-function record(value) {
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? value : {};
-}
-function list(value) {
-  return Array.isArray(value) ? value : [];
-}
-function string(value) {
-  return typeof value === "string" ? value : "";
-}
-function number(value) {
-  return typeof value === "number" && Number.isFinite(value) ? value : null;
-}
-
-// src/older.ts
-function olderHeadline(report) {
-  const freed = record(report["freed"]);
-  const devices = list(freed["devices"]).map(record).map((each) => place(string(each["id"]), "held", each["ours"]));
-  const failed = list(report["rows"]).filter((row) => record(record(row)["outcome"])["kind"] === "failed");
-  return { freed: [process(freed), ...devices].filter(known), failed_steps: failed.length };
-}
-function olderGave(row) {
-  const freed = record(row["measured"]);
-  const devices = list(freed["devices"]).map(record).map(outermost).filter((each) => each["bytes"] !== 0);
-  const ram = process(freed);
-  const moved = [ram, ...devices].filter((each) => known(each) && each["bytes"] !== 0);
-  return moved.length > 0 ? moved : [ram].filter(known);
-}
-function process(freed) {
-  for (const [field, measure] of [["process_charged", "charged"], ["process_anonymous", "private"]]) {
-    if (number(freed[field]) !== null) return place("process", measure, freed[field]);
-  }
-  return place("process", "resident", freed["process_resident"]);
-}
-function outermost(device) {
-  const id = string(device["id"]);
-  for (const [field, measure] of [["ours", "held"], ["torch_reserved", "held"], ["torch_allocated", "tensors"]]) {
-    const bytes = number(device[field]) ?? 0;
-    if (bytes !== 0) return place(id, measure, bytes);
-  }
-  return place(id, "held", 0);
-}
-function place(name, measure, bytes) {
-  return { place: name, measure, bytes };
-}
-function known(each) {
-  return number(each["bytes"]) !== null;
-}
-function olderLines(text) {
-  const lines = text.split("\n").filter((each) => each.trim() !== "");
-  return lines.map((each) => {
-    const cut = each.lastIndexOf(": ");
-    if (cut < 0) return { part: false, name: each.trim(), value: "" };
-    return { part: each.startsWith(" "), name: each.slice(0, cut).trim(), value: each.slice(cut + 2) };
-  });
-}
-
-// src/model.ts
-var SCHEMA = 1;
+// src/keys.ts
 var NODE_KEYS = /* @__PURE__ */ new Set([
   "FreeMemoryImage",
   "FreeMemoryLatent",
@@ -287,274 +229,6 @@ var NODE_KEYS = /* @__PURE__ */ new Set([
   "MemSweepReleaseModel",
   "MemSweepReport"
 ]);
-var MOST_KEPT = 3;
-var UNITS = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-var ARROW = "\u2192";
-function formatBytes(bytes) {
-  const sign = bytes < 0 ? "-" : "";
-  let value = Math.abs(bytes);
-  if (value < 1024) return `${sign}${value} B`;
-  value /= 1024;
-  let unit = 0;
-  while (value >= 1023.95 && unit + 1 < UNITS.length) {
-    value /= 1024;
-    unit += 1;
-  }
-  return `${sign}${value.toFixed(1)} ${UNITS[unit]}`;
-}
-function nodeReport(output) {
-  const message = record(list(record(output)["memsweep"])[0]);
-  const text = string(message["text"]);
-  const report = parsed(message["report"]);
-  if (report["schema"] === SCHEMA && "reading" in report) {
-    return { headline: levels(record(report["reading"])), badge: "reading", lines: sheet(report, text), text };
-  }
-  if (report["schema"] !== SCHEMA) return withoutReport(record(message["problem"]), text);
-  return {
-    headline: headline(report),
-    badge: badge(report),
-    lines: [
-      ...totals(report),
-      ...steps(report),
-      ...goal(report),
-      ...kept(report),
-      ...list(report["notes"]).map((note) => line("note", string(note)))
-    ].filter(({ label }) => label !== ""),
-    text
-  };
-}
-function parsed(text) {
-  try {
-    return record(JSON.parse(string(text)));
-  } catch {
-    return {};
-  }
-}
-function withoutReport(problem, text) {
-  const what = string(problem["what"]);
-  if (what !== "") return { headline: what, badge: "", lines: [line("problem", string(problem["why"]))], text };
-  const [summary = "", ...more] = text.split("\n");
-  if (summary === "") return null;
-  return { headline: summary, badge: "", lines: more.filter((each) => each.trim() !== "").map((each) => line("note", each)), text };
-}
-function headline(report) {
-  if (report["dry_run"] === true) return "Dry run: nothing was released";
-  const told = "headline" in report ? record(report["headline"]) : olderHeadline(report);
-  const freed = list(told["freed"]).map(record);
-  const parts = freed.map(gave).filter((part2) => part2 !== "");
-  if (!freed.some(isProcess)) parts.unshift("RAM not measured");
-  const parked2 = number(told["parked"]) ?? 0;
-  if (parked2 > 0) parts.push(`${formatBytes(parked2)} moved to disk`);
-  if (report["cancelled"] === true) parts.unshift("Cancelled");
-  const failed = number(told["failed_steps"]) ?? 0;
-  if (failed > 0) parts.push(failed === 1 ? "1 step failed" : `${failed} steps failed`);
-  return parts.join(", ");
-}
-function gave(each) {
-  const bytes = number(each["bytes"]);
-  if (bytes === null) return "";
-  const place2 = string(each["place"]);
-  const names = {
-    charged: "Memory",
-    private: "RAM",
-    resident: "Resident RAM",
-    tensors: `${place2} tensors`,
-    all_programs: `${place2}, all programs:`
-  };
-  return `${names[string(each["measure"])] ?? place2} ${change(bytes)}`;
-}
-function isProcess(each) {
-  return each["place"] === "process";
-}
-function levels(reading) {
-  const process2 = record(reading["process"]);
-  const ram = number(process2["resident"]) ?? number(process2["anonymous"]);
-  const parts = [ram === null ? "RAM unknown" : `RAM ${formatBytes(ram)}`];
-  for (const each of list(reading["devices"])) {
-    const device = record(each);
-    const bytes = number(device["used"]) ?? number(device["torch_reserved"]);
-    if (bytes !== null) parts.push(`${string(device["id"])} ${formatBytes(bytes)}`);
-  }
-  return parts.join(", ");
-}
-function sheet(report, text) {
-  if (!("lines" in report)) return olderLines(text).map(({ part: part2, name, value }) => line(part2 ? "part" : "total", name, value));
-  const lines = list(report["lines"]).map((each) => {
-    const { name, bytes, part: part2 } = record(each);
-    return line(part2 === true ? "part" : "total", string(name), size(bytes));
-  });
-  const models = list(report["models"]).map((each) => {
-    const { name, device, bytes } = record(each);
-    return line("total", `model ${string(name)} on ${string(device)}`, `${size(bytes)} loaded`);
-  });
-  return [...lines, ...models].filter(({ label }) => label !== "");
-}
-function badge(report) {
-  const level = string(report["level"]);
-  const requested = string(report["requested_level"]);
-  const shown = requested !== "" && requested !== level ? `${requested} ${ARROW} ${level}` : level;
-  return report["dry_run"] === true ? `${shown} (dry run)` : shown;
-}
-function totals(report) {
-  const freed = record(report["freed"]);
-  const before = record(report["before"]);
-  const after = record(report["after"]);
-  const was = record(before["process"]);
-  const now = record(after["process"]);
-  const lines = [
-    total("Private RAM", was["anonymous"], now["anonymous"], freed["process_anonymous"]),
-    total("Commit charge", was["commit"], now["commit"], freed["process_charged"]),
-    total("Footprint", was["footprint"], now["footprint"], freed["process_charged"])
-  ];
-  if (number(freed["process_charged"]) === null) {
-    lines.push(total("Resident RAM", was["resident"], now["resident"], freed["process_resident"]));
-  }
-  for (const each of list(after["devices"])) {
-    const device = record(each);
-    const id = string(device["id"]);
-    const then = byId(before["devices"], id);
-    const gave2 = byId(freed["devices"], id);
-    lines.push(
-      total(`${id}, all programs`, then["used"], device["used"], gave2["used"]),
-      total(`${id} torch`, then["torch_reserved"], device["torch_reserved"], gave2["torch_reserved"])
-    );
-  }
-  return lines.filter((each) => each !== null);
-}
-function total(label, before, after, freed) {
-  const was = number(before);
-  const now = number(after);
-  if (was === null || now === null) return null;
-  return line("total", label, change(number(freed)), `${formatBytes(was)} ${ARROW} ${formatBytes(now)}`);
-}
-function steps(report) {
-  const lines = [];
-  const idle = [];
-  for (const each of list(report["rows"])) {
-    const row = record(each);
-    const outcome = record(row["outcome"]);
-    const what = step(row);
-    const why = string(outcome["reason"]) || string(outcome["error"]);
-    switch (outcome["kind"]) {
-      case "done":
-        if (record(row["action"])["kind"] === "synchronize") break;
-        lines.push(line("step", what, measured(row), string(outcome["detail"]) || string(row["reason"])));
-        if (row["verdict"] === "claim_not_seen") lines.push(notSeen(outcome));
-        break;
-      case "parked":
-        lines.push(line("step", what, measured(row), `${size(outcome["bytes"])} moved to ${string(outcome["folder"])}`));
-        if (row["verdict"] === "claim_not_seen") lines.push(notSeen({ claimed: outcome["bytes"] }));
-        lines.push(...parked(outcome), ...stayed(outcome));
-        break;
-      case "destroyed":
-        lines.push(line("step", what, measured(row), string(row["reason"])));
-        lines.push(...list(outcome["owners"]).map((each2) => destroyed(record(each2))), ...stayed(outcome));
-        break;
-      case "failed":
-        lines.push(line("problem", what, "failed", why));
-        break;
-      case "cancelled":
-        lines.push(line("problem", what, "cancelled", why));
-        break;
-      default:
-        if (report["dry_run"] === true) lines.push(line("step", what, estimated(row), string(row["reason"])));
-        else if (what !== "") idle.push(why === "" ? what : `${what}: ${why}`);
-    }
-  }
-  if (idle.length > 0) {
-    const label = idle.length === 1 ? "1 step not run" : `${idle.length} steps not run`;
-    lines.push(line("note", label, "", idle.join("; ")));
-  }
-  return lines;
-}
-function size(bytes) {
-  const known2 = number(bytes);
-  return known2 === null ? "unknown" : formatBytes(known2);
-}
-function parked(outcome) {
-  const lines = [
-    ["on disk before, not written again", number(outcome["already"])],
-    ["of all that is parked, in memory again", number(outcome["in_memory"])]
-  ].filter((each) => typeof each[1] === "number" && each[1] > 0);
-  const shown = lines.map(([label, bytes]) => line("part", label, formatBytes(bytes)));
-  const why = string(outcome["stopped"]);
-  return why === "" ? shown : [...shown, line("problem", "Parking ended early", "", why)];
-}
-function destroyed(owner) {
-  const tensors = number(owner["tensors"]) ?? 0;
-  const count = tensors === 1 ? "1 tensor" : `${tensors} tensors`;
-  return line("part", `${count} of ${string(owner["name"])}`, size(owner["bytes"]));
-}
-function stayed(outcome) {
-  return list(outcome["refused"]).map((each) => {
-    const row = record(each);
-    return line("kept", string(row["reason"]), size(row["bytes"]), "stayed in memory");
-  });
-}
-function goal(report) {
-  if (report["goal"] === null || report["goal"] === void 0) return [];
-  const met = report["goal_met"];
-  const label = met === true ? "The goal was met." : met === false ? "The goal was not met." : "Nobody can tell whether the goal was met.";
-  return [line("note", label)];
-}
-var VERBS = {
-  evict: "Drop",
-  collect: "Collect",
-  synchronize: "Wait for",
-  unload: "Unload",
-  empty_device_cache: "Empty",
-  empty_host_cache: "Empty",
-  drop_file_cache: "Drop",
-  trim_heap: "Trim",
-  park: "Park",
-  destroy: "Destroy",
-  system_wide: "Release"
-};
-function step(row) {
-  const verb = VERBS[string(record(row["action"])["kind"])];
-  const what = string(row["what"]);
-  return verb === void 0 ? what : `${verb} ${what}`;
-}
-function kept(report) {
-  const rows = list(report["kept"]).map(record).filter((row) => row["bytes"] !== 0).sort((one, other) => (number(other["bytes"]) ?? -1) - (number(one["bytes"]) ?? -1));
-  const lines = rows.slice(0, MOST_KEPT).map((row) => {
-    const bytes = number(row["bytes"]);
-    return line("kept", string(row["what"]), bytes === null ? "" : formatBytes(bytes), string(row["reason"]));
-  });
-  const more = rows.slice(MOST_KEPT);
-  if (more.length > 0) {
-    lines.push(line("kept", `and ${more.length} more`, "", more.map((row) => string(row["what"])).join(", ")));
-  }
-  return lines;
-}
-function notSeen(outcome) {
-  const claimed = number(outcome["claimed"]);
-  return line("problem", "its claim was not seen", claimed === null ? "" : `${formatBytes(claimed)} claimed`);
-}
-function measured(row) {
-  if (row["verdict"] === "outside_process") {
-    const claimed = number(record(row["outcome"])["claimed"]);
-    return claimed === null ? "done" : `${formatBytes(claimed)} claimed`;
-  }
-  const places = "gave" in row ? list(row["gave"]).map(record) : olderGave(row);
-  const parts = places.map((each) => isProcess(each) ? change(number(each["bytes"])) : gave(each));
-  return parts.filter((part2) => part2 !== "").join(", ") || "not measured";
-}
-function estimated(row) {
-  const bytes = number(row["estimated"]);
-  return bytes === null ? "unknown" : `about ${formatBytes(bytes)}`;
-}
-function change(bytes) {
-  if (bytes === null) return "not measured";
-  if (bytes === 0) return "unchanged";
-  return bytes > 0 ? `${formatBytes(bytes)} freed` : `${formatBytes(-bytes)} more`;
-}
-function line(kind, label, value = "", detail = "") {
-  return { kind, label, value, detail };
-}
-function byId(devices, id) {
-  return list(devices).map(record).find((device) => device["id"] === id) ?? {};
-}
 
 // src/packed.ts
 async function unpacked(output) {
@@ -576,6 +250,401 @@ async function inflated(packed) {
   } catch {
     return null;
   }
+}
+
+// src/report/fields.ts
+function promised(value) {
+  return value;
+}
+function fields(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? value : {};
+}
+function list(value) {
+  return Array.isArray(value) ? value : [];
+}
+function string(value) {
+  const given2 = value;
+  return typeof given2 === "string" ? given2 : "";
+}
+function number(value) {
+  const given2 = value;
+  return typeof given2 === "number" && Number.isFinite(given2) ? given2 : null;
+}
+function is(value, wanted) {
+  return value === wanted;
+}
+function given(value) {
+  return (value ?? null) !== null;
+}
+
+// src/report/amounts.ts
+var UNITS = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+function formatBytes(bytes) {
+  const sign = bytes < 0 ? "-" : "";
+  let value = Math.abs(bytes);
+  if (value < 1024) return `${sign}${value} B`;
+  value /= 1024;
+  let unit = 0;
+  while (value >= 1023.95 && unit + 1 < UNITS.length) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${sign}${value.toFixed(1)} ${UNITS[unit]}`;
+}
+function size(bytes) {
+  return bytes === null ? "unknown" : formatBytes(bytes);
+}
+function change(bytes) {
+  if (bytes === null) return "not measured";
+  if (bytes === 0) return "unchanged";
+  return bytes > 0 ? `${formatBytes(bytes)} freed` : `${formatBytes(-bytes)} more`;
+}
+
+// src/report/lines.ts
+var ARROW = "\u2192";
+function line(kind, label, value = "", detail = "") {
+  return { kind, label, value, detail };
+}
+
+// src/report/older.ts
+function olderHeadline(report) {
+  const freed = fields(report.freed);
+  const devices = list(freed.devices).flatMap((each) => {
+    const { id, ours } = fields(each);
+    return place(string(id), "held", ours);
+  });
+  const failed = list(report.rows).filter((row) => is(fields(fields(row).outcome).kind, "failed"));
+  return { freed: [...process(freed), ...devices], parked: 0, failed: failed.length };
+}
+function olderGave(row) {
+  const freed = fields(row.measured);
+  const ram = process(freed);
+  const moved = [...ram, ...list(freed.devices).flatMap(outermost)].filter(({ bytes }) => bytes !== 0);
+  return moved.length > 0 ? moved : ram;
+}
+function process(freed) {
+  if (number(freed.process_charged) !== null) return place("process", "charged", freed.process_charged);
+  if (number(freed.process_anonymous) !== null) return place("process", "private", freed.process_anonymous);
+  return place("process", "resident", freed.process_resident);
+}
+function outermost(value) {
+  const { id, ours, torch_reserved, torch_allocated } = fields(value);
+  const numbers = [
+    ["held", ours],
+    ["held", torch_reserved],
+    ["tensors", torch_allocated]
+  ];
+  const [measure, bytes] = numbers.find(([, each]) => (number(each) ?? 0) !== 0) ?? ["held", void 0];
+  return place(string(id), measure, bytes);
+}
+function place(name2, measure, value) {
+  const bytes = number(value);
+  return bytes === null ? [] : [{ place: name2, measure, bytes }];
+}
+function olderLines(text) {
+  const lines = text.split("\n").filter((each) => each.trim() !== "");
+  return lines.map((each) => {
+    const cut = each.lastIndexOf(": ");
+    if (cut < 0) return line("total", each.trim());
+    return line(each.startsWith(" ") ? "part" : "total", each.slice(0, cut).trim(), each.slice(cut + 2));
+  });
+}
+
+// src/report/places.ts
+var PROCESS = "process";
+function places(values) {
+  return list(values).flatMap((each) => {
+    const { place: place2, measure, bytes } = fields(each);
+    const known = number(bytes);
+    return known === null ? [] : [{ place: string(place2), measure: string(measure), bytes: known }];
+  });
+}
+function isProcess({ place: place2 }) {
+  return place2 === PROCESS;
+}
+function gaveText({ place: place2, measure, bytes }) {
+  return `${placeName(place2, measure)} ${change(bytes)}`;
+}
+function placeName(place2, measure) {
+  switch (measure) {
+    case "charged":
+      return "Memory";
+    case "private":
+      return "RAM";
+    case "resident":
+      return "Resident RAM";
+    case "tensors":
+      return `${place2} tensors`;
+    case "all_programs":
+      return `${place2}, all programs:`;
+    default:
+      return place2;
+  }
+}
+
+// src/report/headline.ts
+function headline(report) {
+  if (is(report.dry_run, true)) return "Dry run: nothing was released";
+  const { freed, parked: parked2, failed } = "headline" in report ? told(report.headline) : olderHeadline(report);
+  const parts = freed.map(gaveText);
+  if (!freed.some(isProcess)) parts.unshift("RAM not measured");
+  if (parked2 > 0) parts.push(`${formatBytes(parked2)} moved to disk`);
+  if (is(report.cancelled, true)) parts.unshift("Cancelled");
+  if (failed > 0) parts.push(failed === 1 ? "1 step failed" : `${failed} steps failed`);
+  return parts.join(", ");
+}
+function badge(report) {
+  const level = string(report.level);
+  const requested = string(report.requested_level);
+  const shown = requested !== "" && requested !== level ? `${requested} ${ARROW} ${level}` : level;
+  return is(report.dry_run, true) ? `${shown} (dry run)` : shown;
+}
+function told(value) {
+  const { freed, parked: parked2, failed_steps } = fields(value);
+  return { freed: places(freed), parked: number(parked2) ?? 0, failed: number(failed_steps) ?? 0 };
+}
+
+// src/report/kept.ts
+var MOST_KEPT = 3;
+function kept(report) {
+  const rows = list(report.kept).map((each) => fields(each)).filter((row) => !is(row.bytes, 0)).sort((one, other) => (number(other.bytes) ?? -1) - (number(one.bytes) ?? -1));
+  const lines = rows.slice(0, MOST_KEPT).map((row) => {
+    const bytes = number(row.bytes);
+    return line("kept", string(row.what), bytes === null ? "" : formatBytes(bytes), string(row.reason));
+  });
+  const more = rows.slice(MOST_KEPT);
+  if (more.length > 0) {
+    lines.push(line("kept", `and ${more.length} more`, "", more.map((row) => string(row.what)).join(", ")));
+  }
+  return lines;
+}
+
+// src/report/reading.ts
+function levels(value) {
+  const reading = fields(value);
+  const process2 = fields(reading.process);
+  const ram = number(process2.resident) ?? number(process2.anonymous);
+  const parts = [ram === null ? "RAM unknown" : `RAM ${formatBytes(ram)}`];
+  for (const each of list(reading.devices)) {
+    const device = fields(each);
+    const bytes = number(device.used) ?? number(device.torch_reserved);
+    if (bytes !== null) parts.push(`${string(device.id)} ${formatBytes(bytes)}`);
+  }
+  return parts.join(", ");
+}
+function balance(report, text) {
+  if (!("lines" in report)) return olderLines(text);
+  const lines = list(report.lines).map((each) => {
+    const { name: name2, bytes, part: part2 } = fields(each);
+    return line(is(part2, true) ? "part" : "total", string(name2), size(number(bytes)));
+  });
+  const models = list(report.models).map((each) => {
+    const { name: name2, device, bytes } = fields(each);
+    return line("total", `model ${string(name2)} on ${string(device)}`, `${size(number(bytes))} loaded`);
+  });
+  return [...lines, ...models];
+}
+
+// src/report/steps.ts
+var VERBS = {
+  evict: "Drop",
+  collect: "Collect",
+  synchronize: "Wait for",
+  unload: "Unload",
+  empty_device_cache: "Empty",
+  empty_host_cache: "Empty",
+  drop_file_cache: "Drop",
+  park: "Park",
+  destroy: "Destroy",
+  trim_heap: "Trim",
+  system_wide: "Release"
+};
+function steps(report) {
+  const lines = [];
+  const idle = [];
+  for (const each of list(report.rows)) {
+    const row = fields(each);
+    const shown = ran(row);
+    if (shown !== null) lines.push(...shown);
+    else if (is(report.dry_run, true)) lines.push(line("step", name(row), estimated(row), string(row.reason)));
+    else if (name(row) !== "") idle.push(notRun(row));
+  }
+  if (idle.length > 0) {
+    const label = idle.length === 1 ? "1 step not run" : `${idle.length} steps not run`;
+    lines.push(line("note", label, "", idle.join("; ")));
+  }
+  return lines;
+}
+function ran(row) {
+  const outcome = fields(row.outcome);
+  const what = name(row);
+  switch (string(outcome.kind)) {
+    case "done":
+      if (is(fields(row.action).kind, "synchronize")) return [];
+      return [
+        line("step", what, measured(row), string(outcome.detail) || string(row.reason)),
+        ...notSeen(row, outcome.claimed)
+      ];
+    case "parked":
+      return [
+        line("step", what, measured(row), `${size(number(outcome.bytes))} moved to ${string(outcome.folder)}`),
+        ...notSeen(row, outcome.bytes),
+        ...parked(outcome),
+        ...stayed(outcome)
+      ];
+    case "destroyed":
+      return [
+        line("step", what, measured(row), string(row.reason)),
+        ...list(outcome.owners).map(destroyed),
+        ...stayed(outcome)
+      ];
+    case "failed":
+      return [line("problem", what, "failed", string(outcome.error))];
+    case "cancelled":
+      return [line("problem", what, "cancelled")];
+    default:
+      return null;
+  }
+}
+function notRun(row) {
+  const why = string(fields(row.outcome).reason);
+  return why === "" ? name(row) : `${name(row)}: ${why}`;
+}
+function name(row) {
+  const kind = string(fields(row.action).kind);
+  const what = string(row.what);
+  return isKnown(kind) ? `${VERBS[kind]} ${what}` : what;
+}
+function isKnown(kind) {
+  return Object.hasOwn(VERBS, kind);
+}
+function measured(row) {
+  if (is(row.verdict, "outside_process")) {
+    const claimed = number(fields(row.outcome).claimed);
+    return claimed === null ? "done" : `${formatBytes(claimed)} claimed`;
+  }
+  const gave = "gave" in row ? places(row.gave) : olderGave(row);
+  const parts = gave.map((each) => isProcess(each) ? change(each.bytes) : gaveText(each));
+  return parts.join(", ") || "not measured";
+}
+function estimated(row) {
+  const bytes = number(row.estimated);
+  return bytes === null ? "unknown" : `about ${formatBytes(bytes)}`;
+}
+function notSeen(row, claimed) {
+  if (!is(row.verdict, "claim_not_seen")) return [];
+  const bytes = number(claimed);
+  return [line("problem", "the readings do not show it", bytes === null ? "" : `${formatBytes(bytes)} claimed`)];
+}
+function parked(outcome) {
+  const parts = [
+    ["already on disk, not written again", number(outcome.already)],
+    ["back in memory, of everything parked", number(outcome.in_memory)]
+  ];
+  const lines = parts.flatMap(([label, bytes]) => (bytes ?? 0) > 0 ? [line("part", label, size(bytes))] : []);
+  const why = string(outcome.stopped);
+  return why === "" ? lines : [...lines, line("problem", "Parking ended early", "", why)];
+}
+function destroyed(value) {
+  const owner = fields(value);
+  const tensors = number(owner.tensors) ?? 0;
+  const count = tensors === 1 ? "1 tensor" : `${tensors} tensors`;
+  return line("part", `${count} of ${string(owner.name)}`, size(number(owner.bytes)));
+}
+function stayed(outcome) {
+  return list(outcome.refused).map((each) => {
+    const { reason, bytes } = fields(each);
+    return line("kept", string(reason), size(number(bytes)), "stayed in memory");
+  });
+}
+
+// src/report/totals.ts
+function totals(report) {
+  const freed = fields(report.freed);
+  const before = fields(report.before);
+  const after = fields(report.after);
+  const was = fields(before.process);
+  const now = fields(after.process);
+  const lines = [
+    total("Private RAM", was.anonymous, now.anonymous, freed.process_anonymous),
+    total("Commit charge", was.commit, now.commit, freed.process_charged),
+    total("Footprint", was.footprint, now.footprint, freed.process_charged)
+  ];
+  if (number(freed.process_charged) === null) {
+    lines.push(total("Resident RAM", was.resident, now.resident, freed.process_resident));
+  }
+  for (const each of list(after.devices)) {
+    const device = fields(each);
+    const id = string(device.id);
+    const then = byId(before.devices, id);
+    const gave = byId(freed.devices, id);
+    lines.push(
+      total(`${id}, all programs`, then.used, device.used, gave.used),
+      total(`${id} torch`, then.torch_reserved, device.torch_reserved, gave.torch_reserved)
+    );
+  }
+  return lines.filter((each) => each !== null);
+}
+function total(label, before, after, freed) {
+  const was = number(before);
+  const now = number(after);
+  if (was === null || now === null) return null;
+  return line("total", label, change(number(freed)), `${formatBytes(was)} ${ARROW} ${formatBytes(now)}`);
+}
+function byId(devices, id) {
+  const found = list(devices).find((each) => {
+    const device = each;
+    return is(fields(device).id, id);
+  });
+  return fields(found);
+}
+
+// src/report/read.ts
+var SCHEMA = 1;
+function nodeReport(output) {
+  const message = fields(list(fields(promised(output)).memsweep)[0]);
+  const text = string(message.text);
+  const json = parsed(string(message.report));
+  const report = fields(promised(json));
+  if (!is(report.schema, SCHEMA)) return withoutReport(fields(message.problem), text);
+  const memory = fields(promised(json));
+  if ("reading" in memory) {
+    return { headline: levels(memory.reading), badge: "reading", lines: named(balance(memory, text)), text };
+  }
+  return { headline: headline(report), badge: badge(report), lines: named(sweepLines(report)), text };
+}
+function sweepLines(report) {
+  return [
+    ...totals(report),
+    ...steps(report),
+    ...goal(report),
+    ...kept(report),
+    ...list(report.notes).map((note) => line("note", string(note)))
+  ];
+}
+function named(lines) {
+  return lines.filter(({ label }) => label !== "");
+}
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+function withoutReport(problem, text) {
+  const what = string(problem.what);
+  if (what !== "") return { headline: what, badge: "", lines: [line("problem", string(problem.why))], text };
+  const [summary = "", ...more] = text.split("\n");
+  if (summary === "") return null;
+  const lines = more.filter((each) => each.trim() !== "").map((each) => line("note", each));
+  return { headline: summary, badge: "", lines, text };
+}
+function goal(report) {
+  if (!given(report.goal)) return [];
+  if (is(report.goal_met, true)) return [line("note", "The goal was met.")];
+  if (is(report.goal_met, false)) return [line("note", "The goal was not met.")];
+  return [line("note", "It is unknown whether the goal was met.")];
 }
 
 // src/main.ts

@@ -1,5 +1,5 @@
-// Builds the one bundle ComfyUI loads. With --check it writes nothing and fails when the
-// committed bundle is not what the source gives.
+// Builds the one bundle ComfyUI loads. With --check it writes nothing and fails when the committed
+// bundle does not match the source.
 
 import { readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
@@ -37,7 +37,7 @@ if (process.argv.includes("--check")) {
     console.error("comfyui/web/memsweep.js is stale: run `npm run build` in web and commit it");
     process.exit(1);
   }
-  console.log("comfyui/web/memsweep.js is what the source gives");
+  console.log("comfyui/web/memsweep.js matches the source");
 } else {
   await writeFile(BUNDLE, built);
   console.log(`comfyui/web/memsweep.js: ${built.length} bytes`);

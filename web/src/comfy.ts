@@ -1,17 +1,17 @@
-// The only contact with ComfyUI's page. A report is shown in a DOM widget that belongs to the
-// page alone: it is in no saved workflow and in no prompt, and the node's saved size is the one
-// it had before the report made it taller.
+// The only contact with ComfyUI's front-end. A report is shown in a DOM widget that is in no saved
+// workflow and in no prompt, and the size saved for the node is the one it had before the report
+// made it taller.
 
 import { api } from "comfyui/api";
 import { app, type ComfyNode, type Graph } from "comfyui/app";
 
-import type { NodeReport } from "./model.ts";
+import type { NodeReport } from "./report/lines.ts";
 import { ReportView } from "./view.ts";
 
 const WIDGET = "memsweep_report";
 const LEAST_HEIGHT = 44;
 const LEAST_WIDTH = 360;
-/** What the widget's frame takes from the node's width. */
+/** What the frame around the widget takes of the node's width. */
 const MARGIN = 20;
 
 /** What the rest of the extension decides. */
@@ -36,7 +36,7 @@ interface Shown {
 /** Registers the extension. Nothing is drawn until a node has a report. */
 export function connect({ name, keys, read }: Wiring): void {
   const shown = new WeakMap<ComfyNode, Shown>();
-  /** The last output that each node was given: reading takes a moment, and the last one counts. */
+  /** The last output of each node: unpacking takes a moment, and only the last one counts. */
   const latest = new WeakMap<ComfyNode, unknown>();
   /** The nodes that the running prompt takes from the cache. */
   let cached = new WeakSet<ComfyNode>();
@@ -68,7 +68,7 @@ export function connect({ name, keys, read }: Wiring): void {
         if (entry !== undefined) savePlainSize(saved, entry);
       };
     },
-    // A workflow that was left and came back, or that was opened from the history.
+    // A workflow whose tab is opened again, or one that is opened from the history.
     onNodeOutputsUpdated(outputs) {
       for (const [id, output] of Object.entries(outputs)) {
         const node = findNode(id);
@@ -80,7 +80,7 @@ export function connect({ name, keys, read }: Wiring): void {
   api.addEventListener("execution_start", () => {
     cached = new WeakSet();
   });
-  // The old report of a cached node may come again as if it were new, so the node is remembered.
+  // The old report of a cached node may arrive again as if it were new, so the node is remembered.
   api.addEventListener("execution_cached", (event) => {
     const nodes: unknown = (event as CustomEvent<{ nodes?: unknown }>).detail?.nodes;
     for (const id of Array.isArray(nodes) ? nodes : []) {
@@ -126,10 +126,10 @@ function makeRoom(node: ComfyNode, entry: Shown): void {
     entry.grown = [node.size[0], node.size[1]];
   };
   settle();
-  // The page puts a widget onto its node when it draws the canvas, and nothing else may ask for that:
-  // until then the report lies across the page.
+  // The front-end moves a widget onto its node when it draws the canvas, which nothing else may cause:
+  // until then the report lies across the whole page.
   app.canvas?.setDirty?.(true, true);
-  // The page's newer node design lays the node out itself and then corrects its size.
+  // The front-end's newer node design lays out the node itself and then corrects its size.
   requestAnimationFrame(() => requestAnimationFrame(settle));
 }
 

@@ -1,5 +1,5 @@
-// The part of ComfyUI's page that we use, in our own words. The build replaces both names with
-// the relative paths ComfyUI serves them at, so that the pack's folder may have any name.
+// The part of ComfyUI's front-end that we use, as far as we use it. The build replaces both names
+// with the relative paths ComfyUI serves them at, so that the pack's folder may have any name.
 
 declare module "comfyui/app" {
   /** A widget made with `addDOMWidget`. */
@@ -14,7 +14,7 @@ declare module "comfyui/app" {
     id: number | string;
     comfyClass?: string;
     size: [number, number];
-    /** Where the node stands for a subgraph: its inside. */
+    /** The inside of a node that stands for a subgraph. */
     subgraph?: Graph;
     addDOMWidget(
       name: string,
@@ -34,7 +34,7 @@ declare module "comfyui/app" {
     subgraphs?: Map<string, Graph>;
   }
 
-  /** The object an extension registers. Unknown fields are ignored by every version. */
+  /** What an extension registers. Every version ignores fields it does not know. */
   export interface Extension {
     name: string;
     nodeCreated?(node: ComfyNode): void;

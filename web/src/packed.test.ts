@@ -21,7 +21,7 @@ test("what is not packed gives no report and no error", async () => {
   }
 });
 
-test("other outputs pass as they are", async () => {
+test("other outputs stay as they are", async () => {
   for (const other of [null, undefined, "x", {}, { memsweep: 1 }, { memsweep: [1, null, {}] }]) {
     assert.deepEqual(await unpacked(other), other);
   }

@@ -1,4 +1,4 @@
-// A node's output as ComfyUI keeps it -> the same with its report unpacked. No DOM, no ComfyUI.
+// A node's output as ComfyUI keeps it -> the same with its report unpacked. Knows no ComfyUI.
 
 /** The output with each report as JSON text; what cannot be unpacked is left out. */
 export async function unpacked(output: unknown): Promise<unknown> {
@@ -12,7 +12,7 @@ export async function unpacked(output: unknown): Promise<unknown> {
   return { ...output, memsweep: await Promise.all(messages) };
 }
 
-/** The text behind base64 and zlib; null where there is none, or where a browser cannot do it. */
+/** The text inside base64 and zlib; null where there is none, or where the browser cannot unpack it. */
 async function inflated(packed: unknown): Promise<string | null> {
   if (typeof packed !== "string") return null;
   try {

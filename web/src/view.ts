@@ -1,12 +1,12 @@
 // Lines -> DOM. Knows nothing of ComfyUI; text goes in as text, never as HTML.
 
-import type { Line, NodeReport } from "./model.ts";
+import type { Line, NodeReport } from "./report/lines.ts";
 
 const STYLE_ID = "memsweep-style";
-/** A report taller than this scrolls, so that a long one does not push the workflow apart. */
+/** A report taller than this scrolls, so that a long one does not cover the workflow. */
 const MOST_HEIGHT = 380;
 
-// The page's own colours where it has them, so that light and dark themes both work.
+// The front-end's own colours where it defines them, so that light and dark themes both work.
 const STYLE = `
 .memsweep { box-sizing: border-box; height: 100%; overflow: auto; padding: 8px 10px;
   border-radius: 8px; font: 12px/1.45 Inter, system-ui, sans-serif; font-variant-numeric: tabular-nums;
@@ -43,7 +43,7 @@ export class ReportView {
     this.element.className = "memsweep";
   }
 
-  /** Shows a report instead of what was there. */
+  /** Shows a report in place of the last one. */
   show(report: NodeReport): void {
     ensureStyle();
     const head = part("div", "memsweep-head");
@@ -68,7 +68,7 @@ export class ReportView {
     this.element.querySelector(".memsweep-head")?.after(note);
   }
 
-  /** The height the content would like at a width. Measured aside: the node may not be on screen. */
+  /** The height the content needs at a width. Measured on a copy: the node may not be on screen. */
   heightAt(width: number): number {
     const copy = this.element.cloneNode(true) as HTMLElement;
     copy.style.cssText = `position:absolute;visibility:hidden;height:auto;width:${width}px`;
@@ -84,12 +84,12 @@ export class ReportView {
   }
 }
 
-/** Problems belong to the steps they stand among; every other change of kind starts a block. */
+/** Whether a new kind starts a new block. Parts and problems stay with the line above them. */
 function starts(line: Line): boolean {
   return line.kind === "step" || line.kind === "kept" || line.kind === "note";
 }
 
-/** Why a step ran, and what a note folds up, is for whoever points at the line. */
+/** The tooltip has what the line has no room for: why a step ran, and which steps did not. */
 function lineElement(line: Line): HTMLElement {
   const row = part("div", `memsweep-line memsweep-${line.kind}`);
   row.title = line.detail === "" ? line.label : `${line.label}: ${line.detail}`;

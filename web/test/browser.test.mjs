@@ -75,7 +75,7 @@ beforeEach(async () => {
   );
 });
 
-// What a failure on a busy machine looked like cannot be asked for later.
+// A failure on a busy machine may not happen again: keep what it looked like.
 afterEach(async (context) => {
   if (context.passed !== false) return;
   const file = join(SCREENSHOTS, `failed-${context.name.replace(/\W+/g, "-")}`);
@@ -97,11 +97,11 @@ async function open(workflow, modern = false) {
     },
     [workflow, modern],
   );
-  // The newer design measures the nodes it draws and writes their sizes back.
+  // The newer design measures the nodes it draws and stores their sizes.
   await page.waitForTimeout(1500);
 }
 
-/** The workflow as it would be saved, without where the view happens to be. */
+/** The workflow as it would be saved, without the position of the view. */
 async function saved() {
   const workflow = await page.evaluate(() => JSON.parse(JSON.stringify(app.graph.serialize())));
   delete workflow.extra?.ds;
@@ -112,7 +112,7 @@ async function queue() {
   await page.evaluate(() => app.queuePrompt(0));
 }
 
-/** A report is as narrow as its node once the canvas was drawn with it; before, as wide as the page. */
+/** A report is as narrow as its node once the canvas has been drawn with it, and as wide as the page before. */
 async function untilPlaced() {
   const narrow = () => [...document.querySelectorAll(".memsweep")].every((report) => report.offsetWidth < 600);
   await page.waitForFunction(narrow, null, { timeout: 10_000 });
@@ -125,7 +125,7 @@ async function screenshot(name) {
 
 for (const [design, modern] of DESIGNS) {
   test(`a queued workflow shows the report on the node (${design} design)`, async () => {
-    // Another upscale for each design, or the second prompt would be served from the cache.
+    // Another size for each design, or the second prompt would be served from the cache.
     const workflow = await example("batch");
     const scale = workflow.nodes.find(({ type }) => type === "ImageScale");
     scale.widgets_values[1] = modern ? 960 : 1024;

@@ -1,4 +1,4 @@
-// A real ComfyUI server for the browser test: its own folder, its own port, ended by its own id.
+// A real ComfyUI server for the browser tests, with a folder and a port of its own.
 
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -17,10 +17,10 @@ const PACK = process.env.MEMSWEEP_PACK ?? fileURLToPath(new URL("../..", import.
 const CHECKPOINT = join(process.env.MEMSWEEP_CHECKPOINTS ?? join(CACHE, "checkpoints"), "small.safetensors");
 /** The name the examples use. */
 const EXAMPLE_CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors";
-/** Set-up without a first-run tour over the canvas. */
+/** Without the first-run tour over the canvas. */
 const SETTINGS = { "Comfy.TutorialCompleted": true, "Comfy.Workflow.ShowMissingModelsWarning": false };
 
-/** Starts the server; resolves once it answers. `settings` are the page's. */
+/** Starts the server; resolves once it answers. `settings` are the front-end's. */
 export async function startComfyUI(settings = {}) {
   const base = await mkdtemp(join(tmpdir(), "memsweep-browser-"));
   for (const name of ["custom_nodes", "models/checkpoints", "input", "output", "user/default"]) {

@@ -9,6 +9,7 @@ use crate::reason::{Missing, Nothing, Skip, Why};
 
 /// One step of a plan. Carried out by the host, never by the core.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Action {
     /// Drop output-cache entries, by the numbers the inventory gave them.
@@ -57,6 +58,7 @@ pub enum Action {
 
 /// A place where the effect of an action shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
     /// Memory of an accelerator.
@@ -89,6 +91,7 @@ impl Action {
 
 /// What came of one action. A failed step is data, never an exception.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Outcome {
     /// The call succeeded. That is all it says: the measurement decides what was freed.

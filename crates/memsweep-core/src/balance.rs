@@ -7,6 +7,7 @@ use crate::reading::{DeviceMemory, ProcessMemory, Reading};
 
 /// One total and its parts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BalanceSheet {
     /// What is added up: `process` or a device id.
     pub title: String,
@@ -18,6 +19,7 @@ pub struct BalanceSheet {
 
 /// One part of a balance sheet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Part {
     /// What it is.
     pub name: String,

@@ -14,6 +14,7 @@ const UNKNOWN: &str = "unknown";
 
 /// What came of destroying.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Destroyed {
     /// Tensors that lost their memory, by who held them.
@@ -24,6 +25,7 @@ pub struct Destroyed {
 
 /// Somebody who held tensors.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Owner {
     /// For people: a module's global, a class, or unknown.

@@ -7,6 +7,7 @@ use crate::reading::Reading;
 
 /// Memory of one accelerator.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct DeviceMemory {
     /// Torch's name where torch knows the device (`cuda:0`), else the driver's (`amdgpu:card0`).
@@ -33,7 +34,7 @@ pub struct DeviceMemory {
 
 /// The driver's view of a device. `T` is a number of bytes, or its change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DriverView<T> {
     /// Used by all programs.
     pub used: Option<T>,
@@ -45,7 +46,7 @@ pub struct DriverView<T> {
 
 /// Torch's view of a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TorchView<T> {
     /// In live tensors (`torch.cuda.memory_allocated`).
     pub allocated: Option<T>,
@@ -55,7 +56,7 @@ pub struct TorchView<T> {
 
 /// ComfyUI's view of a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ComfyView<T> {
     /// Resident pages of models that ComfyUI pages by itself; torch does not count them.
     pub paged: Option<T>,
@@ -63,6 +64,7 @@ pub struct ComfyView<T> {
 
 /// Who tells what a driver knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// NVIDIA's management library.

@@ -15,6 +15,7 @@ pub const PROCESS: &str = "process";
 
 /// Which number speaks for a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
     /// The process: what its system charges it with (commit, `phys_footprint`).
@@ -35,6 +36,7 @@ pub enum Measure {
 
 /// What one place gave back; positive means given back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Gave {
     /// [`PROCESS`], or the id of a device.
     pub place: String,
@@ -46,6 +48,7 @@ pub struct Gave {
 
 /// The answer of a sweep in a few numbers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Headline {
     /// The process first, then every device that this process uses. A place whose number is unknown

@@ -11,6 +11,7 @@ use crate::reason::{Note, Why};
 
 /// Everything the host found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Inventory {
     /// Memory blocks behind tensors and arrays, each once however many objects share it.
@@ -41,6 +42,7 @@ impl Inventory {
 
 /// One block of memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct StorageFact {
     /// Its size.
@@ -51,6 +53,7 @@ pub struct StorageFact {
 
 /// One managed model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelFact {
     /// Class name of the model.
@@ -71,6 +74,7 @@ pub struct ModelFact {
 
 /// What the node's inputs reach: never touched.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Connected {
     /// Storages reached.
@@ -81,6 +85,7 @@ pub struct Connected {
 
 /// The executor we run in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Executor {
     /// No workflow executor: a plain program.
@@ -97,6 +102,7 @@ pub enum Executor {
 
 /// One prompt under way.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Execution {
     /// The node that runs this sweep. It holds its own inputs.
@@ -111,6 +117,7 @@ pub struct Execution {
 
 /// One node of the prompt.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct NodeFact {
     /// Its id.
@@ -136,6 +143,7 @@ pub struct NodeFact {
 
 /// A connected input.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Link {
     /// The node it comes from.
@@ -146,6 +154,7 @@ pub struct Link {
 
 /// One entry of the output cache. Kept or evicted whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct EntryFact {
     /// For people: `4 CheckpointLoaderSimple`, or `an earlier workflow`.
@@ -160,6 +169,7 @@ pub struct EntryFact {
 
 /// One output of an entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct SlotFact {
     /// Storages it reaches.

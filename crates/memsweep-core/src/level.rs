@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The ladder. Each level includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// Allocator slack: device cache, page-locked cache, C heap.

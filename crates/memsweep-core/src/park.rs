@@ -10,6 +10,7 @@ pub const SMALLEST_BLOCK: Bytes = Bytes(1024 * 1024);
 
 /// How far parking may go.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ParkLimits {
     /// Where the spill files go; `None` leaves the choice to the host.
@@ -31,6 +32,7 @@ impl Eq for ParkLimits {}
 
 /// What is known of one block.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct BlockFact {
     /// Its size.
@@ -47,6 +49,7 @@ pub struct BlockFact {
 
 /// What the machine has to spare.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Room {
     /// Free disk space beneath the spill folder.
@@ -66,6 +69,7 @@ pub struct Choice {
 
 /// Blocks that stayed for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Refused {
     /// Why.
     #[serde(flatten)]
@@ -78,6 +82,7 @@ pub struct Refused {
 
 /// What came of parking.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Parked {
     /// What moved to disk in this step.

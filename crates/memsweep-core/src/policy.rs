@@ -9,6 +9,7 @@ use crate::reading::Reading;
 
 /// Settings as a node or a caller gives them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Level name; absent means `collect`.
@@ -25,6 +26,7 @@ pub struct Settings {
 
 /// Parking, as a caller sets it. What is absent keeps its default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ParkSettings {
     /// Nothing is parked.
@@ -39,6 +41,7 @@ pub struct ParkSettings {
 
 /// When a sweep has done enough. A value that cannot be read never counts as reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Goal {
     /// RAM we may still take (machine and cgroup) is at least this many bytes.
@@ -68,6 +71,7 @@ impl Goal {
 
 /// Validated settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Policy {
     /// What was asked for.
     pub requested: Level,

@@ -13,6 +13,7 @@ pub const SCHEMA: u32 = 2;
 
 /// The numbers at one instant.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Reading {
     /// [`SCHEMA`] when written by this version.
@@ -29,6 +30,7 @@ pub struct Reading {
 
 /// RAM of this process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct ProcessMemory {
     /// Bytes of RAM mapped into the process now. Linux `VmRSS`, Windows working set. Includes
@@ -68,6 +70,7 @@ impl ProcessMemory {
 
 /// RAM of the machine, and the limits that apply to us.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct MachineMemory {
     /// RAM of the machine. Linux `MemTotal`.

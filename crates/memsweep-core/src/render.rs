@@ -67,6 +67,7 @@ pub fn text(report: &Report) -> String {
 
 /// One line of a reading for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReadingLine {
     /// What it is.
     pub name: String,

@@ -17,6 +17,7 @@ const NOISE_BYTES: i64 = 64 * 1024;
 
 /// The whole story of one sweep.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Report {
     /// Version of this shape.
     pub schema: u32,
@@ -51,6 +52,7 @@ pub struct Report {
 
 /// Measured differences; positive means given back. `None` when either side is unknown.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Freed {
     /// Fall of the process's anonymous memory: what the program really gave back.
     pub process_anonymous: Option<Change>,
@@ -66,6 +68,7 @@ pub struct Freed {
 
 /// Measured differences on one device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct DeviceFreed {
     /// Device id.
@@ -133,6 +136,7 @@ fn held(then: &DeviceMemory, now: &DeviceMemory) -> Option<(Measure, Change)> {
 
 /// One step and what came of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Row {
     /// What was to be done.
     pub action: Action,
@@ -161,6 +165,7 @@ pub struct Row {
 
 /// The outcome of a step held against the measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Memory was seen to fall.
@@ -181,6 +186,7 @@ pub enum Verdict {
 
 /// Something that stayed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct KeptRow {
     /// What it is.
     pub what: String,

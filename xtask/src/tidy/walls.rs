@@ -42,6 +42,8 @@ struct Dependency {
     name: String,
     /// `dev` for what only tests use.
     kind: Option<String>,
+    #[serde(default)]
+    optional: bool,
 }
 
 /// The crates of one workspace.
@@ -59,7 +61,7 @@ pub(super) fn crate_dependencies(tree: &Tree) -> Vec<Problem> {
     for package in &tree.packages {
         for dependency in &package.dependencies {
             let for_tests = dependency.kind.as_deref() == Some("dev");
-            if let Some(why) = refusal(&package.name, &dependency.name, for_tests) {
+            if let Some(why) = refusal(&package.name, &dependency.name, for_tests, dependency.optional) {
                 problems.push(Problem::file(
                     &package.name,
                     format!("depends on `{}`: {why}", dependency.name),
@@ -71,12 +73,14 @@ pub(super) fn crate_dependencies(tree: &Tree) -> Vec<Problem> {
 }
 
 /// Why this crate must not depend on that one.
-fn refusal(name: &str, dependency: &str, for_tests: bool) -> Option<&'static str> {
+fn refusal(name: &str, dependency: &str, for_tests: bool, optional: bool) -> Option<&'static str> {
     let knows_python = dependency.starts_with("pyo3") || dependency == "memsweep-pyheap";
     match (name, dependency) {
         (_, "memsweep-python" | "xtask") => Some("nothing depends on it"),
         _ if for_tests => None,
         ("memsweep-core", "serde" | "serde_json" | "thiserror") => None,
+        // Behind a feature that only the tests turn on.
+        ("memsweep-core", "schemars") if optional => None,
         ("memsweep-core", _) => Some("the core is pure: serde, serde_json and thiserror only"),
         ("memsweep-os", _) if knows_python => Some("the system crate knows nothing of Python"),
         ("memsweep-cli", _) if knows_python => Some("the command runs without Python"),

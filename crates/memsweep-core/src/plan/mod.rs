@@ -20,6 +20,7 @@ use crate::reason::{Keep, Note, Release, Why};
 
 /// What a sweep will do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Plan {
     /// The policy it follows.
     pub policy: Policy,
@@ -33,6 +34,7 @@ pub struct Plan {
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Step {
     /// What to do.
     pub action: Action,
@@ -46,6 +48,7 @@ pub struct Step {
 
 /// Something that stays.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Kept {
     /// For people: what it is.
     pub what: String,

@@ -8,6 +8,7 @@ use super::Reason;
 
 /// Why something stays.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Keep {
     /// Reached from what is connected to the node.

@@ -51,8 +51,12 @@ impl<T> From<T> for Why<T> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "Why{T}"))]
 struct Written<'a, T> {
+    /// For programs.
     because: &'a T,
+    /// The same in words, in English.
     reason: String,
 }
 
@@ -67,6 +71,18 @@ enum Read<T> {
 impl<T: Reason> Serialize for Why<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         Written { because: &self.0, reason: self.0.to_string() }.serialize(serializer)
+    }
+}
+
+/// What is read may also be a text alone; what is written is always both.
+#[cfg(feature = "schema")]
+impl<T: schemars::JsonSchema> schemars::JsonSchema for Why<T> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        Written::<T>::schema_name()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        Written::<T>::json_schema(generator)
     }
 }
 

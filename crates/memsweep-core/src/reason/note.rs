@@ -10,6 +10,7 @@ use crate::level::Level;
 
 /// A remark that belongs to no step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Note {
     /// Parking was asked for and is switched off.

@@ -8,6 +8,7 @@ use super::has_other;
 
 /// Why a block of memory stays.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Refusal {
     /// Somebody is using it.
@@ -112,6 +113,7 @@ impl fmt::Display for Refusal {
 
 /// Why parking ended before everything chosen had moved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Stopped {
     /// Its time was over.

@@ -9,6 +9,7 @@ use crate::level::Level;
 
 /// Why a step is in the plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Release {
     /// The level includes this step.

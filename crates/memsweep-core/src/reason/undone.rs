@@ -8,6 +8,7 @@ use super::has_other;
 
 /// Why there was nothing to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Nothing {
     /// No accelerator has a context in this process.
@@ -59,6 +60,7 @@ impl fmt::Display for Nothing {
 
 /// Why a step was left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Skip {
     /// Nothing is released on purpose.
@@ -92,6 +94,7 @@ impl fmt::Display for Skip {
 
 /// What a machine, a library or a program lacks for a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Missing {
     /// The sweep has no host.

@@ -4,8 +4,6 @@
 //! memsweep-core` writes them anew; look at the difference before keeping it.
 #![expect(clippy::disallowed_methods, reason = "the tests read files, the core does not")]
 
-use std::path::{Path, PathBuf};
-
 use memsweep_core::action::{Destroyed, Outcome, Owner};
 use memsweep_core::bytes::Bytes;
 use memsweep_core::inventory::Inventory;
@@ -24,8 +22,8 @@ use memsweep_core::sweep::sweep;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::build;
 use crate::hosts::Scripted;
+use crate::{build, files};
 
 /// One whole story: what was found, what was asked for, what the host answered.
 struct Story {
@@ -55,17 +53,13 @@ fn stories_are_told_as_before() {
 #[test]
 fn every_fixture_of_ours_is_still_told() {
     let told = ["sd15-cpu", "two-gpus", "failures", "sd15-dry-run", "leftovers", "windows"];
-    for file in std::fs::read_dir(folder()).unwrap() {
+    for file in std::fs::read_dir(files::root().join("fixtures")).unwrap() {
         let name = file.unwrap().file_name().into_string().unwrap();
         let (stem, _) = name.rsplit_once('.').unwrap_or((&name, ""));
         if let Some((_, story)) = stem.split_once('-') {
             assert!(told.contains(&story), "`fixtures/{name}` belongs to no story");
         }
     }
-}
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
 }
 
 /// The value is what the file says, and the file reads back as the value.
@@ -78,13 +72,7 @@ fn check_json<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(
 }
 
 fn check(name: &str, text: &str) -> String {
-    let path = folder().join(name);
-    if std::env::var_os("MEMSWEEP_UPDATE_FIXTURES").is_some_and(|value| value == "1") {
-        std::fs::write(&path, text).unwrap();
-    }
-    let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(found, text, "`fixtures/{name}` differs");
-    found
+    files::check(&format!("fixtures/{name}"), text)
 }
 
 fn mib(mib: u64) -> Option<Bytes> {

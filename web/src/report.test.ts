@@ -2,9 +2,12 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { formatBytes, NODE_KEYS, nodeReport, type NodeReport } from "./model.ts";
+import { NODE_KEYS } from "./keys.ts";
+import { formatBytes } from "./report/amounts.ts";
+import type { NodeReport } from "./report/lines.ts";
+import { nodeReport } from "./report/read.ts";
 
-// The golden files that the library's own tests hold. The runner's working folder is `web`.
+// The golden files of the library's own tests. The runner's working folder is `web`.
 const FIXTURES = "../fixtures";
 
 function samples(): { name: string; report: Record<string, unknown> }[] {
@@ -77,7 +80,7 @@ test("a sweep shows totals, its steps with measured bytes, and what it kept", ()
   ]);
 });
 
-test("what was parked, destroyed and left alone is told with its owners and reasons", () => {
+test("what was parked, destroyed or left alone is shown with owners and reasons", () => {
   const report = sample("leftovers");
   assert.equal(report.badge, "destroy");
   assert.deepEqual(shown(report).slice(7, 20), [
@@ -87,8 +90,8 @@ test("what was parked, destroyed and left alone is told with its owners and reas
     "kept: numpy arrays share its memory | 64.0 MiB",
     "step: Collect reference cycles | unchanged",
     "step: Park memory that is held and idle | 2.0 GiB freed",
-    "part: on disk before, not written again | 300.0 MiB",
-    "part: of all that is parked, in memory again | 12.0 MiB",
+    "part: already on disk, not written again | 300.0 MiB",
+    "part: back in memory, of everything parked | 12.0 MiB",
     "problem: Parking ended early | ",
     "kept: page-locked | 900.0 MiB",
     "kept: a mapped file | 5.0 MiB",
@@ -97,24 +100,24 @@ test("what was parked, destroyed and left alone is told with its owners and reas
   ]);
 });
 
-test("memory that grew is never told as freed", () => {
+test("memory that grew is never shown as freed", () => {
   const report = sample("two-gpus");
   assert.equal(report.headline, "RAM 3.4 GiB more, cuda:0 3.7 GiB freed, cuda:1 100.0 MiB freed");
   assert.ok(shown(report).includes("total: Private RAM | 3.4 GiB more"));
   assert.ok(shown(report).includes("total: cuda:0, all programs | 3.7 GiB freed"));
 });
 
-test("tensors that went into torch's cache are told as tensors, not as device memory", () => {
+test("tensors that went into torch's cache are shown as tensors, not as device memory", () => {
   const steps = shown(sample("two-gpus"));
   assert.ok(steps.includes("step: Unload model BaseModel on cuda:0 | 3.2 GiB more, cuda:0 tensors 3.2 GiB freed"));
   assert.ok(steps.includes("step: Empty device cache | cuda:0 3.5 GiB freed"));
 });
 
-test("a goal is told as met only when the report says so", () => {
+test("a goal is shown as met only when the report says so", () => {
   assert.ok(shown(sample("two-gpus")).includes("note: The goal was met. | "));
   const row = { schema: 1, rows: [], goal: { ram_available: 1 } };
   assert.ok(shown(read({ ...row, goal_met: false })).includes("note: The goal was not met. | "));
-  assert.ok(shown(read({ ...row, goal_met: null })).includes("note: Nobody can tell whether the goal was met. | "));
+  assert.ok(shown(read({ ...row, goal_met: null })).includes("note: It is unknown whether the goal was met. | "));
 });
 
 test("the headline is what the report says it is, whatever its other numbers are", () => {
@@ -146,7 +149,7 @@ test("a step shows the places that the report says moved", () => {
   ]);
 });
 
-test("a report that 0.1 left in a history is drawn as 0.1 drew it", () => {
+test("a report that 0.1 left in a history is shown as 0.1 showed it", () => {
   const old = (name: string) => read(JSON.parse(readFileSync(`${FIXTURES}/0.1/report-${name}.json`, "utf8")));
   const headlines: Record<string, string> = {
     "sd15-cpu": "RAM 3.8 GiB freed",
@@ -165,7 +168,7 @@ test("a report that 0.1 left in a history is drawn as 0.1 drew it", () => {
   ]);
 });
 
-test("a reading shows its lines as they are given, whatever is in the names", () => {
+test("a reading shows its lines as they are, whatever is in the names", () => {
   const lines = [
     { name: "process", bytes: 2048, part: false },
     { name: "odd: 7 GiB\nname", bytes: null, part: true },
@@ -180,14 +183,14 @@ test("a reading shows its lines as they are given, whatever is in the names", ()
   ]);
 });
 
-test("why there is no report is told by its own fields", () => {
+test("the reason for a missing report comes from its own fields", () => {
   const problem = { what: "MemSweep stopped.", why: "RuntimeError: it broke" };
   const report = nodeReport({ memsweep: [{ text: "other words", report: null, problem }] });
   assert.equal(report?.headline, "MemSweep stopped.");
   assert.deepEqual(report && shown(report), ["problem: RuntimeError: it broke | "]);
 });
 
-test("a reading of 0.1 shows its balance sheet, and no change that nobody made", () => {
+test("a reading of 0.1 shows its balance sheet, and no changes", () => {
   const text = "process: 4.7 GiB\n  anonymous: 4.2 GiB\n  other: unknown\nmodel SD15 on cuda:0: 1.6 GiB loaded\n";
   const reading = {
     process: { resident: 5_020_581_888 },
@@ -205,7 +208,7 @@ test("a reading of 0.1 shows its balance sheet, and no change that nobody made",
   ]);
 });
 
-test("what other programs gave back on a card is not told as ours", () => {
+test("what other programs gave back on a card is not shown as ours", () => {
   const measured = { devices: [{ id: "cuda:0", used: 3 * 2 ** 30, ours: 2 ** 20 }] };
   const row = { action: { kind: "collect" }, what: "x", outcome: { kind: "done" }, measured };
   const report = read({ schema: 1, freed: { process_anonymous: 0, ...measured }, rows: [row] });
@@ -256,7 +259,7 @@ test("a dry run says so and shows estimates as estimates", () => {
 });
 
 test("a claim that no reading shows is a problem, not a result", () => {
-  assert.ok(shown(sample("two-gpus")).includes("problem: its claim was not seen | 2.0 GiB claimed"));
+  assert.ok(shown(sample("two-gpus")).includes("problem: the readings do not show it | 2.0 GiB claimed"));
 });
 
 test("a report of an unknown schema is shown as its text", () => {

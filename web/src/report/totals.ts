@@ -1,0 +1,51 @@
+// The process and each device, before and after.
+
+import type { Report } from "../shapes/report.ts";
+import { change, formatBytes } from "./amounts.ts";
+import { type Fields, fields, is, list, number, type Promised, string } from "./fields.ts";
+import { ARROW, line, type Line } from "./lines.ts";
+
+type Bytes = Promised<number | null>;
+
+export function totals(report: Fields<Report>): Line[] {
+  const freed = fields(report.freed);
+  const before = fields(report.before);
+  const after = fields(report.after);
+  const was = fields(before.process);
+  const now = fields(after.process);
+  const lines = [
+    total("Private RAM", was.anonymous, now.anonymous, freed.process_anonymous),
+    total("Commit charge", was.commit, now.commit, freed.process_charged),
+    total("Footprint", was.footprint, now.footprint, freed.process_charged),
+  ];
+  // Where the system charges by another measure, resident RAM also falls when nothing was freed.
+  if (number(freed.process_charged) === null) {
+    lines.push(total("Resident RAM", was.resident, now.resident, freed.process_resident));
+  }
+  for (const each of list(after.devices)) {
+    const device = fields(each);
+    const id = string(device.id);
+    const then = byId(before.devices, id);
+    const gave = byId(freed.devices, id);
+    lines.push(
+      total(`${id}, all programs`, then.used, device.used, gave.used),
+      total(`${id} torch`, then.torch_reserved, device.torch_reserved, gave.torch_reserved),
+    );
+  }
+  return lines.filter((each) => each !== null);
+}
+
+function total(label: string, before: Bytes, after: Bytes, freed: Bytes): Line | null {
+  const was = number(before);
+  const now = number(after);
+  if (was === null || now === null) return null;
+  return line("total", label, change(number(freed)), `${formatBytes(was)} ${ARROW} ${formatBytes(now)}`);
+}
+
+function byId<T extends { id: string }>(devices: Promised<T[]>, id: string): Fields<T> {
+  const found = list(devices).find((each) => {
+    const device: Promised<{ id: string }> = each;
+    return is(fields(device).id, id);
+  });
+  return fields(found);
+}

@@ -1,0 +1,25 @@
+// Written by `npm run shapes` from schemas/reading-line.json, which is made from the Rust types:
+// edit those, not this file. Long because it holds all of its schema.
+
+/**
+ * A number of bytes. JSON carries the plain number; people see binary units.
+ */
+export type Bytes = number;
+
+/**
+ * One line of a reading for people.
+ */
+export interface ReadingLine {
+  /**
+   * Its size; `null` when unknown.
+   */
+  bytes: Bytes | null;
+  /**
+   * What it is.
+   */
+  name: string;
+  /**
+   * It is part of the line above that is none.
+   */
+  part: boolean;
+}

@@ -14,14 +14,23 @@ mod devices;
 mod park;
 mod platform;
 
+// Each system has a folder; the one that this was built for is `system` everywhere else.
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(target_os = "linux")]
+use linux as system;
 #[cfg(target_os = "macos")]
 mod macos;
-#[cfg(any(test, not(any(target_os = "linux", target_os = "macos", windows))))]
-mod unsupported;
+#[cfg(target_os = "macos")]
+use macos as system;
 #[cfg(windows)]
 mod windows;
+#[cfg(windows)]
+use windows as system;
+#[cfg(any(test, not(target_os = "linux")))]
+mod unsupported;
+#[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
+use unsupported as system;
 
 #[cfg(all(fuzzing, target_os = "linux"))]
 #[doc(hidden)]
@@ -38,15 +47,7 @@ use memsweep_core::reading::{Reading, SCHEMA};
 pub use crate::devices::page_locks::PageLocks;
 pub use crate::park::{Block, Gate, Stop, Survey};
 use crate::platform::Platform;
-
-#[cfg(target_os = "linux")]
-use crate::linux::Host;
-#[cfg(target_os = "macos")]
-use crate::macos::Host;
-#[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
-use crate::unsupported::Host;
-#[cfg(windows)]
-use crate::windows::Host;
+use crate::system::Host;
 
 /// Where the kernel's file systems are mounted. Only Linux has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,8 +107,7 @@ impl Os {
         Some(match action {
             Action::TrimHeap => self.trim_heap(),
             Action::DropFileCache { files } => self.drop_file_cache(files),
-            Action::SystemWide if cfg!(windows) => self.empty_working_set(),
-            Action::SystemWide => self.drop_system_caches(),
+            Action::SystemWide => self.host.system_wide(),
             _ => return None,
         })
     }

@@ -48,16 +48,8 @@ pub struct Survey {
     pub facts: Vec<BlockFact>,
     /// What the machine has to spare.
     pub room: Room,
-    pub(crate) inner: Inner,
+    pub(crate) inner: crate::system::Survey,
 }
-
-#[cfg(target_os = "linux")]
-pub(crate) use crate::linux::park::Survey as Inner;
-
-/// Platforms without parking have no survey to carry out.
-#[cfg(not(target_os = "linux"))]
-#[derive(Debug)]
-pub(crate) enum Inner {}
 
 impl Survey {
     /// Moves the chosen blocks, by their numbers, to disk. Takes long: call it without the GIL.
@@ -116,14 +108,5 @@ unsafe impl Gate for Lent<'_> {
 
     fn progress(&mut self, _: Bytes, _: Bytes) -> Result<(), Stop> {
         Ok(())
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-impl Inner {
-    /// # Safety
-    /// None: there is no such survey.
-    unsafe fn park(self, _: &[u32], _: &ParkLimits, _: &mut dyn Gate) -> Parked {
-        match self {}
     }
 }

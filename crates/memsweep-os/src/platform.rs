@@ -50,6 +50,11 @@ pub(crate) trait Platform {
         false
     }
 
+    /// What the `system_wide` switch means here.
+    fn system_wide(&self) -> Outcome {
+        self.drop_system_caches()
+    }
+
     fn drop_system_caches(&self) -> Outcome {
         unsupported("only Linux can drop the page cache of the machine")
     }

@@ -10,7 +10,8 @@ use std::mem;
 use std::ops::Range;
 use std::ptr;
 
-use super::loaded::Loaded;
+use crate::system::libraries::{self, Library};
+use crate::system::page_size;
 
 /// The drivers of this process that may have locked memory, as of now.
 #[derive(Debug)]
@@ -62,7 +63,7 @@ enum Answer {
 struct Driver {
     question: Question,
     /// Keeps the function above alive. Dropped after it.
-    _library: Loaded,
+    _library: Library,
 }
 
 /// `cuPointerGetAttribute`: where to write, the attribute, the address.
@@ -80,31 +81,19 @@ type RocmQuestion = unsafe extern "C" fn(
 enum Question {
     Cuda(CudaQuestion),
     /// Of the runtime below HIP: HIP's own question would start HIP.
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     Rocm(RocmQuestion),
     /// Loaded, and it has no such function.
     None,
 }
 
 impl Driver {
-    #[cfg(target_os = "linux")]
     fn all() -> Vec<Self> {
-        let cuda = Loaded::named("libcuda.so").into_iter().map(Self::cuda);
-        cuda.chain(Loaded::named("libhsa-runtime64.so").into_iter().map(Self::rocm)).collect()
+        let loaded = |name: Option<&str>| name.map(Library::named).unwrap_or_default().into_iter();
+        let cuda = loaded(libraries::CUDA).map(Self::cuda);
+        cuda.chain(loaded(libraries::ROCM).map(Self::rocm)).collect()
     }
 
-    #[cfg(windows)]
-    fn all() -> Vec<Self> {
-        Loaded::named(c"nvcuda.dll").into_iter().map(Self::cuda).collect()
-    }
-
-    #[cfg(not(any(target_os = "linux", windows)))]
-    fn all() -> Vec<Self> {
-        Vec::new()
-    }
-
-    #[cfg_attr(not(any(target_os = "linux", windows)), allow(dead_code))]
-    fn cuda(library: Loaded) -> Self {
+    fn cuda(library: Library) -> Self {
         let question = match library.function(c"cuPointerGetAttribute") {
             // SAFETY: the driver documents the function of this name with exactly this signature,
             // and has not changed it since CUDA 4.
@@ -116,8 +105,7 @@ impl Driver {
         Self { question, _library: library }
     }
 
-    #[cfg(target_os = "linux")]
-    fn rocm(library: Loaded) -> Self {
+    fn rocm(library: Library) -> Self {
         let question = match library.function(c"hsa_amd_pointer_info") {
             // SAFETY: ROCr documents the function of this name with exactly this signature; the
             // allocator, which is a function pointer there, may be null.
@@ -216,17 +204,6 @@ fn rocm_answer(code: c_int, kind: c_int) -> Answer {
         (0x100b, _) => Answer::Asleep,
         _ => Answer::Unclear,
     }
-}
-
-#[cfg(target_os = "linux")]
-fn page_size() -> usize {
-    rustix::param::page_size()
-}
-
-/// The smallest there is: asking twice for a larger page is no harm.
-#[cfg(not(target_os = "linux"))]
-fn page_size() -> usize {
-    4096
 }
 
 #[cfg(test)]

@@ -1,15 +1,18 @@
 //! Linux: everything comes from small kernel files beneath two roots, and from the C library.
 
+mod allocator;
 mod cgroup;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod heap;
+pub(crate) mod libraries;
 mod machine;
+mod mapping;
 mod maps;
 mod page_cache;
-pub(crate) mod park;
+mod park;
 mod process;
-mod system;
+mod system_wide;
 pub(crate) mod text;
 
 use std::path::Path;
@@ -17,14 +20,16 @@ use std::path::Path;
 use memsweep_core::action::Outcome;
 use memsweep_core::bytes::Bytes;
 use memsweep_core::reading::{DeviceMemory, MachineMemory, ProcessMemory};
+pub(crate) use rustix::param::page_size;
 
+pub(crate) use self::park::Survey;
 use crate::Roots;
 use crate::devices::own_pid::own_pid;
 use crate::devices::{amdgpu, nvml};
-use crate::park::{Block, Survey};
+use crate::park::Block;
 use crate::platform::Platform;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Host {
     roots: Roots,
     /// Whether `roots` describe this very machine. Only then may a reading contain what does
@@ -89,18 +94,18 @@ impl Platform for Host {
     }
 
     fn parking_refused(&self) -> Option<String> {
-        heap::parking_refused()
+        park::refused()
     }
 
-    fn survey(&self, folder: &Path, blocks: &[Block]) -> Result<Survey, String> {
+    fn survey(&self, folder: &Path, blocks: &[Block]) -> Result<crate::Survey, String> {
         park::survey(&self.roots, folder, blocks)
     }
 
     fn is_heap_chunk(&self, start: usize, block: Block) -> bool {
-        heap::is_chunk(start, block)
+        park::is_chunk(start, block)
     }
 
     fn drop_system_caches(&self) -> Outcome {
-        system::drop_caches(&self.roots.proc, rustix::fs::sync)
+        system_wide::drop_caches(&self.roots.proc, rustix::fs::sync)
     }
 }

@@ -3,19 +3,21 @@
 //! Deliberately no `madvise` on anybody's mapping: on a private mapping it would throw away what
 //! was written there. `posix_fadvise` only ever drops clean pages that nobody has mapped.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::{fs, ptr};
 
 use memsweep_core::action::Outcome;
 use memsweep_core::bytes::Bytes;
 use rustix::fs::{Access, Advice, AtFlags};
-use rustix::mm::{MapFlags, ProtFlags};
 
+use super::mapping::Mapping;
 use super::maps::{self, MappedFile};
 use crate::platform::nothing_to_do;
+
+/// How much of a file is mapped at a time: a table of 64 Ki page flags.
+const WINDOW: u64 = 256 * 1024 * 1024;
 
 pub(crate) fn drop_files(proc: &Path, files: &[String]) -> Outcome {
     if files.is_empty() {
@@ -82,7 +84,8 @@ pub(super) fn cached_bytes(file: &File, data: &fs::Metadata) -> Option<Bytes> {
     let mut offset = 0u64;
     while offset < data.len() {
         let length = (data.len() - offset).min(WINDOW);
-        pages += cached_pages(file, offset, length, page)?;
+        let window = Mapping::shared(file, offset, usize::try_from(length).ok()?).ok()?;
+        pages += window.pages_in_memory()? as u64;
         offset += length;
     }
     Some(Bytes(pages.saturating_mul(page).min(data.len())))
@@ -91,49 +94,6 @@ pub(super) fn cached_bytes(file: &File, data: &fs::Metadata) -> Option<Bytes> {
 /// Ask about the open file itself, with the rights that file access uses.
 fn seen_as_opened() -> AtFlags {
     AtFlags::EMPTY_PATH | AtFlags::EACCESS
-}
-
-/// How much of a file is mapped at a time: a table of 64 Ki page flags.
-const WINDOW: u64 = 256 * 1024 * 1024;
-
-fn cached_pages(file: &File, offset: u64, length: u64, page: u64) -> Option<u64> {
-    let length = usize::try_from(length).ok()?;
-    let window = Window::map(file, offset, length)?;
-    let mut flags = vec![0u8; length.div_ceil(usize::try_from(page).ok()?)];
-    // SAFETY: the window is ours and mapped for `length` bytes, and `flags` has a byte for each
-    // of its pages. `mincore` touches none of them.
-    let answer = unsafe { libc::mincore(window.start, length, flags.as_mut_ptr()) };
-    (answer == 0).then(|| flags.iter().filter(|flag| **flag & 1 == 1).count() as u64)
-}
-
-/// A throw-away mapping that nobody reads through.
-struct Window {
-    start: *mut libc::c_void,
-    length: usize,
-}
-
-impl Window {
-    fn map(file: &File, offset: u64, length: usize) -> Option<Self> {
-        // SAFETY: a new mapping at an address the kernel chooses; no memory of ours is replaced.
-        let start = unsafe {
-            rustix::mm::mmap(
-                ptr::null_mut(),
-                length,
-                ProtFlags::READ,
-                MapFlags::SHARED,
-                file,
-                offset,
-            )
-        };
-        Some(Self { start: start.ok()?, length })
-    }
-}
-
-impl Drop for Window {
-    fn drop(&mut self) {
-        // SAFETY: made by `map` with this length, and nobody kept a pointer into it.
-        let _ = unsafe { rustix::mm::munmap(self.start, self.length) };
-    }
 }
 
 /// What became of all files, in words.

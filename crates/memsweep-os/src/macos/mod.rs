@@ -4,25 +4,18 @@
 //! Compiled for macOS; nothing here has run on a real system under our tests. It stays on the
 //! symbols of libSystem, so that it links without Apple's frameworks.
 
-mod memory;
-
-use std::ffi::c_void;
-use std::ptr;
+mod heap;
+mod machine;
+mod process;
 
 use memsweep_core::action::Outcome;
-use memsweep_core::bytes::Bytes;
 use memsweep_core::reading::{MachineMemory, ProcessMemory};
 
 use crate::Roots;
-use crate::platform::{Platform, nothing_to_do};
+use crate::platform::Platform;
+pub(crate) use crate::unsupported::{Survey, libraries, page_size};
 
-unsafe extern "C" {
-    /// `malloc/malloc.h`: relieves one zone, or all when null, of at least `goal` bytes, or of
-    /// everything when 0; returns the bytes released.
-    fn malloc_zone_pressure_relief(zone: *mut c_void, goal: usize) -> usize;
-}
-
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Host;
 
 impl Host {
@@ -38,22 +31,14 @@ impl Host {
 
 impl Platform for Host {
     fn process(&self) -> ProcessMemory {
-        memory::process()
+        process::read()
     }
 
     fn machine(&self) -> MachineMemory {
-        memory::machine()
+        machine::read()
     }
 
     fn trim_heap(&self) -> Outcome {
-        // SAFETY: a null zone stands for all zones, which take their own locks.
-        let released = unsafe { malloc_zone_pressure_relief(ptr::null_mut(), 0) };
-        if released == 0 {
-            return nothing_to_do("no malloc zone had free pages to give back");
-        }
-        Outcome::Done {
-            claimed: Some(Bytes(released as u64)),
-            detail: Some("malloc_zone_pressure_relief".to_owned()),
-        }
+        heap::trim()
     }
 }

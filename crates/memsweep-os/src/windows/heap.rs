@@ -1,17 +1,18 @@
 //! Giving the heaps' free pages back. Windows says nothing about how much that was.
 
-use std::ffi::CStr;
-use std::{mem, ptr};
+use std::ffi::{CStr, c_void};
+use std::mem;
+use std::ptr::{self, NonNull};
 
 use memsweep_core::action::Outcome;
-use windows_sys::Win32::Foundation::FARPROC;
-use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleA, GetProcAddress};
 use windows_sys::Win32::System::Memory::{
     GetProcessHeap, HEAP_NONE, HeapCompact, HeapOptimizeResources, HeapSetInformation,
 };
 use windows_sys::Win32::System::SystemServices::{
     HEAP_OPTIMIZE_RESOURCES_CURRENT_VERSION, HEAP_OPTIMIZE_RESOURCES_INFORMATION,
 };
+
+use super::libraries::Library;
 
 pub(crate) fn trim() -> Outcome {
     let mut done = Vec::new();
@@ -52,28 +53,25 @@ fn optimize_all_heaps() -> bool {
 }
 
 fn minimize_c_runtime() -> bool {
-    let Some(heapmin) = function(c"ucrtbase.dll", c"_heapmin") else { return false };
-    // SAFETY: `int _heapmin(void)` in the universal C runtime.
+    let Some((_library, heapmin)) = function("ucrtbase.dll", c"_heapmin") else { return false };
+    // SAFETY: `int _heapmin(void)` in the universal C runtime, which is held loaded meanwhile.
     let heapmin: extern "C" fn() -> i32 = unsafe { mem::transmute(heapmin) };
     heapmin() == 0
 }
 
 fn collect_mimalloc() -> bool {
-    let Some(mi_collect) = function(c"mimalloc.dll", c"mi_collect") else { return false };
-    // SAFETY: `void mi_collect(bool)` in every version of mimalloc.
+    let Some((_library, mi_collect)) = function("mimalloc.dll", c"mi_collect") else {
+        return false;
+    };
+    // SAFETY: `void mi_collect(bool)` in every version of mimalloc, which is held loaded meanwhile.
     let mi_collect: extern "C" fn(bool) = unsafe { mem::transmute(mi_collect) };
     mi_collect(true);
     true
 }
 
-/// A function of a library that is already loaded; nothing is loaded for it.
-fn function(library: &CStr, name: &CStr) -> Option<unsafe extern "system" fn() -> isize> {
-    // SAFETY: the name is a C string; the handle is not owned and needs no closing.
-    let module = unsafe { GetModuleHandleA(library.as_ptr().cast()) };
-    if module.is_null() {
-        return None;
-    }
-    // SAFETY: the module is loaded and the name is a C string.
-    let address: FARPROC = unsafe { GetProcAddress(module, name.as_ptr().cast()) };
-    address
+/// A function of a library that is already loaded, and what keeps it loaded.
+fn function(library: &str, name: &CStr) -> Option<(Library, NonNull<c_void>)> {
+    let library = Library::named(library).pop()?;
+    let function = library.function(name)?;
+    Some((library, function))
 }

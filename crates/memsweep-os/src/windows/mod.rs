@@ -4,19 +4,22 @@
 //! Deliberately absent: everything that needs elevation (standby list, system file cache), and
 //! dropping one file's cached pages, for which Windows has no call.
 
+mod answers;
 mod heap;
-mod memory;
+pub(crate) mod libraries;
+mod machine;
+mod process;
+mod system_wide;
 
 use memsweep_core::action::Outcome;
 use memsweep_core::reading::{DeviceMemory, MachineMemory, ProcessMemory};
-use windows_sys::Win32::System::ProcessStatus::K32EmptyWorkingSet;
-use windows_sys::Win32::System::Threading::GetCurrentProcess;
 
 use crate::Roots;
 use crate::devices::nvml;
 use crate::platform::Platform;
+pub(crate) use crate::unsupported::{Survey, page_size};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Host {
     /// Whether readings may ask the driver library.
     live: bool,
@@ -35,11 +38,11 @@ impl Host {
 
 impl Platform for Host {
     fn process(&self) -> ProcessMemory {
-        memory::process()
+        process::read()
     }
 
     fn machine(&self) -> MachineMemory {
-        memory::machine()
+        machine::read()
     }
 
     fn devices(&self) -> Vec<DeviceMemory> {
@@ -50,13 +53,12 @@ impl Platform for Host {
         heap::trim()
     }
 
+    fn system_wide(&self) -> Outcome {
+        self.empty_working_set()
+    }
+
     fn empty_working_set(&self) -> Outcome {
-        // SAFETY: the pseudo handle of our own process needs no closing and is always valid.
-        if unsafe { K32EmptyWorkingSet(GetCurrentProcess()) } == 0 {
-            let error = std::io::Error::last_os_error();
-            return Outcome::Failed { error: format!("EmptyWorkingSet: {error}") };
-        }
-        Outcome::Done { claimed: None, detail: Some("paged out, not freed".to_owned()) }
+        system_wide::empty_working_set()
     }
 }
 

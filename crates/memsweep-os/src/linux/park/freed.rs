@@ -17,12 +17,11 @@ use std::{mem, ptr, slice, thread};
 
 use memsweep_core::bytes::Bytes;
 use memsweep_core::park::SMALLEST_BLOCK;
-use rustix::mm::{MapFlags, ProtFlags};
 
 use super::areas::{self, Area};
 use super::registry::{self, Spills};
-use super::spill::is_mapped;
-use crate::linux::heap::symbol;
+use crate::linux::libraries::symbol;
+use crate::linux::mapping::{fresh_over, is_mapped};
 
 /// Each list of free chunks walks all of them, 10 ms for 500 thousand.
 const LONGEST: Duration = Duration::from_millis(500);
@@ -38,7 +37,7 @@ pub(crate) fn release(proc: &Path) -> Bytes {
     if registry::parked(proc).is_none_or(|bytes| bytes == Bytes::ZERO) {
         return released;
     }
-    if super::heap::parking_refused().is_some() || free_sizes().is_empty() {
+    if super::refused().is_some() || free_sizes().is_empty() {
         return released;
     }
     let Some(areas) = areas::read(proc) else { return released };
@@ -144,15 +143,7 @@ impl Drop for Chunk {
 unsafe fn renew(pages: &Range<usize>) -> bool {
     loop {
         // SAFETY: the caller's promise.
-        let mapped = unsafe {
-            rustix::mm::mmap_anonymous(
-                pages.start as *mut c_void,
-                pages.len(),
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE | MapFlags::FIXED,
-            )
-        };
-        if mapped.is_ok() {
+        if unsafe { fresh_over(pages) }.is_ok() {
             return true;
         }
         if is_mapped(pages.start, pages.len()) {

@@ -10,14 +10,14 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::{ptr, thread, time};
+use std::{fmt, thread, time};
 
 use memsweep_core::bytes::Bytes;
 use rustix::fs::{Advice, FallocateFlags, Mode, OFlags};
-use rustix::mm::{MapFlags, MremapFlags, ProtFlags};
 
 use super::place;
 use crate::Roots;
+use crate::linux::mapping::{Mapping, is_mapped, map_over};
 
 /// What is compared at once stays in the processor's cache.
 pub(super) const COMPARED_AT_ONCE: usize = 128 * 1024;
@@ -93,10 +93,6 @@ impl Folder {
         Ok(folder)
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Disk space that this user may still take.
     pub(crate) fn free(&self) -> Option<Bytes> {
         let system = rustix::fs::statvfs(&self.path).ok()?;
@@ -106,6 +102,12 @@ impl Folder {
     fn file(&self) -> io::Result<File> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::EXCL;
         Ok(File::from(rustix::fs::open(&self.path, flags, Mode::RUSR | Mode::WUSR)?))
+    }
+}
+
+impl fmt::Display for Folder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.display().fmt(f)
     }
 }
 
@@ -191,69 +193,25 @@ impl Disk for Folder {
     ) -> io::Result<()> {
         // Mapped somewhere else first: what can be refused (mappings, limits, accounting) is
         // refused while the old pages are still in place.
-        // SAFETY: a new mapping at an address the kernel chooses.
-        let fresh =
-            unsafe { map_private(file, offset, ptr::null_mut(), bytes, MapFlags::empty()) }?;
-        let flags = MremapFlags::MAYMOVE;
-        // SAFETY: the fresh mapping is ours; the target is the caller's promise.
-        let moved = unsafe {
-            rustix::mm::mremap_fixed(fresh, bytes, bytes, flags, address as *mut libc::c_void)
-        };
-        let Err(error) = moved else { return Ok(()) };
+        let fresh = Mapping::private(file, offset as u64, bytes)?;
+        // SAFETY: the caller's promise.
+        let Err(error) = (unsafe { fresh.move_over(address) }) else { return Ok(()) };
         if is_mapped(address, bytes) {
-            // SAFETY: still ours, as it was not moved.
-            let _ = unsafe { rustix::mm::munmap(fresh, bytes) };
-            return Err(error.into());
+            return Err(error);
         }
         // The kernel took the old pages away and then found no memory for its own books, which
         // it has never been seen to do. The bytes are safe in the file: they must only be seen again.
-        loop {
-            // SAFETY: nothing is mapped at the target, and the file holds what was there.
-            let mapped = unsafe {
-                map_private(file, offset, address as *mut libc::c_void, bytes, MapFlags::FIXED)
-            };
-            if mapped.is_ok() {
-                return Ok(());
-            }
+        let range = address..address + bytes;
+        // SAFETY: nothing is mapped at the target, and the file holds what was there.
+        while unsafe { map_over(file, offset as u64, &range) }.is_err() {
             thread::sleep(time::Duration::from_millis(1));
         }
+        Ok(())
     }
 
     fn drop_cache(&self, file: &File) -> io::Result<()> {
         Ok(rustix::fs::fadvise(file, 0, None, Advice::DontNeed)?)
     }
-}
-
-/// # Safety
-/// With `FIXED`, the range at `address` may be replaced.
-unsafe fn map_private(
-    file: &File,
-    offset: usize,
-    address: *mut libc::c_void,
-    bytes: usize,
-    flags: MapFlags,
-) -> rustix::io::Result<*mut libc::c_void> {
-    let protection = ProtFlags::READ | ProtFlags::WRITE;
-    let flags = MapFlags::PRIVATE | flags;
-    // SAFETY: the caller's promise.
-    unsafe { rustix::mm::mmap(address, bytes, protection, flags, file, offset as u64) }
-}
-
-pub(crate) fn is_mapped(address: usize, bytes: usize) -> bool {
-    pages_in_memory(address, bytes).is_some()
-}
-
-/// Bytes of a range of private memory that are in RAM. 0 where it is not mapped.
-pub(crate) fn resident(address: usize, bytes: usize) -> usize {
-    pages_in_memory(address, bytes).unwrap_or(0) * rustix::param::page_size()
-}
-
-/// `None` where not all of the range is mapped.
-fn pages_in_memory(address: usize, bytes: usize) -> Option<usize> {
-    let mut flags = vec![0_u8; bytes.div_ceil(rustix::param::page_size())];
-    // SAFETY: `mincore` touches no page, and `flags` has a byte for each.
-    let answer = unsafe { libc::mincore(address as *mut libc::c_void, bytes, flags.as_mut_ptr()) };
-    (answer == 0).then(|| flags.iter().filter(|flag| **flag & 1 == 1).count())
 }
 
 /// Asks the kernel to drop what is clean of an already parked range. Unlike `MADV_DONTNEED` this never

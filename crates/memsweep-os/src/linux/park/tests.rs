@@ -2,12 +2,22 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use super::*;
+use memsweep_core::bytes::Bytes;
+use memsweep_core::park::{ParkLimits, Parked};
+
+use super::areas;
+use super::batches::FEWEST_FILES;
+use super::pieces::{self, Piece};
+use super::spill::{Disk, Folder};
+use super::survey::examine_all;
+use crate::{Block, Gate, Roots, Stop};
 
 const MIB: usize = 1024 * 1024;
 

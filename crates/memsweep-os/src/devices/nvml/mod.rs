@@ -4,15 +4,19 @@
 //! A call into the driver takes from microseconds to a tenth of a second, so a reading asks only
 //! for what changes: three calls a card. What a card is called is asked once.
 
+mod calls;
+mod forks;
+mod shares;
+
 use std::sync::{Arc, Mutex, OnceLock};
 
 use memsweep_core::reading::DeviceMemory;
 use nvml_wrapper::{Device, Nvml};
 
-use super::forks::Calls;
-use super::nvml_calls::{self, Lost};
+use self::calls::Lost;
+use self::forks::Calls;
+use self::shares::split;
 use super::pci;
-use super::shares::split;
 
 /// One row per device, `nvml:<index>`; none where there is no driver.
 ///
@@ -96,9 +100,9 @@ fn plain(uuid: &str) -> String {
 }
 
 fn read_card(card: &Card, own_pid: Option<u32>) -> Result<DeviceMemory, Lost> {
-    let (total, used) = nvml_calls::memory(&card.device)?;
-    let compute = nvml_calls::computing(&card.device)?;
-    let graphics = nvml_calls::drawing(&card.device)?;
+    let (total, used) = calls::memory(&card.device)?;
+    let compute = calls::computing(&card.device)?;
+    let graphics = calls::drawing(&card.device)?;
     let (process, others) = split(compute.as_deref(), graphics.as_deref(), own_pid);
     Ok(DeviceMemory {
         id: format!("nvml:{}", card.index),

@@ -1,13 +1,18 @@
-//! A platform nobody wrote calls for: every number is unknown, every action unsupported.
+//! A platform nobody wrote calls for: every number is unknown, every action unsupported. Others
+//! take from here what they lack.
+#![allow(dead_code, reason = "a platform takes what it lacks")]
 
-use crate::Roots;
+pub(crate) mod libraries;
+
+use memsweep_core::park::{ParkLimits, Parked};
+
 use crate::platform::Platform;
+use crate::{Gate, Roots};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Host;
 
 impl Host {
-    #[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
     pub(crate) fn current() -> Self {
         Self
     }
@@ -18,6 +23,23 @@ impl Host {
 }
 
 impl Platform for Host {}
+
+/// There is none where nothing can be parked.
+#[derive(Debug)]
+pub(crate) enum Survey {}
+
+impl Survey {
+    /// # Safety
+    /// None: there is no such survey.
+    pub(crate) unsafe fn park(self, _: &[u32], _: &ParkLimits, _: &mut dyn Gate) -> Parked {
+        match self {}
+    }
+}
+
+/// The smallest that there is: asking twice for a larger page does no harm.
+pub(crate) fn page_size() -> usize {
+    4096
+}
 
 #[cfg(test)]
 mod tests {
@@ -36,6 +58,7 @@ mod tests {
         for outcome in [
             host.trim_heap(),
             host.drop_file_cache(&["/etc/hostname".to_owned()]),
+            host.system_wide(),
             host.drop_system_caches(),
             host.empty_working_set(),
         ] {

@@ -1,4 +1,4 @@
-//! Process and machine memory from the kernel's own counters.
+//! RAM of the machine, from the kernel's own counters.
 
 use std::ffi::{CStr, c_int};
 use std::sync::OnceLock;
@@ -9,14 +9,11 @@ use mach2::kern_return::{KERN_SUCCESS, kern_return_t};
 use mach2::mach_init::mach_host_self;
 use mach2::message::mach_msg_type_number_t;
 use mach2::port::mach_port_t;
-use mach2::task::task_info;
-use mach2::task_info::{TASK_VM_INFO, task_vm_info};
-use mach2::traps::mach_task_self;
 use mach2::vm_page_size::vm_page_size;
 use mach2::vm_statistics::vm_statistics64;
 use mach2::vm_types::integer_t;
 use memsweep_core::bytes::Bytes;
-use memsweep_core::reading::{MachineMemory, ProcessMemory};
+use memsweep_core::reading::MachineMemory;
 
 /// `mach/host_info.h`.
 const HOST_VM_INFO64: c_int = 4;
@@ -31,28 +28,7 @@ unsafe extern "C" {
     ) -> kern_return_t;
 }
 
-pub(crate) fn process() -> ProcessMemory {
-    let mut info = task_vm_info::default();
-    let mut count = words::<task_vm_info>();
-    // SAFETY: `info` is ours and `count` tells its length; older kernels fill less and say so.
-    let answer = unsafe {
-        task_info(mach_task_self(), TASK_VM_INFO, (&raw mut info).cast(), &raw mut count)
-    };
-    let filled = count as usize * mem::size_of::<integer_t>();
-    let needed = mem::offset_of!(task_vm_info, phys_footprint) + mem::size_of::<u64>();
-    if answer != KERN_SUCCESS || filled < needed {
-        return ProcessMemory::default();
-    }
-    ProcessMemory {
-        resident: Some(Bytes(info.resident_size)),
-        anonymous: Some(Bytes(info.internal)),
-        file_backed: Some(Bytes(info.external)),
-        footprint: Some(Bytes(info.phys_footprint)),
-        ..ProcessMemory::default()
-    }
-}
-
-pub(crate) fn machine() -> MachineMemory {
+pub(crate) fn read() -> MachineMemory {
     let swap = sysctl::<libc::xsw_usage>(c"vm.swapusage");
     MachineMemory {
         total: sysctl::<u64>(c"hw.memsize").map(Bytes),
@@ -108,9 +84,4 @@ fn sysctl<T: Plain>(name: &CStr) -> Option<T> {
     // SAFETY: any bits are a `T`, and they were zeroed before the call filled them.
     let value = unsafe { value.assume_init() };
     (answer == 0 && length == mem::size_of::<T>()).then_some(value)
-}
-
-/// The size of a structure in the unit these calls count in.
-const fn words<T>() -> mach_msg_type_number_t {
-    (mem::size_of::<T>() / mem::size_of::<integer_t>()) as mach_msg_type_number_t
 }

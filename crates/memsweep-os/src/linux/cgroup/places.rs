@@ -1,131 +1,28 @@
-//! The memory limit that applies to us: the smallest over our control group and its ancestors,
-//! in version 1, version 2, or both at once (hybrid).
+//! Which groups this process is in, where their hierarchies are mounted, and what lies between.
 //!
-//! Our group comes from `/proc/self/cgroup`, the place of its files from `/proc/self/mountinfo`.
-//! In a container the two may be told from different roots. Names with `..` are never followed
-//! upwards: a path either lies beneath the mount or it is unknown.
+//! In a container, group and mount may be described from different roots. Names with `..` are never
+//! followed upwards: a path either lies beneath the mount or it is unknown.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use memsweep_core::bytes::Bytes;
-
-use super::text::{parse_single_number, read_small, read_up_to, unescape};
+use super::Version;
 use crate::Roots;
-
-/// The limit that binds first, with the usage of the group that has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Tightest {
-    pub(crate) limit: Bytes,
-    pub(crate) used: Option<Bytes>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Version {
-    One,
-    Two,
-}
-
-impl Version {
-    const fn limit_file(self) -> &'static str {
-        match self {
-            Self::One => "memory.limit_in_bytes",
-            Self::Two => "memory.max",
-        }
-    }
-
-    const fn usage_file(self) -> &'static str {
-        match self {
-            Self::One => "memory.usage_in_bytes",
-            Self::Two => "memory.current",
-        }
-    }
-}
+use crate::linux::text::unescape;
 
 /// A mount of a hierarchy that may control memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mount {
-    pub(super) version: Version,
+pub(crate) struct Mount {
+    pub(crate) version: Version,
     /// The group that is seen at `point`, as a path in the hierarchy.
-    pub(super) root: Vec<u8>,
-    pub(super) point: PathBuf,
-}
-
-/// Mount tables of container hosts hold thousands of lines.
-const MOUNTINFO_LIMIT: u64 = 16 * 1024 * 1024;
-
-/// Version 1 says "no limit" as the largest multiple of the page size, at most 64 KiB, in `i64`.
-const NO_LIMIT_V1: u64 = i64::MAX as u64 - 0xFFFF;
-
-/// The tightest limit, or `None` when there is none or it cannot be known.
-/// `live` allows mount points outside the roots, which fixture trees cannot have.
-pub(crate) fn tightest(roots: &Roots, live: bool) -> Option<Tightest> {
-    let groups = parse_membership(&read_small(&roots.proc.join("self/cgroup"))?);
-    let mounts = read_up_to(&roots.proc.join("self/mountinfo"), MOUNTINFO_LIMIT)
-        .map(|content| parse_mounts(&content))
-        .filter(|mounts| !mounts.is_empty())
-        .unwrap_or_else(usual_mounts);
-    let mut tightest: Option<Tightest> = None;
-    for mount in &mounts {
-        for (version, group) in &groups {
-            if *version != mount.version {
-                continue;
-            }
-            let Some(point) = beneath_roots(&mount.point, roots, live) else { continue };
-            let Some(below) = path_below_mount(&mount.root, group) else { continue };
-            for found in limits(*version, &point, &below) {
-                tightest = Some(tightest.map_or(found, |best| tighter(best, found)));
-            }
-        }
-    }
-    tightest
-}
-
-/// The smaller limit; of equal limits the group that uses more, which has less left.
-fn tighter(best: Tightest, found: Tightest) -> Tightest {
-    let less_left = found.limit == best.limit && found.used > best.used;
-    if found.limit < best.limit || less_left { found } else { best }
-}
-
-/// Limits from our own group up to the mount point.
-fn limits(version: Version, point: &Path, below: &Path) -> Vec<Tightest> {
-    let mut found = Vec::new();
-    for part in below.ancestors() {
-        let folder = point.join(part);
-        let own_group = part == below;
-        let Some(limit) = read_small(&folder.join(version.limit_file()))
-            .and_then(|content| parse_limit(version, &content))
-        else {
-            continue;
-        };
-        if version == Version::One && !own_group && !covers_children(&folder) {
-            continue;
-        }
-        let used = read_small(&folder.join(version.usage_file()))
-            .and_then(|content| parse_single_number(&content))
-            .map(Bytes);
-        found.push(Tightest { limit, used });
-    }
-    found
-}
-
-/// In version 1 a group with `use_hierarchy` 0 does not charge its children's memory.
-fn covers_children(folder: &Path) -> bool {
-    let flag = read_small(&folder.join("memory.use_hierarchy"));
-    flag.and_then(|content| parse_single_number(&content)) != Some(0)
-}
-
-pub(super) fn parse_limit(version: Version, content: &[u8]) -> Option<Bytes> {
-    // "max" is not a number, so it is no limit here.
-    let limit = parse_single_number(content)?;
-    let unlimited = version == Version::One && limit >= NO_LIMIT_V1;
-    (!unlimited).then_some(Bytes(limit))
+    pub(crate) root: Vec<u8>,
+    pub(crate) point: PathBuf,
 }
 
 /// Our group in each hierarchy that may control memory. Lines read `4:memory:/path`, and
 /// `0::/path` for version 2.
-pub(super) fn parse_membership(content: &[u8]) -> Vec<(Version, Vec<u8>)> {
+pub(crate) fn parse_membership(content: &[u8]) -> Vec<(Version, Vec<u8>)> {
     let mut groups = Vec::new();
     for line in content.split(|&byte| byte == b'\n') {
         let mut parts = line.splitn(3, |&byte| byte == b':');
@@ -144,12 +41,12 @@ pub(super) fn parse_membership(content: &[u8]) -> Vec<(Version, Vec<u8>)> {
 }
 
 /// Lines read `31 23 0:28 /root /point options [optional fields] - type source super-options`.
-pub(super) fn parse_mounts(content: &[u8]) -> Vec<Mount> {
+pub(crate) fn parse_mounts(content: &[u8]) -> Vec<Mount> {
     content.split(|&byte| byte == b'\n').filter_map(parse_mount).collect()
 }
 
 fn parse_mount(line: &[u8]) -> Option<Mount> {
-    // Blanks alone part the fields: a name may hold any other byte, and a source may be empty.
+    // Only blanks separate fields: a name may hold any other byte, and a source may be empty.
     let mut fields = line.split(|&byte| byte == b' ');
     let root = fields.nth(3)?;
     let point = fields.next()?;
@@ -169,14 +66,14 @@ fn parse_mount(line: &[u8]) -> Option<Mount> {
 }
 
 /// Where the hierarchies usually are, for a reader that has no mount table.
-fn usual_mounts() -> Vec<Mount> {
+pub(super) fn usual_mounts() -> Vec<Mount> {
     let mount =
         |version, point| Mount { version, root: b"/".to_vec(), point: Path::new(point).into() };
     vec![mount(Version::Two, "/sys/fs/cgroup"), mount(Version::One, "/sys/fs/cgroup/memory")]
 }
 
 /// The mount point as a path we may open.
-pub(super) fn beneath_roots(point: &Path, roots: &Roots, live: bool) -> Option<PathBuf> {
+pub(crate) fn beneath_roots(point: &Path, roots: &Roots, live: bool) -> Option<PathBuf> {
     if let Ok(rest) = point.strip_prefix("/sys") {
         let plain = rest.components().all(|part| matches!(part, Component::Normal(_)));
         return plain.then(|| roots.sys.join(rest));
@@ -208,7 +105,7 @@ fn parse_group_path(path: &[u8]) -> Option<GroupPath<'_>> {
 
 /// Our group's path below the mount point; empty when only the mount point itself is known to
 /// apply; `None` when the mount shows a part of the tree that we are not in.
-pub(super) fn path_below_mount(root: &[u8], group: &[u8]) -> Option<PathBuf> {
+pub(crate) fn path_below_mount(root: &[u8], group: &[u8]) -> Option<PathBuf> {
     let (root, group) = (parse_group_path(root)?, parse_group_path(group)?);
     if root.levels_up > group.levels_up {
         // Mounted from further up than our namespace sees: an ancestor if no name follows.
@@ -266,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn only_blanks_part_the_fields_of_a_mount() {
+    fn only_blanks_separate_the_fields_of_a_mount() {
         let mount = |root: &[u8], point: &str| Mount {
             version: Version::Two,
             root: root.to_vec(),
@@ -311,41 +208,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn no_limit_is_none() {
-        for (version, content, limit) in [
-            (Version::Two, "max\n", None),
-            (Version::Two, "1048576\n", Some(1_048_576)),
-            (Version::Two, "0\n", Some(0)),
-            (Version::Two, "-1\n", None),
-            (Version::Two, "", None),
-            (Version::One, "9223372036854771712\n", None),
-            (Version::One, "9223372036854710272\n", None),
-            (Version::One, "18446744073709551615\n", None),
-            (Version::One, "99999999999999999999\n", None),
-            (Version::One, "1048576", Some(1_048_576)),
-        ] {
-            assert_eq!(parse_limit(version, content.as_bytes()), limit.map(Bytes), "{content}");
-        }
-    }
-
-    #[test]
-    fn the_smaller_limit_wins_then_the_fuller_group() {
-        let group =
-            |limit, used: Option<u64>| Tightest { limit: Bytes(limit), used: used.map(Bytes) };
-        assert_eq!(tighter(group(9, Some(1)), group(8, None)), group(8, None));
-        assert_eq!(tighter(group(8, None), group(9, Some(1))), group(8, None));
-        assert_eq!(tighter(group(8, Some(1)), group(8, Some(7))), group(8, Some(7)));
-        assert_eq!(tighter(group(8, Some(7)), group(8, None)), group(8, Some(7)));
-    }
-
     proptest! {
         #[test]
         fn any_bytes_parse(content: Vec<u8>) {
             let _ = parse_membership(&content);
             let _ = parse_mounts(&content);
-            let _ = parse_limit(Version::One, &content);
-            let _ = parse_limit(Version::Two, &content);
         }
 
         #[test]

@@ -1,0 +1,112 @@
+//! What can be parked of given blocks, looked up before anything is chosen.
+
+use std::path::{Path, PathBuf};
+
+use memsweep_core::bytes::Bytes;
+use memsweep_core::park::{BlockFact, ParkLimits, Parked, Room};
+
+use super::areas::{self, Area};
+use super::layout::{DRIVER_LOCKED, PAGE_LOCKED};
+use super::pieces::{self, Examined};
+use super::spill::{self, Folder};
+use super::{carry_out, registry};
+use crate::linux::{mapping, maps, process};
+use crate::{Block, Gate, PageLocks, Roots};
+
+/// Mappings that parking leaves to the rest of the program, as a share of the kernel's limit.
+const MAPPINGS_LEFT: u64 = 4;
+
+/// What was found out about the blocks before anything is chosen.
+#[derive(Debug)]
+pub(crate) struct Survey {
+    proc: PathBuf,
+    examined: Vec<Examined>,
+    folder: Folder,
+}
+
+/// Looks at the blocks, the folder and the kernel's limits. `Err` says why nothing can be parked.
+pub(crate) fn survey(
+    roots: &Roots,
+    folder: &Path,
+    blocks: &[Block],
+) -> Result<crate::Survey, String> {
+    if let Some(reason) = super::refused() {
+        return Err(reason);
+    }
+    let proc = &roots.proc;
+    let folder = Folder::open(roots, folder)?;
+    if process::driver_locked(proc) {
+        return Err(DRIVER_LOCKED.to_owned());
+    }
+    let count = maps::count(proc).ok_or("the kernel does not list this process's mappings")?;
+    let limit = maps::limit(proc).ok_or("the kernel does not tell its limit of mappings")?;
+    let left = (limit - limit / MAPPINGS_LEFT).saturating_sub(count);
+    if left == 0 {
+        return Err(format!(
+            "this process has {count} mappings of {limit} that the kernel allows; raise vm.max_map_count"
+        ));
+    }
+    let areas = areas::read(proc).ok_or("the kernel does not describe this process's mappings")?;
+    let examined = examine_all(blocks, &areas);
+    let facts = blocks.iter().zip(&examined).map(|(block, found)| fact(block, found)).collect();
+    let room = Room { disk_free: folder.free(), mappings: Some(left) };
+    let inner = Survey { proc: proc.to_owned(), examined, folder };
+    Ok(crate::Survey { facts, room, inner })
+}
+
+pub(super) fn examine_all(blocks: &[Block], areas: &[Area]) -> Vec<Examined> {
+    let page = rustix::param::page_size();
+    let spills = registry::known();
+    let mut resident = mapping::resident;
+    let locks = PageLocks::now();
+    let examine = |block: &Block| {
+        let range = block.address..block.address.saturating_add(block.bytes);
+        if locks.is_locked(range.clone()) {
+            return Examined::refuse(PAGE_LOCKED);
+        }
+        pieces::examine(&range, page, areas, &spills, &mut resident)
+    };
+    blocks.iter().map(examine).collect()
+}
+
+fn fact(block: &Block, examined: &Examined) -> BlockFact {
+    BlockFact {
+        bytes: Bytes(block.bytes as u64),
+        movable: examined.bytes(),
+        pieces: examined.pieces.len() as u64,
+        parked: examined.parked.iter().map(|range| Bytes(range.len() as u64)).sum(),
+        refused: examined.refused.map(str::to_owned),
+    }
+}
+
+impl Survey {
+    /// Parks the chosen blocks, batch by batch.
+    ///
+    /// # Safety
+    /// That of [`crate::Survey::park`].
+    pub(crate) unsafe fn park(
+        self,
+        chosen: &[u32],
+        limits: &ParkLimits,
+        gate: &mut dyn Gate,
+    ) -> Parked {
+        let mut already = Bytes::ZERO;
+        for index in chosen {
+            for range in self.examined.get(*index as usize).map_or(&[][..], |found| &found.parked) {
+                spill::page_out(range.start, range.len());
+                already = already.plus(Bytes(range.len() as u64));
+            }
+        }
+        let pieces = chosen.iter().flat_map(|&index| {
+            let found = self.examined.get(index as usize).map_or(&[][..], |found| &found.pieces);
+            found.iter().map(move |range| (index as usize, range.clone()))
+        });
+        let files = pieces::pack(pieces);
+        // SAFETY: the pieces lie inside the caller's blocks.
+        let mut parked = unsafe { carry_out(&self.proc, &self.folder, &files, limits, gate) };
+        parked.already = already;
+        parked.in_memory = areas::read(&self.proc).map(|areas| registry::back_in_memory(&areas));
+        parked.folder = Some(self.folder.to_string());
+        parked
+    }
+}

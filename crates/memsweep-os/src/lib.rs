@@ -13,6 +13,7 @@
 mod devices;
 mod park;
 mod platform;
+mod reader;
 
 // Each system has a folder; the one that this was built for is `system` everywhere else.
 #[cfg(target_os = "linux")]
@@ -42,11 +43,12 @@ use std::time::Instant;
 
 use memsweep_core::action::{Action, Outcome};
 use memsweep_core::bytes::Bytes;
-use memsweep_core::reading::{Reading, SCHEMA};
+use memsweep_core::reading::Reading;
 
 pub use crate::devices::page_locks::PageLocks;
 pub use crate::park::{Block, Gate, Stop, Survey};
 use crate::platform::Platform;
+pub use crate::reader::{Detail, Reader};
 use crate::system::Host;
 
 /// Where the kernel's file systems are mounted. Only Linux has them.
@@ -84,19 +86,16 @@ impl Os {
         Self { host: Host::at(roots) }
     }
 
-    /// The numbers now. No file is written, no device context created.
-    ///
-    /// The first call on a machine with NVIDIA's driver library initialises that library, which
-    /// can take a tenth of a second; later calls reuse it.
+    /// The numbers now, in full, by a reader of its own. See [`Reader::read`].
     #[must_use]
     pub fn read(&self) -> Reading {
-        Reading {
-            schema: SCHEMA,
-            seconds: Some(seconds()),
-            process: self.host.process(),
-            machine: self.host.machine(),
-            devices: self.host.devices(),
-        }
+        self.reader().read(Detail::Full)
+    }
+
+    /// Somebody who reads this machine again and again.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.host.clone())
     }
 
     /// Carries out an action that is the operating system's; `None` for any other.

@@ -1,24 +1,30 @@
 //! What an operating system can be asked for. Each platform overrides what it can do; the
 //! defaults say honestly that it cannot.
 
+use std::fmt::Debug;
 use std::path::Path;
 
 use memsweep_core::action::Outcome;
 use memsweep_core::bytes::Bytes;
-use memsweep_core::reading::{DeviceMemory, MachineMemory, ProcessMemory};
+use memsweep_core::reading::{MachineMemory, ProcessMemory};
 
+use crate::Detail;
+use crate::devices::view::DriverView;
 use crate::park::{Block, Survey};
 
 pub(crate) trait Platform {
-    fn process(&self) -> ProcessMemory {
+    /// What a reader keeps between readings.
+    type Kept: Debug + Default + Send;
+
+    fn process(&self, _detail: Detail) -> ProcessMemory {
         ProcessMemory::default()
     }
 
-    fn machine(&self) -> MachineMemory {
+    fn machine(&self, _detail: Detail, _kept: &mut Self::Kept) -> MachineMemory {
         MachineMemory::default()
     }
 
-    fn devices(&self) -> Vec<DeviceMemory> {
+    fn devices(&self, _detail: Detail, _kept: &mut Self::Kept) -> Vec<DriverView> {
         Vec::new()
     }
 

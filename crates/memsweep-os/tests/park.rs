@@ -10,7 +10,7 @@ use std::{fs, ptr, slice};
 
 use memsweep_core::bytes::Bytes;
 use memsweep_core::park::{ParkLimits, Parked, choose};
-use memsweep_os::{Block, Gate, Os, Stop};
+use memsweep_os::{Block, Detail, Gate, Os, Stop};
 
 const MIB: usize = 1024 * 1024;
 
@@ -81,6 +81,7 @@ fn pages_leave_and_every_use_of_the_memory_goes_on() {
     assert!(fallen > parked.bytes.0 * 95 / 100, "{fallen} of {}", parked.bytes.0);
     assert_eq!((parked.stopped, parked.refused), (None, Vec::new()));
     assert_eq!(Os::current().read().process.parked, Some(Bytes(spilled() as u64)));
+    assert_eq!(Os::current().reader().read(Detail::Quick).process.parked, None, "it costs a look");
 
     for (number, memory) in blocks.iter().enumerate() {
         assert!(*memory == content(number, memory.len()), "block {number}");

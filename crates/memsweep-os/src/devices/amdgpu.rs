@@ -3,33 +3,57 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use memsweep_core::bytes::Bytes;
-use memsweep_core::reading::DeviceMemory;
 
 use super::pci;
-use crate::Roots;
+use super::view::{DriverView, Identity, Memory};
 use crate::linux::text::{keyed_lines, parse_number, parse_single_number, read_small, words};
+use crate::{Detail, Roots};
 
-/// One row per card of this driver, `amdgpu:card<n>`, in the order of the numbers.
-pub(crate) fn read(roots: &Roots) -> Vec<DeviceMemory> {
-    let mut cards: Vec<u32> = fs::read_dir(roots.sys.join("class/drm"))
+/// The cards that the last look at all of them found; nothing before the first.
+#[derive(Debug, Default)]
+pub(crate) struct Cards(Option<Vec<Card>>);
+
+impl Cards {
+    /// One view of each card of this driver, `amdgpu:card<n>`, in the order of the numbers.
+    ///
+    /// A quick reading asks the cards that are known, and looks for others when one of them is gone.
+    pub(crate) fn read(&mut self, roots: &Roots, detail: Detail) -> Vec<DriverView> {
+        let known = if detail == Detail::Quick { self.known() } else { None };
+        if let Some(views) = known {
+            return views;
+        }
+        let cards = find(roots);
+        let mut views: Vec<DriverView> = cards.iter().map(Card::view).collect();
+        // Going through all descriptors is only worth it when there is a card to fill in.
+        if detail == Detail::Full && !views.is_empty() {
+            let own = own_usage(&roots.proc.join("self"));
+            for view in &mut views {
+                let address = view.identity.pci.as_ref();
+                view.memory.process = address.and_then(|address| own.get(address).copied());
+            }
+        }
+        self.0 = Some(cards);
+        views
+    }
+
+    /// `None` before the first look, and when a card is not where it was.
+    fn known(&self) -> Option<Vec<DriverView>> {
+        let cards = self.0.as_ref()?;
+        cards.iter().all(Card::is_there).then(|| cards.iter().map(Card::view).collect())
+    }
+}
+
+fn find(roots: &Roots) -> Vec<Card> {
+    let mut numbers: Vec<u32> = fs::read_dir(roots.sys.join("class/drm"))
         .into_iter()
         .flatten()
         .filter_map(|entry| card_number(entry.ok()?.file_name().to_str()?))
         .collect();
-    cards.sort_unstable();
-    let mut devices: Vec<DeviceMemory> =
-        cards.into_iter().filter_map(|card| read_card(roots, card)).collect();
-    // Going through all descriptors is only worth it when there is a card to fill in.
-    if !devices.is_empty() {
-        let own = own_usage(&roots.proc.join("self"));
-        for device in &mut devices {
-            device.process = device.pci.as_ref().and_then(|address| own.get(address).copied());
-        }
-    }
-    devices
+    numbers.sort_unstable();
+    numbers.into_iter().filter_map(|number| Card::look(roots, number)).collect()
 }
 
 /// `card0`, but not its connectors such as `card0-HDMI-A-1`.
@@ -38,23 +62,49 @@ fn card_number(name: &str) -> Option<u32> {
     parse_number(digits.as_bytes())?.try_into().ok()
 }
 
-fn read_card(roots: &Roots, card: u32) -> Option<DeviceMemory> {
-    let folder = roots.sys.join(format!("class/drm/card{card}/device"));
-    // Only this driver has the file; a card without it belongs to another one.
-    let total_file = folder.join("mem_info_vram_total");
-    if !total_file.exists() {
-        return None;
+/// What stays true of a card for as long as it is there.
+#[derive(Debug)]
+struct Card {
+    folder: PathBuf,
+    identity: Identity,
+    total: Option<Bytes>,
+}
+
+impl Card {
+    fn look(roots: &Roots, number: u32) -> Option<Self> {
+        let folder = roots.sys.join(format!("class/drm/card{number}/device"));
+        // Only this driver has the file; a card without it belongs to another one.
+        let total_file = folder.join("mem_info_vram_total");
+        if !total_file.exists() {
+            return None;
+        }
+        let name = read_small(&folder.join("product_name"));
+        let identity = Identity {
+            id: format!("amdgpu:card{number}"),
+            name: name.and_then(|content| parse_name(&content)),
+            pci: pci_address(&folder),
+            uuid: None,
+        };
+        Some(Self { total: size(&total_file), folder, identity })
     }
-    let size = |path: &Path| Some(Bytes(parse_single_number(&read_small(path)?)?));
-    Some(DeviceMemory {
-        id: format!("amdgpu:card{card}"),
-        name: read_small(&folder.join("product_name")).and_then(|content| parse_name(&content)),
-        pci: pci_address(&folder),
-        total: size(&total_file),
-        used: size(&folder.join("mem_info_vram_used")),
-        source: Some("sysfs".to_owned()),
-        ..DeviceMemory::default()
-    })
+
+    fn is_there(&self) -> bool {
+        pci_address(&self.folder) == self.identity.pci && self.used_file().exists()
+    }
+
+    fn used_file(&self) -> PathBuf {
+        self.folder.join("mem_info_vram_used")
+    }
+
+    fn view(&self) -> DriverView {
+        let used = size(&self.used_file());
+        let memory = Memory { total: self.total, used, ..Memory::default() };
+        DriverView { identity: self.identity.clone(), memory, source: "sysfs" }
+    }
+}
+
+fn size(file: &Path) -> Option<Bytes> {
+    Some(Bytes(parse_single_number(&read_small(file)?)?))
 }
 
 /// Few boards carry one; an empty file is no name.
@@ -140,7 +190,7 @@ mod tests {
         drm-memory-gtt: \t4 KiB\n";
 
     #[test]
-    fn our_descriptors_tell_our_video_memory() {
+    fn our_descriptors_show_our_video_memory() {
         let usage = ClientUsage {
             address: "0000:03:00.0".to_owned(),
             client: 42,
@@ -161,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn cards_are_told_from_connectors() {
+    fn a_connector_is_not_a_card() {
         for (name, number) in [
             ("card0", Some(0)),
             ("card12", Some(12)),

@@ -9,3 +9,4 @@ pub(crate) mod own_pid;
 pub(crate) mod page_locks;
 #[cfg(any(target_os = "linux", windows))]
 mod pci;
+pub(crate) mod view;

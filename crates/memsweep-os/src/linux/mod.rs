@@ -19,15 +19,17 @@ use std::path::Path;
 
 use memsweep_core::action::Outcome;
 use memsweep_core::bytes::Bytes;
-use memsweep_core::reading::{DeviceMemory, MachineMemory, ProcessMemory};
+use memsweep_core::reading::{MachineMemory, ProcessMemory};
 pub(crate) use rustix::param::page_size;
 
+use self::cgroup::Groups;
 pub(crate) use self::park::Survey;
-use crate::Roots;
 use crate::devices::own_pid::own_pid;
+use crate::devices::view::DriverView;
 use crate::devices::{amdgpu, nvml};
 use crate::park::Block;
 use crate::platform::Platform;
+use crate::{Detail, Roots};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
@@ -47,30 +49,51 @@ impl Host {
     }
 }
 
+/// What the last look found; nothing before the first.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    groups: Option<Groups>,
+    nvidia: nvml::Cards,
+    amd: amdgpu::Cards,
+}
+
 impl Platform for Host {
-    fn process(&self) -> ProcessMemory {
+    type Kept = Kept;
+
+    fn process(&self, detail: Detail) -> ProcessMemory {
         let mut memory = process::read(&self.roots.proc);
         if self.live {
-            memory.heap_slack = heap::slack();
-            memory.parked = park::parked(&self.roots.proc);
+            memory.heap_slack = match detail {
+                Detail::Quick => None,
+                Detail::Full => heap::slack(),
+            };
+            memory.parked = park::parked(&self.roots.proc, detail);
         }
         memory
     }
 
-    fn machine(&self) -> MachineMemory {
+    fn machine(&self, detail: Detail, kept: &mut Kept) -> MachineMemory {
         let mut memory = machine::read(&self.roots.proc);
-        if let Some(tightest) = cgroup::tightest(&self.roots, self.live) {
+        kept.groups = match kept.groups.take() {
+            Some(groups) if detail == Detail::Quick && groups.still_hold(&self.roots) => {
+                Some(groups)
+            }
+            _ => Groups::find(&self.roots, self.live),
+        };
+        if let Some(tightest) = kept.groups.as_ref().and_then(Groups::tightest) {
             memory.cgroup_limit = Some(tightest.limit);
             memory.cgroup_used = tightest.used;
         }
         memory
     }
 
-    fn devices(&self) -> Vec<DeviceMemory> {
-        let mut devices =
-            if self.live { nvml::read(own_pid(&self.roots.proc)) } else { Vec::new() };
-        devices.extend(amdgpu::read(&self.roots));
-        devices
+    fn devices(&self, detail: Detail, kept: &mut Kept) -> Vec<DriverView> {
+        let mut views = Vec::new();
+        if self.live {
+            views = kept.nvidia.read(detail, || own_pid(&self.roots.proc));
+        }
+        views.extend(kept.amd.read(&self.roots, detail));
+        views
     }
 
     fn trim_heap(&self) -> Outcome {

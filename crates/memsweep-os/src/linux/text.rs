@@ -16,7 +16,8 @@ pub(crate) fn read_small(path: &Path) -> Option<Vec<u8>> {
 }
 
 pub(crate) fn read_up_to(path: &Path, limit: u64) -> Option<Vec<u8>> {
-    let mut content = Vec::new();
+    // Most are smaller, and come in one read.
+    let mut content = Vec::with_capacity(4096);
     File::open(path).ok()?.take(limit + 1).read_to_end(&mut content).ok()?;
     (content.len() as u64 <= limit).then_some(content)
 }

@@ -11,9 +11,9 @@ mod process;
 use memsweep_core::action::Outcome;
 use memsweep_core::reading::{MachineMemory, ProcessMemory};
 
-use crate::Roots;
 use crate::platform::Platform;
 pub(crate) use crate::unsupported::{Survey, libraries, page_size};
+use crate::{Detail, Roots};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Host;
@@ -29,12 +29,15 @@ impl Host {
     }
 }
 
+/// Every number is one cheap call, so a quick reading is a full one.
 impl Platform for Host {
-    fn process(&self) -> ProcessMemory {
+    type Kept = ();
+
+    fn process(&self, _: Detail) -> ProcessMemory {
         process::read()
     }
 
-    fn machine(&self) -> MachineMemory {
+    fn machine(&self, _: Detail, (): &mut ()) -> MachineMemory {
         machine::read()
     }
 

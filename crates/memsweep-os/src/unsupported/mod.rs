@@ -22,7 +22,9 @@ impl Host {
     }
 }
 
-impl Platform for Host {}
+impl Platform for Host {
+    type Kept = ();
+}
 
 /// There is none where nothing can be parked.
 #[derive(Debug)]
@@ -47,13 +49,16 @@ mod tests {
     use memsweep_core::reading::{MachineMemory, ProcessMemory};
 
     use super::*;
+    use crate::Detail;
 
     #[test]
     fn an_unknown_platform_knows_nothing_and_does_nothing() {
         let host = Host::at(Roots::default());
-        assert_eq!(host.process(), ProcessMemory::default());
-        assert_eq!(host.machine(), MachineMemory::default());
-        assert!(host.devices().is_empty());
+        for detail in [Detail::Quick, Detail::Full] {
+            assert_eq!(host.process(detail), ProcessMemory::default());
+            assert_eq!(host.machine(detail, &mut ()), MachineMemory::default());
+            assert!(host.devices(detail, &mut ()).is_empty());
+        }
         assert!(host.mapped_files().is_empty());
         for outcome in [
             host.trim_heap(),

@@ -12,12 +12,13 @@ mod process;
 mod system_wide;
 
 use memsweep_core::action::Outcome;
-use memsweep_core::reading::{DeviceMemory, MachineMemory, ProcessMemory};
+use memsweep_core::reading::{MachineMemory, ProcessMemory};
 
-use crate::Roots;
 use crate::devices::nvml;
+use crate::devices::view::DriverView;
 use crate::platform::Platform;
 pub(crate) use crate::unsupported::{Survey, page_size};
+use crate::{Detail, Roots};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
@@ -36,17 +37,23 @@ impl Host {
     }
 }
 
+/// Process and machine are a few calls, so a quick reading leaves out nothing of them.
 impl Platform for Host {
-    fn process(&self) -> ProcessMemory {
+    type Kept = nvml::Cards;
+
+    fn process(&self, _: Detail) -> ProcessMemory {
         process::read()
     }
 
-    fn machine(&self) -> MachineMemory {
+    fn machine(&self, _: Detail, _: &mut nvml::Cards) -> MachineMemory {
         machine::read()
     }
 
-    fn devices(&self) -> Vec<DeviceMemory> {
-        if self.live { nvml::read(Some(std::process::id())) } else { Vec::new() }
+    fn devices(&self, detail: Detail, kept: &mut nvml::Cards) -> Vec<DriverView> {
+        if !self.live {
+            return Vec::new();
+        }
+        kept.read(detail, || Some(std::process::id()))
     }
 
     fn trim_heap(&self) -> Outcome {
@@ -69,8 +76,8 @@ mod tests {
     #[test]
     fn readings_are_plausible_and_releases_claim_nothing() {
         let host = Host::at(Roots::default());
-        assert!(host.process().resident.is_some_and(|bytes| bytes.0 > 0));
-        let machine = host.machine();
+        assert!(host.process(Detail::Full).resident.is_some_and(|bytes| bytes.0 > 0));
+        let machine = host.machine(Detail::Full, &mut nvml::Cards::default());
         assert!(machine.total.is_some_and(|total| Some(total) >= machine.available));
         assert!(machine.commit_limit.is_some_and(|limit| Some(limit) >= machine.commit_used));
         assert!(machine.swap_free <= machine.swap_total);

@@ -2,7 +2,8 @@
 //! reading, once per process, and stays open; it creates no CUDA context.
 //!
 //! A call into the driver takes from microseconds to a tenth of a second, so a reading asks only
-//! for what changes: three calls a card. What a card is called is asked once.
+//! for what changes: three questions a card, a quick reading one. What a card is called is asked
+//! once.
 
 mod calls;
 mod forks;
@@ -10,55 +11,82 @@ mod shares;
 
 use std::sync::{Arc, Mutex, OnceLock};
 
-use memsweep_core::reading::DeviceMemory;
 use nvml_wrapper::{Device, Nvml};
 
 use self::calls::Lost;
 use self::forks::Calls;
-use self::shares::split;
 use super::pci;
+use super::view::{DriverView, Identity, Memory};
+use crate::Detail;
 
-/// One row per device, `nvml:<index>`; none where there is no driver.
-///
-/// `own_pid` is this process as the driver numbers it, where that is known.
-pub(crate) fn read(own_pid: Option<u32>) -> Vec<DeviceMemory> {
-    static LIBRARY: OnceLock<Option<Nvml>> = OnceLock::new();
-    static CALLS: Calls = Calls::new();
-    let Some(_entered) = CALLS.enter() else { return Vec::new() };
-    let Some(library) = LIBRARY.get_or_init(|| Nvml::init().ok()) else { return Vec::new() };
-    let count = library.device_count().unwrap_or(0);
-    let mut rows: Vec<DeviceMemory> = Vec::new();
-    for row in (0..count).filter_map(|index| read_place(library, index, own_pid)) {
-        // While a card is being pulled out, the places of the others may move up.
-        if !rows.iter().any(|other| other.is_same_card(&row)) {
-            rows.push(row);
+/// The cards that the last look at all of them found; nothing before the first.
+#[derive(Debug, Default)]
+pub(crate) struct Cards(Option<Vec<Arc<Card>>>);
+
+impl Cards {
+    /// One view of each card, `nvml:<index>`; none where there is no driver.
+    ///
+    /// A quick reading asks the cards that are known, and looks for others when one of them is lost.
+    /// `own_pid` tells this process as the driver numbers it, where that is known.
+    pub(crate) fn read(
+        &mut self,
+        detail: Detail,
+        own_pid: impl FnOnce() -> Option<u32>,
+    ) -> Vec<DriverView> {
+        static LIBRARY: OnceLock<Option<Nvml>> = OnceLock::new();
+        static CALLS: Calls = Calls::new();
+        let Some(_entered) = CALLS.enter() else { return Vec::new() };
+        let Some(library) = LIBRARY.get_or_init(|| Nvml::init().ok()) else { return Vec::new() };
+        let known = if detail == Detail::Quick { self.known() } else { None };
+        if let Some(views) = known {
+            return views;
         }
+        let whose = match detail {
+            Detail::Quick => Whose::NotAsked,
+            Detail::Full => Whose::Of(own_pid()),
+        };
+        let count = library.device_count().unwrap_or(0);
+        let found = (0..count).filter_map(|index| at_place(library, index, whose));
+        let (cards, views) = found.unzip();
+        self.0 = Some(cards);
+        views
     }
-    rows
+
+    /// `None` before the first look, and when a card is lost.
+    fn known(&self) -> Option<Vec<DriverView>> {
+        let cards = self.0.as_ref()?.iter();
+        cards.map(|card| ask(card, Whose::NotAsked).ok()).collect()
+    }
 }
 
-/// A card that fell off the bus answers nothing and gets no row; there may be another in its place.
-fn read_place(library: &'static Nvml, index: u32, own_pid: Option<u32>) -> Option<DeviceMemory> {
+/// Whether to ask who has how much.
+#[derive(Clone, Copy)]
+enum Whose {
+    NotAsked,
+    /// This process as the driver numbers it, where that is known.
+    Of(Option<u32>),
+}
+
+/// A card that fell off the bus answers nothing and is left out; there may be another in its place.
+fn at_place(library: &'static Nvml, index: u32, whose: Whose) -> Option<(Arc<Card>, DriverView)> {
     if let Some(card) = remembered(index) {
-        match read_card(&card, own_pid) {
-            Ok(row) => return Some(row),
+        match ask(&card, whose) {
+            Ok(view) => return Some((card, view)),
             Err(Lost) => forget(index),
         }
     }
-    let card = look(library, index)?;
-    let row = read_card(&card, own_pid).ok()?;
-    remember(card);
-    Some(row)
+    let card = Arc::new(look(library, index)?);
+    let view = ask(&card, whose).ok()?;
+    remember(&card);
+    Some((card, view))
 }
 
 /// What stays true of a card for as long as the library is open.
 #[derive(Debug)]
 struct Card {
-    index: u32,
     device: Device<'static>,
-    name: Option<String>,
-    pci: Option<String>,
-    uuid: Option<String>,
+    index: u32,
+    identity: Identity,
 }
 
 static KNOWN: Mutex<Vec<Arc<Card>>> = Mutex::new(Vec::new());
@@ -70,10 +98,10 @@ fn remembered(index: u32) -> Option<Arc<Card>> {
     known.iter().find(|card| card.index == index).map(Arc::clone)
 }
 
-fn remember(card: Card) {
+fn remember(card: &Arc<Card>) {
     if let Ok(mut known) = KNOWN.try_lock() {
         known.retain(|other| other.index != card.index);
-        known.push(Arc::new(card));
+        known.push(Arc::clone(card));
     }
 }
 
@@ -85,13 +113,13 @@ fn forget(index: u32) {
 
 fn look(library: &'static Nvml, index: u32) -> Option<Card> {
     let device = library.device_by_index(index).ok()?;
-    Some(Card {
-        index,
+    let identity = Identity {
+        id: format!("nvml:{index}"),
         name: device.name().ok(),
         pci: device.pci_info().ok().and_then(|info| pci::normalize(&info.bus_id)),
         uuid: device.uuid().ok().map(|uuid| plain(&uuid)),
-        device,
-    })
+    };
+    Some(Card { device, index, identity })
 }
 
 /// Torch writes the same number without the prefix.
@@ -99,23 +127,18 @@ fn plain(uuid: &str) -> String {
     uuid.strip_prefix("GPU-").unwrap_or(uuid).to_ascii_lowercase()
 }
 
-fn read_card(card: &Card, own_pid: Option<u32>) -> Result<DeviceMemory, Lost> {
+fn ask(card: &Card, whose: Whose) -> Result<DriverView, Lost> {
     let (total, used) = calls::memory(&card.device)?;
-    let compute = calls::computing(&card.device)?;
-    let graphics = calls::drawing(&card.device)?;
-    let (process, others) = split(compute.as_deref(), graphics.as_deref(), own_pid);
-    Ok(DeviceMemory {
-        id: format!("nvml:{}", card.index),
-        name: card.name.clone(),
-        pci: card.pci.clone(),
-        uuid: card.uuid.clone(),
-        total,
-        used,
-        process,
-        others,
-        source: Some("nvml".to_owned()),
-        ..DeviceMemory::default()
-    })
+    let (process, others) = match whose {
+        Whose::NotAsked => (None, None),
+        Whose::Of(own_pid) => {
+            let compute = calls::computing(&card.device)?;
+            let graphics = calls::drawing(&card.device)?;
+            shares::split(compute.as_deref(), graphics.as_deref(), own_pid)
+        }
+    };
+    let memory = Memory { total, used, process, others };
+    Ok(DriverView { identity: card.identity.clone(), memory, source: "nvml" })
 }
 
 #[cfg(test)]

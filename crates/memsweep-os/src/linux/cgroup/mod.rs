@@ -6,6 +6,10 @@
 mod limits;
 mod places;
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
 pub(crate) use self::limits::Tightest;
 #[cfg(fuzzing)]
 pub(super) use self::limits::parse_limit;
@@ -39,25 +43,71 @@ impl Version {
     }
 }
 
-/// The tightest limit, or `None` when there is none or it cannot be known.
-/// `live` allows mount points outside the roots, which fixture trees cannot have.
-pub(crate) fn tightest(roots: &Roots, live: bool) -> Option<Tightest> {
-    let groups = places::parse_membership(&read_small(&roots.proc.join("self/cgroup"))?);
-    let mounts = read_up_to(&roots.proc.join("self/mountinfo"), MOUNTINFO_LIMIT)
-        .map(|content| places::parse_mounts(&content))
-        .filter(|mounts| !mounts.is_empty())
-        .unwrap_or_else(places::usual_mounts);
-    let mut tightest: Option<Tightest> = None;
-    for mount in &mounts {
-        for (version, group) in groups.iter().filter(|(version, _)| *version == mount.version) {
-            let point = places::beneath_roots(&mount.point, roots, live);
-            let below = places::path_below_mount(&mount.root, group);
-            if let (Some(point), Some(below)) = (point, below) {
-                for found in limits::limits(*version, &point, &below) {
-                    tightest = Some(tightest.map_or(found, |best| best.tighter(found)));
+/// Our groups, as they were found at some time. The limits themselves are read each time.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    /// What said which groups they are.
+    membership: Vec<u8>,
+    found: Vec<Group>,
+}
+
+/// Our group in one hierarchy.
+#[derive(Debug)]
+struct Group {
+    version: Version,
+    /// Where the hierarchy is mounted.
+    point: PathBuf,
+    /// What was mounted there.
+    folder: Option<(u64, u64)>,
+    /// Our group's path beneath it.
+    below: PathBuf,
+}
+
+impl Groups {
+    /// `live` allows mount points outside the roots, which fixture trees cannot have. `None` where
+    /// nothing says which groups we are in.
+    pub(crate) fn find(roots: &Roots, live: bool) -> Option<Self> {
+        let membership = membership(roots)?;
+        let mounts = read_up_to(&roots.proc.join("self/mountinfo"), MOUNTINFO_LIMIT)
+            .map(|content| places::parse_mounts(&content))
+            .filter(|mounts| !mounts.is_empty())
+            .unwrap_or_else(places::usual_mounts);
+        let groups = places::parse_membership(&membership);
+        let mut found = Vec::new();
+        for mount in &mounts {
+            for (version, group) in groups.iter().filter(|(version, _)| *version == mount.version) {
+                let point = places::beneath_roots(&mount.point, roots, live);
+                let below = places::path_below_mount(&mount.root, group);
+                if let (Some(point), Some(below)) = (point, below) {
+                    let folder = identity(&point);
+                    found.push(Group { version: *version, point, folder, below });
                 }
             }
         }
+        Some(Self { membership, found })
     }
-    tightest
+
+    /// Whether they are still our groups, and the same folders mounted there. Not noticed is a
+    /// hierarchy that is mounted at another place as well.
+    pub(crate) fn still_hold(&self, roots: &Roots) -> bool {
+        membership(roots).is_some_and(|now| now == self.membership)
+            && self.found.iter().all(|group| identity(&group.point) == group.folder)
+    }
+
+    /// The tightest limit, or `None` when there is none or it cannot be known.
+    pub(crate) fn tightest(&self) -> Option<Tightest> {
+        self.found
+            .iter()
+            .flat_map(|group| limits::limits(group.version, &group.point, &group.below))
+            .reduce(Tightest::tighter)
+    }
+}
+
+fn membership(roots: &Roots) -> Option<Vec<u8>> {
+    read_small(&roots.proc.join("self/cgroup"))
+}
+
+fn identity(folder: &Path) -> Option<(u64, u64)> {
+    let data = fs::metadata(folder).ok()?;
+    Some((data.dev(), data.ino()))
 }

@@ -20,6 +20,7 @@ use memsweep_core::park::SMALLEST_BLOCK;
 
 use super::areas::{self, Area};
 use super::registry::{self, Spills};
+use crate::Detail;
 use crate::linux::libraries::symbol;
 use crate::linux::mapping::{fresh_over, is_mapped};
 
@@ -34,7 +35,7 @@ const IS_MAPPED: usize = 2;
 /// Makes plain memory of the pages of spill files inside free chunks. Returns how much.
 pub(crate) fn release(proc: &Path) -> Bytes {
     let mut released = Bytes::ZERO;
-    if registry::parked(proc).is_none_or(|bytes| bytes == Bytes::ZERO) {
+    if registry::parked(proc, Detail::Full).is_none_or(|bytes| bytes == Bytes::ZERO) {
         return released;
     }
     if super::refused().is_some() || free_sizes().is_empty() {

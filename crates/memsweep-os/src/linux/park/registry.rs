@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use memsweep_core::bytes::Bytes;
 
 use super::areas::{self, Area};
+use crate::Detail;
 use crate::linux::text::read_up_to;
 
 const MAPS_LIMIT: u64 = 64 * 1024 * 1024;
@@ -50,11 +51,15 @@ pub(crate) fn add(inode: u64) {
     }
 }
 
-/// Bytes that lie in spill files now. `None` when the kernel's table cannot be read.
-pub(crate) fn parked(proc: &Path) -> Option<Bytes> {
+/// Bytes that lie in spill files now. `None` when the kernel's table cannot be read, which a quick
+/// reading does not ask for.
+pub(crate) fn parked(proc: &Path, detail: Detail) -> Option<Bytes> {
     let spills = known();
     if spills.0.is_empty() {
         return Some(Bytes::ZERO);
+    }
+    if detail == Detail::Quick {
+        return None;
     }
     let content = read_up_to(&proc.join("self/maps"), MAPS_LIMIT)?;
     let areas: Vec<Area> =

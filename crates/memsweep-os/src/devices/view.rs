@@ -1,0 +1,116 @@
+//! A card as its driver describes it, and the row of a reading that becomes of it.
+
+use memsweep_core::bytes::Bytes;
+use memsweep_core::reading::DeviceMemory;
+
+/// What does not change for as long as the card stays where it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// The driver's own name for it, such as `nvml:0`.
+    pub(crate) id: String,
+    pub(crate) name: Option<String>,
+    pub(crate) pci: Option<String>,
+    pub(crate) uuid: Option<String>,
+}
+
+/// What the driver says of the card's memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Memory {
+    pub(crate) total: Option<Bytes>,
+    /// By all programs.
+    pub(crate) used: Option<Bytes>,
+    /// By this process. A quick reading does not ask.
+    pub(crate) process: Option<Bytes>,
+    /// By other processes. A quick reading does not ask.
+    pub(crate) others: Option<Bytes>,
+}
+
+/// A card and its memory, as its driver sees them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DriverView {
+    pub(crate) identity: Identity,
+    pub(crate) memory: Memory,
+    /// How the driver was asked.
+    pub(crate) source: &'static str,
+}
+
+impl From<DriverView> for DeviceMemory {
+    fn from(view: DriverView) -> Self {
+        let DriverView { identity, memory, source } = view;
+        Self {
+            id: identity.id,
+            name: identity.name,
+            pci: identity.pci,
+            uuid: identity.uuid,
+            total: memory.total,
+            used: memory.used,
+            process: memory.process,
+            others: memory.others,
+            source: Some(source.to_owned()),
+            ..Self::default()
+        }
+    }
+}
+
+/// One row for each card. A card that two views are about keeps the first: while a card is being
+/// pulled out, the places of the others may move up.
+pub(crate) fn rows(views: Vec<DriverView>) -> Vec<DeviceMemory> {
+    let mut rows: Vec<DeviceMemory> = Vec::with_capacity(views.len());
+    for row in views.into_iter().map(DeviceMemory::from) {
+        if !rows.iter().any(|other| other.is_same_card(&row)) {
+            rows.push(row);
+        }
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(id: &str, pci: Option<&str>) -> DriverView {
+        let pci = pci.map(str::to_owned);
+        let identity = Identity { id: id.to_owned(), pci, ..Identity::default() };
+        DriverView { identity, memory: Memory::default(), source: "test" }
+    }
+
+    #[test]
+    fn a_card_that_is_seen_twice_is_one_row() {
+        let seen = [
+            view("a:0", Some("0000:01:00.0")),
+            view("a:1", Some("0000:02:00.0")),
+            view("a:2", Some("0000:02:00.0")),
+            view("a:3", None),
+            view("a:4", None),
+        ];
+        let ids: Vec<String> = rows(seen.to_vec()).into_iter().map(|row| row.id).collect();
+        assert_eq!(ids, ["a:0", "a:1", "a:3", "a:4"]);
+    }
+
+    #[test]
+    fn nothing_that_the_driver_said_is_lost() {
+        let identity = Identity {
+            id: "nvml:3".to_owned(),
+            name: Some("H100".to_owned()),
+            pci: Some("0000:01:00.0".to_owned()),
+            uuid: Some("aa".to_owned()),
+        };
+        let number = |value| Some(Bytes(value));
+        let memory =
+            Memory { total: number(9), used: number(8), process: number(7), others: number(1) };
+        let row = DeviceMemory::from(DriverView { identity, memory, source: "nvml" });
+        let expected = DeviceMemory {
+            id: "nvml:3".to_owned(),
+            name: Some("H100".to_owned()),
+            pci: Some("0000:01:00.0".to_owned()),
+            uuid: Some("aa".to_owned()),
+            total: Some(Bytes(9)),
+            used: Some(Bytes(8)),
+            process: Some(Bytes(7)),
+            others: Some(Bytes(1)),
+            source: Some("nvml".to_owned()),
+            ..DeviceMemory::default()
+        };
+        assert_eq!(row, expected);
+    }
+}

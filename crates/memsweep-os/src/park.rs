@@ -1,4 +1,4 @@
-//! What parking asks of its caller, on every platform.
+//! Parking as its caller sees it, on every platform.
 
 use std::path::Path;
 
@@ -15,33 +15,33 @@ pub struct Block {
     pub bytes: usize,
 }
 
-/// Why parking ends early, for people.
+/// Why parking ends early, in words for the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stop(pub String);
 
-/// The caller's side of parking: it alone knows who uses the blocks.
+/// The caller's side of parking: only the caller knows who uses the blocks.
 ///
 /// # Safety
 /// `hold` calls `swap(n)` only for an `n` for which `blocks[n]` is, at that moment, still allocated
-/// at the place that was surveyed, and cannot be written, freed, unmapped or given other rights by
-/// anybody until `swap` returns. The memory is replaced on this promise alone.
+/// at the place that was surveyed, and nothing can write, free, unmap or change the protection of
+/// it until `swap` returns. The memory is replaced on this promise alone.
 pub unsafe trait Gate {
-    /// Calls `swap(n)` for each `n` for which the promise can be kept. `blocks` are numbers of the
-    /// surveyed blocks; those that it leaves out stay as they are.
+    /// Calls `swap(n)` for each `n` for which it can keep the promise. `blocks` are indices of
+    /// surveyed blocks; those that are left out stay as they are.
     ///
     /// # Errors
-    /// When nothing can be said about the blocks any more; parking ends.
+    /// When the promise can be kept for none of them any more. Parking ends.
     fn hold(&mut self, blocks: &[usize], swap: &mut dyn FnMut(usize)) -> Result<(), Stop>;
 
-    /// Told once with `done` = 0, when the first batch was written and nothing was held yet, and
-    /// after each batch.
+    /// Called with `done` = 0 when the first batch is written and nothing was held yet, then after
+    /// each batch.
     ///
     /// # Errors
-    /// When the user cancelled; parking ends.
+    /// When the user cancelled. Parking ends.
     fn progress(&mut self, done: Bytes, total: Bytes) -> Result<(), Stop>;
 }
 
-/// What was found out about blocks, before anything is chosen.
+/// What can be parked of given blocks. Nothing is chosen yet.
 #[derive(Debug)]
 pub struct Survey {
     /// One row for each block, in their order.
@@ -52,16 +52,16 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Moves the chosen blocks, by their numbers, to disk. Takes long: call it without the GIL.
+    /// Moves the chosen blocks, given by their indices, to disk. Slow: call it without the GIL.
     ///
-    /// Between the survey and [`Gate::hold`] the blocks may be written, freed and unmapped.
+    /// Between the survey and [`Gate::hold`] the blocks may be written, freed or unmapped.
     ///
     /// # Safety
-    /// - The blocks are those that `gate` speaks of.
-    /// - Whoever allocates their memory never takes it for zeroed after giving it back to the kernel
-    ///   (`MADV_DONTNEED`), because it shows the file again. That holds for chunks of glibc's heap
-    ///   ([`Os::is_heap_chunk`](crate::Os::is_heap_chunk)), and for a mapping of the caller's own
-    ///   that nobody gives back so.
+    /// - `gate` makes its promise about the blocks that were surveyed.
+    /// - The allocator of their memory never assumes that memory it gave back to the kernel
+    ///   (`MADV_DONTNEED`) reads as zeros, because it shows the file again. That is true of chunks
+    ///   of glibc's heap ([`Os::is_heap_chunk`](crate::Os::is_heap_chunk)), and of the caller's own
+    ///   mappings that are never given back this way.
     #[must_use]
     pub unsafe fn park(self, chosen: &[u32], limits: &ParkLimits, gate: &mut dyn Gate) -> Parked {
         // SAFETY: the caller's promise.
@@ -69,7 +69,7 @@ impl Survey {
     }
 }
 
-/// Parks vectors that the caller lends: nobody else can know them meanwhile, so this is safe.
+/// Parks vectors that the caller lends. Safe: the borrow proves that nothing else uses them.
 pub(crate) fn park_lent(os: &crate::Os, memory: &mut [Vec<u8>], folder: &Path) -> Outcome {
     if let Some(reason) = os.parking_refused() {
         return Outcome::Unsupported { reason };
@@ -80,7 +80,7 @@ pub(crate) fn park_lent(os: &crate::Os, memory: &mut [Vec<u8>], folder: &Path) -
         .collect();
     // A program may have another allocator for its own vectors.
     if !blocks.iter().all(|block| os.is_heap_chunk(block.address, *block)) {
-        return Outcome::Unsupported { reason: "not of glibc's heap".to_owned() };
+        return Outcome::Unsupported { reason: "not in glibc's heap".to_owned() };
     }
     let survey = match os.survey(folder, &blocks) {
         Ok(survey) => survey,
@@ -88,7 +88,7 @@ pub(crate) fn park_lent(os: &crate::Os, memory: &mut [Vec<u8>], folder: &Path) -
     };
     let limits = ParkLimits::default();
     let choice = choose(&survey.facts, &survey.room, &limits);
-    // SAFETY: the blocks are those that `Lent` speaks of, and chunks of glibc's heap.
+    // SAFETY: `Lent` holds the surveyed vectors, and all are chunks of glibc's heap.
     let mut parked = unsafe { survey.park(&choice.blocks, &limits, &mut Lent(memory)) };
     for row in &choice.refused {
         parked.refuse(&row.reason, row.blocks, row.bytes);
@@ -96,10 +96,10 @@ pub(crate) fn park_lent(os: &crate::Os, memory: &mut [Vec<u8>], folder: &Path) -
     Outcome::Parked(parked)
 }
 
-/// Vectors that are borrowed as long as this lives.
+/// Holds the vectors' borrow.
 struct Lent<'a>(#[expect(dead_code, reason = "held, never looked at")] &'a mut [Vec<u8>]);
 
-// SAFETY: the vectors are borrowed for writing, so that nobody else writes or frees them.
+// SAFETY: the vectors are borrowed mutably, so nothing else can write or free them.
 unsafe impl Gate for Lent<'_> {
     fn hold(&mut self, blocks: &[usize], swap: &mut dyn FnMut(usize)) -> Result<(), Stop> {
         (0..blocks.len()).for_each(swap);

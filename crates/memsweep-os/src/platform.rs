@@ -1,5 +1,5 @@
-//! What an operating system can be asked for. Each platform overrides what it can do; the
-//! defaults say honestly that it cannot.
+//! What an operating system may offer. Each platform overrides what it can do; the defaults say
+//! that it cannot.
 
 use std::fmt::Debug;
 use std::path::Path;

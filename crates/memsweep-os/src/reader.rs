@@ -1,4 +1,4 @@
-//! Readings, one after the other, of one machine.
+//! Repeated readings of one machine.
 
 use memsweep_core::reading::{Reading, SCHEMA};
 
@@ -9,22 +9,22 @@ use crate::system::Host;
 /// How much a reading asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
-    /// The numbers that move and cost little, for somebody who asks several times a second. Left out
-    /// (`None`) are the C heap's free bytes, how much of a device each process uses and, once
-    /// something was parked, how much still is.
+    /// The numbers that change and cost little, for readings several times a second. Left out
+    /// (`None`) are the C heap's free bytes, each process's share of a device and, once something
+    /// was parked, how much is parked.
     Quick,
-    /// Everything. Trusts nothing that an earlier reading found, and costs up to a hundred times as
-    /// much.
+    /// Everything, without relying on an earlier reading. Takes about twice as long, and far longer
+    /// with many free blocks in the heap, a long mount table or a slow driver.
     Full,
 }
 
-/// Reads one machine again and again, and keeps what does not change meanwhile: where the limits of
-/// our control groups are, which devices there are, and what they are called.
+/// Reads one machine repeatedly, and keeps what does not change in between: where the limits of our
+/// control groups are, which devices there are, and what they are called.
 ///
-/// A quick reading relies on what was kept, and the first one looks for it. Every full reading looks
-/// for it anew, and a quick one does where it notices that something is not true any more: this
-/// process moved to another control group, something else was mounted in the place of the limits, or
-/// a device is gone. It does not notice a device that was added.
+/// A full reading looks all of this up again. A quick reading relies on what was kept, and looks it
+/// up only if it is the first, or if it notices a change: this process moved to another control
+/// group, something else was mounted where the limits were, or a device is gone. It does not notice
+/// a new device.
 #[derive(Debug)]
 pub struct Reader {
     host: Host,
@@ -38,8 +38,8 @@ impl Reader {
 
     /// The numbers now. No file is written, no device context created.
     ///
-    /// The first call on a machine with NVIDIA's driver library initialises that library, which
-    /// can take a tenth of a second; later calls reuse it.
+    /// On a machine with NVIDIA's driver library the first call initialises that library, which can
+    /// take a tenth of a second; later calls reuse it.
     #[must_use]
     pub fn read(&mut self, detail: Detail) -> Reading {
         let Self { host, kept } = self;

@@ -284,7 +284,7 @@ fn memory_that_becomes_special_after_the_survey_is_left_alone() {
     }
 }
 
-/// Tells what it was told.
+/// Records what it is called with.
 #[derive(Default)]
 struct Telling(Vec<String>);
 
@@ -303,7 +303,7 @@ unsafe impl Gate for Telling {
 }
 
 #[test]
-fn progress_is_told_before_the_first_hold_and_after_each() {
+fn progress_is_reported_before_the_first_hold_and_after_each() {
     let Some(_alone) = alone() else { return };
     let memory = content(1, 8 * MIB);
     let survey = Os::current().survey(&folder(), &[block(&memory)]).unwrap();
@@ -471,7 +471,7 @@ fn only_chunks_of_the_c_heap_are_recognised() {
     assert!(!os.is_heap_chunk(inside.address, inside));
 }
 
-/// Another allocator is told by its library's own names; a small one is made here.
+/// Another allocator is recognised by its functions; a small one is built here.
 #[test]
 fn under_another_allocator_nothing_is_parked() {
     const CHILD: &str = "MEMSWEEP_TEST_PRELOADED";

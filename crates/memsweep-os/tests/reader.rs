@@ -47,7 +47,7 @@ fn cards(reader: &mut Reader, detail: Detail) -> Vec<DeviceMemory> {
 }
 
 #[test]
-fn a_quick_reading_is_a_full_one_without_what_is_dear() {
+fn a_quick_reading_is_a_full_one_without_what_is_expensive() {
     let tree = machine();
     let full = tree.os().reader().read(Detail::Full);
     assert_eq!(cgroup(&full), (Some(500), Some(400)));
@@ -126,7 +126,7 @@ fn a_move_to_another_control_group_is_noticed() {
 }
 
 #[test]
-fn a_hierarchy_that_is_mounted_anew_is_noticed() {
+fn a_hierarchy_that_was_mounted_again_is_noticed() {
     let tree = machine();
     let mut reader = tree.os().reader();
     let _ = reader.read(Detail::Full);

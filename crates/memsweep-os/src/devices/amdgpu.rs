@@ -1,5 +1,5 @@
-//! AMD devices, from the files the kernel driver keeps beneath `/sys/class/drm`, and our own
-//! share from the descriptors this process has open.
+//! AMD devices, from the kernel driver's files beneath `/sys/class/drm`; our own share of each,
+//! from the file descriptors of this process.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,14 +12,14 @@ use super::view::{DriverView, Identity, Memory};
 use crate::linux::text::{keyed_lines, parse_number, parse_single_number, read_small, words};
 use crate::{Detail, Roots};
 
-/// The cards that the last look at all of them found; nothing before the first.
+/// The cards as they were last looked up; `None` before that.
 #[derive(Debug, Default)]
 pub(crate) struct Cards(Option<Vec<Card>>);
 
 impl Cards {
     /// One view of each card of this driver, `amdgpu:card<n>`, in the order of the numbers.
     ///
-    /// A quick reading asks the cards that are known, and looks for others when one of them is gone.
+    /// A quick reading uses the known cards, and looks them up again when one is gone.
     pub(crate) fn read(&mut self, roots: &Roots, detail: Detail) -> Vec<DriverView> {
         let known = if detail == Detail::Quick { self.known() } else { None };
         if let Some(views) = known {
@@ -27,7 +27,7 @@ impl Cards {
         }
         let cards = find(roots);
         let mut views: Vec<DriverView> = cards.iter().map(Card::view).collect();
-        // Going through all descriptors is only worth it when there is a card to fill in.
+        // Going through all descriptors is only worth it when there is a card.
         if detail == Detail::Full && !views.is_empty() {
             let own = own_usage(&roots.proc.join("self"));
             for view in &mut views {
@@ -39,7 +39,7 @@ impl Cards {
         views
     }
 
-    /// `None` before the first look, and when a card is not where it was.
+    /// `None` before the first look-up, and when a card is not where it was.
     fn known(&self) -> Option<Vec<DriverView>> {
         let cards = self.0.as_ref()?;
         cards.iter().all(Card::is_there).then(|| cards.iter().map(Card::view).collect())
@@ -62,7 +62,7 @@ fn card_number(name: &str) -> Option<u32> {
     parse_number(digits.as_bytes())?.try_into().ok()
 }
 
-/// What stays true of a card for as long as it is there.
+/// What does not change about a card while it is there.
 #[derive(Debug)]
 struct Card {
     folder: PathBuf,
@@ -73,7 +73,7 @@ struct Card {
 impl Card {
     fn look(roots: &Roots, number: u32) -> Option<Self> {
         let folder = roots.sys.join(format!("class/drm/card{number}/device"));
-        // Only this driver has the file; a card without it belongs to another one.
+        // Only this driver has the file; a card without it has another driver.
         let total_file = folder.join("mem_info_vram_total");
         if !total_file.exists() {
             return None;
@@ -107,23 +107,24 @@ fn size(file: &Path) -> Option<Bytes> {
     Some(Bytes(parse_single_number(&read_small(file)?)?))
 }
 
-/// Few boards carry one; an empty file is no name.
+/// Few boards have a name; an empty file is not one.
 fn parse_name(content: &[u8]) -> Option<String> {
     let name = std::str::from_utf8(content.trim_ascii()).ok()?;
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// `device` is a link whose last part is the address.
+/// `device` is a link that ends in the address.
 fn pci_address(device: &Path) -> Option<String> {
     pci::normalize(fs::read_link(device).ok()?.file_name()?.to_str()?)
 }
 
-/// Video memory of this process per PCI address. Descriptors that share one client of the driver
-/// show the same bytes and count once.
+/// Video memory of this process by PCI address. Descriptors of one client of the driver show the
+/// same bytes, which count once.
 fn own_usage(process: &Path) -> BTreeMap<String, Bytes> {
     let mut clients = BTreeMap::new();
     for entry in fs::read_dir(process.join("fdinfo")).into_iter().flatten().flatten() {
-        // The link is cheaper to read than the information, and most descriptors are others.
+        // The link is cheaper to read than the information, and most descriptors are of other
+        // files.
         let target = fs::read_link(process.join("fd").join(entry.file_name()));
         if target.is_ok_and(|target| !target.starts_with("/dev/dri")) {
             continue;
@@ -154,7 +155,7 @@ fn parse_fdinfo(content: &[u8]) -> Option<ClientUsage> {
     if value(b"drm-driver")? != b"amdgpu" {
         return None;
     }
-    // `drm-memory-vram` is the name of older kernels for the same number.
+    // Older kernels call the same number `drm-memory-vram`.
     let memory = value(b"drm-resident-vram").or_else(|| value(b"drm-memory-vram"))?;
     Some(ClientUsage {
         address: pci::normalize(std::str::from_utf8(value(b"drm-pdev")?).ok()?)?,
@@ -163,7 +164,7 @@ fn parse_fdinfo(content: &[u8]) -> Option<ClientUsage> {
     })
 }
 
-/// The kernel's rule for these keys: bytes, unless `KiB` or `MiB` follows.
+/// The kernel's rule for these keys: bytes, unless followed by `KiB` or `MiB`.
 fn parse_size(text: &[u8]) -> Option<Bytes> {
     let mut words = words(text);
     let number = parse_number(words.next()?)?;

@@ -1,36 +1,36 @@
-//! A card as its driver describes it, and the row of a reading that becomes of it.
+//! A card as its driver describes it, and how it becomes a row of a reading.
 
 use memsweep_core::bytes::Bytes;
 use memsweep_core::reading::DeviceMemory;
 
-/// What does not change for as long as the card stays where it is.
+/// Which card it is. Does not change while the card stays where it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Identity {
-    /// The driver's own name for it, such as `nvml:0`.
+    /// The driver and its number for the card, such as `nvml:0`.
     pub(crate) id: String,
     pub(crate) name: Option<String>,
     pub(crate) pci: Option<String>,
     pub(crate) uuid: Option<String>,
 }
 
-/// What the driver says of the card's memory.
+/// The card's memory, as the driver reports it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Memory {
     pub(crate) total: Option<Bytes>,
     /// By all programs.
     pub(crate) used: Option<Bytes>,
-    /// By this process. A quick reading does not ask.
+    /// By this process. Not asked for in a quick reading.
     pub(crate) process: Option<Bytes>,
-    /// By other processes. A quick reading does not ask.
+    /// By other processes. Not asked for in a quick reading.
     pub(crate) others: Option<Bytes>,
 }
 
-/// A card and its memory, as its driver sees them.
+/// A card as its driver sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DriverView {
     pub(crate) identity: Identity,
     pub(crate) memory: Memory,
-    /// How the driver was asked.
+    /// Where the numbers come from.
     pub(crate) source: &'static str,
 }
 
@@ -52,8 +52,8 @@ impl From<DriverView> for DeviceMemory {
     }
 }
 
-/// One row for each card. A card that two views are about keeps the first: while a card is being
-/// pulled out, the places of the others may move up.
+/// One row for each card. Of two views of one card the first is taken: while a card is being
+/// unplugged, the indices of the others may move up.
 pub(crate) fn rows(views: Vec<DriverView>) -> Vec<DeviceMemory> {
     let mut rows: Vec<DeviceMemory> = Vec::with_capacity(views.len());
     for row in views.into_iter().map(DeviceMemory::from) {

@@ -1,20 +1,20 @@
-//! Which library serves everybody's `malloc`: glibc, or one that was preloaded.
+//! Which library's `malloc` the process uses: glibc's, or that of a preloaded library.
 //!
-//! Everything is found by name at run time. So a musl build links, and an allocator that was
-//! preloaded (people run ComfyUI under jemalloc, mimalloc and tcmalloc) is recognised.
+//! Everything is found by name at run time. So a musl build links, and a preloaded allocator
+//! (people run ComfyUI under jemalloc, mimalloc and tcmalloc) is recognised.
 
 use std::ffi::{c_int, c_void};
 use std::{mem, ptr};
 
 use super::libraries::{Library, base_of, loaded, name_of, symbol};
 
-/// Whether glibc serves it.
+/// Whether it is glibc's.
 pub(crate) fn is_glibc() -> bool {
     let base = base();
     base.is_some() && base == symbol(c"gnu_get_libc_version").and_then(base_of)
 }
 
-/// What people call an allocator that is not glibc's.
+/// What to call an allocator that is not glibc's.
 pub(crate) fn name() -> &'static str {
     let known = [
         (c"mallctl", "jemalloc"),
@@ -26,12 +26,13 @@ pub(crate) fn name() -> &'static str {
     name.map_or("an allocator other than glibc's", |(_, name)| name)
 }
 
-/// The base address of the library that serves everybody's `malloc`.
+/// The base address of the library whose `malloc` is used.
 ///
-/// In a program that is linked to a fixed address, as Debian's own Python is, the name leads to an
-/// entry of the program that jumps on: the dynamic linker gives it out as the function's address, so
-/// that all compare equal. Then the first library that has a `malloc` of its own serves it, in the
-/// order in which the linker looks: preloaded ones come first.
+/// In a program that is linked to a fixed address, as Debian's Python is, the symbol is an entry of
+/// the program that jumps to the function: the dynamic linker uses it as the function's address
+/// everywhere, so that function pointers compare equal. The function itself is then that of the
+/// first library with a `malloc` of its own, in the linker's search order: preloaded ones come
+/// first.
 pub(crate) fn base() -> Option<*mut c_void> {
     let malloc = symbol(c"malloc")?;
     let owner = base_of(malloc)?;
@@ -41,13 +42,13 @@ pub(crate) fn base() -> Option<*mut c_void> {
     loaded(|_| true).iter().find_map(|name| {
         let library = Library::open(name)?;
         let address = library.function(c"malloc")?.as_ptr();
-        // Asked of a library, the linker also looks through those that it needs.
+        // The linker also searches the libraries that this one needs.
         (name_of(address)? == *name).then(|| base_of(address))?
     })
 }
 
-/// Whether an address that goes by a symbol's name is not the symbol but a jump to it: its own
-/// object's table says that the symbol is not defined there.
+/// Whether the address of a symbol is only a jump to it: the table of the object that it lies in
+/// lists the symbol as undefined.
 fn is_jump(address: *mut c_void) -> bool {
     #[cfg(target_pointer_width = "64")]
     type Symbol = libc::Elf64_Sym;
@@ -56,7 +57,7 @@ fn is_jump(address: *mut c_void) -> bool {
     type Dladdr1 =
         unsafe extern "C" fn(*const c_void, *mut libc::Dl_info, *mut *mut c_void, c_int) -> c_int;
     const RTLD_DL_SYMENT: c_int = 1;
-    // musl has none, and no such jumps either where anything is asked that depends on it.
+    // musl does not have it. Nothing that depends on the answer exists there either.
     let Some(dladdr1) = symbol(c"dladdr1") else { return false };
     // SAFETY: glibc documents `dladdr1` with exactly this signature.
     let dladdr1: Dladdr1 = unsafe { mem::transmute(dladdr1) };

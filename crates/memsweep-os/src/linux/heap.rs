@@ -1,7 +1,7 @@
-//! The C heap: what it keeps for itself, and giving it back.
+//! The C heap: how much it keeps for itself, and giving that back.
 //!
-//! Everything is found by name at run time. So a musl build links, and an allocator that was
-//! preloaded (people run ComfyUI under jemalloc, mimalloc and tcmalloc) is asked in its own way.
+//! Every function is found by name at run time. So a musl build links, and a preloaded allocator is
+//! trimmed in its own way.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::{mem, ptr};
@@ -13,7 +13,7 @@ use super::allocator;
 use super::libraries::{base_of, symbol};
 use crate::platform::{nothing_to_do, unsupported};
 
-/// The C library's `struct mallinfo2`, written out because musl's headers have none.
+/// glibc's `struct mallinfo2`, written out because musl's headers have none.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 struct Mallinfo2 {
@@ -29,17 +29,18 @@ struct Mallinfo2 {
     keepcost: usize,
 }
 
-/// Free bytes the heap keeps. An upper bound of what a trim returns: pages that were given back
-/// and not touched since still count.
+/// Free bytes that the heap keeps. An upper bound of what a trim gives back: pages that were given
+/// back and not touched since still count.
 ///
-/// A count each time, so that two of them agree while nobody allocates. It visits every free block
-/// with its arena locked: 0.006 us for each where the list follows the memory, 0.2 us where the blocks
-/// are scattered, or 0.1 s for 500 thousand, which is what a trim takes that finds nothing. So only a
-/// full reading counts. While other threads allocate it is no sum of one moment: the arenas are counted
-/// one after the other, and what a thread keeps in its own cache counts as used.
+/// Counted each time, so that two readings agree while nothing is allocated. The count visits every
+/// free block with its arena locked. A block takes 0.006 us where the lists are in the order of the
+/// memory and 0.2 us where they are scattered: 0.1 s for 500 thousand blocks, as long as a trim
+/// that finds nothing. So only full readings count. While other threads allocate, the sum is not
+/// one of a single moment, since the arenas are counted one after the other. Blocks in a thread's
+/// own cache count as used.
 ///
-/// `None` when the allocator in use is not the one that answers: under a preloaded jemalloc,
-/// glibc would truthfully say 0 about a heap that nobody uses.
+/// `None` when another allocator is in use: under a preloaded jemalloc, glibc would truthfully
+/// report 0 for its own unused heap.
 pub(crate) fn slack() -> Option<Bytes> {
     let mallinfo2 = symbol(c"mallinfo2")?;
     if base_of(mallinfo2)? != allocator::base()? {
@@ -51,7 +52,7 @@ pub(crate) fn slack() -> Option<Bytes> {
     Some(Bytes(mallinfo2().fordblks as u64))
 }
 
-/// Asks every allocator that can be found. Each call is harmless when its allocator serves nothing.
+/// Trims every allocator that is loaded. Each call is harmless when its allocator is not in use.
 pub(crate) fn trim() -> Outcome {
     let asked: Vec<Answer> =
         [trim_glibc(), purge_jemalloc(), collect_mimalloc(), release_tcmalloc()]
@@ -60,7 +61,7 @@ pub(crate) fn trim() -> Outcome {
             .collect();
     if asked.is_empty() {
         return unsupported(
-            "this C library (musl?) has no call that returns free heap pages, and no other \
+            "this C library (musl?) has no call that gives free heap pages back, and no other \
              allocator was found; start the program with jemalloc or mimalloc preloaded",
         );
     }
@@ -92,7 +93,7 @@ enum Asked {
     Refused,
 }
 
-/// All arenas since glibc 2.8; about 70 ms per GB released, nearly nothing otherwise.
+/// Trims all arenas since glibc 2.8. About 70 ms per GB released, and a visit to each free block.
 fn trim_glibc() -> Option<Answer> {
     let malloc_trim = symbol(c"malloc_trim")?;
     // SAFETY: `int malloc_trim(size_t)` in every C library that has it.
@@ -112,14 +113,14 @@ fn purge_jemalloc() -> Option<Answer> {
         // SAFETY: the name is a C string; a command without input or output takes null pointers.
         unsafe { mallctl(name.as_ptr(), ptr::null_mut(), ptr::null_mut(), ptr::null_mut(), 0) }
     };
-    // Only the calling thread's cache; refused when thread caches are off, which is as good.
+    // Only the calling thread's cache. Fails when thread caches are off, and then there is none.
     let _ = command(c"thread.tcache.flush");
-    // 4096 stands for all arenas since jemalloc 5.
+    // 4096 means all arenas since jemalloc 5.
     let result = if command(c"arena.4096.purge") == 0 { Asked::Trimmed } else { Asked::Refused };
     Some(Answer { name: "jemalloc", result })
 }
 
-/// The calling thread's heap and abandoned pages.
+/// Collects the calling thread's heap and abandoned pages.
 fn collect_mimalloc() -> Option<Answer> {
     let mi_collect = symbol(c"mi_collect")?;
     // SAFETY: `void mi_collect(bool)` in every version of mimalloc.

@@ -1,5 +1,4 @@
-//! Libraries that the program has loaded by itself, and their functions. Nothing is ever loaded
-//! from here.
+//! Libraries that the program has loaded, and their functions. Nothing is ever loaded from here.
 
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::mem;
@@ -14,32 +13,32 @@ pub(crate) const ROCM: Option<&str> = Some("libhsa-runtime64.so");
 #[derive(Debug)]
 pub(crate) struct Library(NonNull<c_void>);
 
-// SAFETY: the handle is a token that the loader itself locks around; it is only read, and given
-// back once, by whoever drops the value.
+// SAFETY: the handle is a token for calls that take the loader's own lock. It is only read, and
+// closed once, when the value is dropped.
 unsafe impl Send for Library {}
 // SAFETY: as above.
 unsafe impl Sync for Library {}
 
 impl Library {
-    /// The loaded libraries whose file name begins so. By the loader's own list: the name that a
-    /// program loaded a library by need not be the one that we would ask for.
+    /// The loaded libraries whose file name begins like this, from the loader's own list: the
+    /// program may have loaded a library under another name than the one we would ask for.
     pub(crate) fn named(beginning: &str) -> Vec<Self> {
         let paths = loaded(|path| {
             let file = path.to_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
             file.starts_with(beginning.as_bytes())
         });
-        // One that is gone by now is not loaded any more.
+        // One that was unloaded since is left out.
         paths.iter().filter_map(|path| Self::open(path)).collect()
     }
 
     /// The library that is loaded under this name.
     pub(crate) fn open(name: &CStr) -> Option<Self> {
         let flags = libc::RTLD_NOLOAD | libc::RTLD_LAZY;
-        // SAFETY: a C string; with NOLOAD the loader only looks at what it has and runs nothing.
+        // SAFETY: a C string; with NOLOAD the loader only looks at what is loaded and runs nothing.
         NonNull::new(unsafe { libc::dlopen(name.as_ptr(), flags) }).map(Self)
     }
 
-    /// A function of the library or of one that it needs.
+    /// A function of this library or of one that it needs.
     pub(crate) fn function(&self, name: &CStr) -> Option<NonNull<c_void>> {
         // SAFETY: the handle is alive for as long as `self` is, and the name is a C string.
         NonNull::new(unsafe { libc::dlsym(self.0.as_ptr(), name.as_ptr()) })
@@ -48,17 +47,17 @@ impl Library {
 
 impl Drop for Library {
     fn drop(&mut self) {
-        // SAFETY: the handle came from `dlopen` and is given back this once.
+        // SAFETY: the handle came from `dlopen` and is closed only here.
         unsafe { libc::dlclose(self.0.as_ptr()) };
     }
 }
 
-/// The names of the loaded objects that are wanted, without the program itself, in the order in
-/// which the loader looks.
+/// The names of the wanted ones among the loaded objects, without the program itself, in the
+/// loader's search order.
 pub(crate) fn loaded(wanted: impl FnMut(&CStr) -> bool) -> Vec<CString> {
     let mut search = Search { wanted, names: Vec::new() };
     let visit = visit(&search);
-    // SAFETY: `visit` takes what is passed here, and this value outlives the call.
+    // SAFETY: `visit` takes a search of this very type, and the search outlives the call.
     unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut search).cast()) };
     search.names
 }
@@ -70,14 +69,14 @@ struct Search<Wanted> {
 
 type Visit = unsafe extern "C" fn(*mut libc::dl_phdr_info, usize, *mut c_void) -> c_int;
 
-/// The function that takes this search.
+/// The callback for a search of this type.
 fn visit<Wanted: FnMut(&CStr) -> bool>(_: &Search<Wanted>) -> Visit {
     note::<Wanted>
 }
 
 /// # Safety
-/// `info` is the loader's entry, and `search` a [`Search`] with this `Wanted` that nobody else uses
-/// meanwhile.
+/// `info` is the loader's entry, and `search` points to a [`Search`] with this `Wanted` that
+/// nothing else uses during the call.
 unsafe extern "C" fn note<Wanted: FnMut(&CStr) -> bool>(
     info: *mut libc::dl_phdr_info,
     _size: usize,
@@ -114,7 +113,7 @@ pub(crate) fn base_of(address: *mut c_void) -> Option<*mut c_void> {
 /// The name under which that library is loaded.
 pub(crate) fn name_of(address: *mut c_void) -> Option<CString> {
     let name = object(address)?.dli_fname;
-    // SAFETY: a C string of the loader's, valid while the library is loaded, which the caller sees to.
+    // SAFETY: a C string of the loader's, valid while the library is loaded, as the caller ensures.
     (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_owned())
 }
 

@@ -1,4 +1,4 @@
-//! All mappings that this crate makes, and the question which pages of a range are in memory.
+//! All mappings that this crate makes, and which pages of a range are in memory.
 
 use std::fs::File;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use rustix::mm::{MapFlags, MremapFlags, ProtFlags};
 
 const READ_WRITE: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);
 
-/// A part of a file, mapped where the kernel likes. Unmapped when dropped.
+/// A part of a file, mapped at an address of the kernel's choice. Unmapped when dropped.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     start: *mut c_void,
@@ -17,12 +17,12 @@ pub(crate) struct Mapping {
 }
 
 impl Mapping {
-    /// To ask the kernel about; nobody reads through it.
+    /// Only to ask which pages are in memory; nothing is read through it.
     pub(crate) fn shared(file: &File, offset: u64, length: usize) -> io::Result<Self> {
         Self::new(file, offset, length, ProtFlags::READ, MapFlags::SHARED)
     }
 
-    /// To be used as memory: what is written to it stays in this process.
+    /// To be used as memory: what is written to it stays private to this process.
     pub(crate) fn private(file: &File, offset: u64, length: usize) -> io::Result<Self> {
         Self::new(file, offset, length, READ_WRITE, MapFlags::PRIVATE)
     }
@@ -45,17 +45,17 @@ impl Mapping {
         pages_in_memory(self.start as usize, self.length)
     }
 
-    /// Moves it to `address`, in place of what is mapped there, in one call of the kernel.
+    /// Moves it to `address`, replacing what is mapped there, in one system call.
     ///
     /// # Safety
-    /// The memory there, as long as this mapping, may be replaced.
+    /// The memory there, of the length of this mapping, may be replaced.
     pub(crate) unsafe fn move_over(self, address: usize) -> io::Result<()> {
         let target = address as *mut c_void;
         let flags = MremapFlags::MAYMOVE;
-        // SAFETY: the mapping is ours, and nobody has a pointer into it; the target is the caller's
+        // SAFETY: the mapping is ours and nothing points into it; the target is the caller's
         // promise.
         unsafe { rustix::mm::mremap_fixed(self.start, self.length, self.length, flags, target) }?;
-        // It is at `address` now and belongs to whoever owns the memory there.
+        // It is at `address` now, and belongs to the owner of the memory there.
         mem::forget(self);
         Ok(())
     }
@@ -63,8 +63,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: made by `new` with this length, still at its place, and nobody kept a pointer
-        // into it.
+        // SAFETY: made by `new` with this length and not moved since; nothing points into it.
         let _ = unsafe { rustix::mm::munmap(self.start, self.length) };
     }
 }
@@ -80,7 +79,7 @@ pub(crate) unsafe fn map_over(file: &File, offset: u64, range: &Range<usize>) ->
     Ok(())
 }
 
-/// Puts fresh memory, all zeros, in place of a range.
+/// Replaces a range by fresh memory, all zeros.
 ///
 /// # Safety
 /// The range may be replaced.
@@ -104,7 +103,7 @@ pub(crate) fn resident(range: &Range<usize>) -> usize {
 /// `None` where not all of the range is mapped.
 fn pages_in_memory(address: usize, bytes: usize) -> Option<usize> {
     let mut flags = vec![0_u8; bytes.div_ceil(rustix::param::page_size())];
-    // SAFETY: `mincore` touches no page, and `flags` has a byte for each.
+    // SAFETY: `mincore` touches no page of the range, and `flags` has a byte for each.
     let answer = unsafe { libc::mincore(address as *mut c_void, bytes, flags.as_mut_ptr()) };
     (answer == 0).then(|| flags.iter().filter(|flag| **flag & 1 == 1).count())
 }
@@ -123,7 +122,8 @@ mod tests {
         file
     }
 
-    /// How often the file is mapped. Other tests map and unmap meanwhile, so no address is asked.
+    /// How often the file is mapped. Other tests map and unmap at the same time, so an address
+    /// alone would prove nothing.
     fn mappings(file: &NamedTempFile) -> usize {
         let table = std::fs::read_to_string("/proc/self/maps").unwrap();
         table.lines().filter(|line| line.ends_with(file.path().to_str().unwrap())).count()
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_at_a_place_is_replaced_and_nothing_is_left_behind() {
+    fn what_is_mapped_at_an_address_is_replaced_and_nothing_is_left_behind() {
         let page = rustix::param::page_size();
         let file = file(page);
         let target = Mapping::private(file.as_file(), 0, page).unwrap();
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_moved_is_given_back() {
+    fn a_mapping_that_cannot_be_moved_is_unmapped() {
         let page = rustix::param::page_size();
         let file = file(page);
         let mapping = Mapping::private(file.as_file(), 0, page).unwrap();

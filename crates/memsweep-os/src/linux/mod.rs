@@ -34,8 +34,8 @@ use crate::{Detail, Roots};
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
     roots: Roots,
-    /// Whether `roots` describe this very machine. Only then may a reading contain what does
-    /// not come from files: the C heap's slack and the driver library's devices.
+    /// Whether `roots` are those of this machine. Only then may a reading contain what does not
+    /// come from files: the C heap's free bytes and the devices of NVIDIA's library.
     live: bool,
 }
 
@@ -49,7 +49,7 @@ impl Host {
     }
 }
 
-/// What the last look found; nothing before the first.
+/// What was last looked up.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     groups: Option<Groups>,
@@ -98,7 +98,7 @@ impl Platform for Host {
 
     fn trim_heap(&self) -> Outcome {
         let outcome = heap::trim();
-        // Only what is trimmed lies in as few free chunks as it can.
+        // A trim first merges free chunks, so that there are as few as possible.
         park::release_freed(&self.roots.proc);
         outcome
     }

@@ -1,7 +1,7 @@
 //! Dropping the clean cached pages of single files, and counting them before and after.
 //!
-//! Deliberately no `madvise` on anybody's mapping: on a private mapping it would throw away what
-//! was written there. `posix_fadvise` only ever drops clean pages that nobody has mapped.
+//! Deliberately no `madvise` on a mapping: on a private one it would throw away what was written
+//! there. `posix_fadvise` only ever drops clean pages that are not mapped.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -37,13 +37,13 @@ pub(crate) fn drop_files(proc: &Path, files: &[String]) -> Outcome {
 /// What became of one file.
 #[derive(Debug)]
 enum Fate {
-    /// This process has it mapped: dropping would do nothing, so it was not tried.
+    /// This process has it mapped. Dropping would do nothing, so it was not tried.
     StillMapped,
     /// Not one page was cached.
     NotCached,
-    /// The kernel was told; how many bytes stayed is known where it shows them to us.
+    /// The cache was dropped: by how much it fell, and how much of it stayed.
     Dropped { fell: Bytes, stayed: Bytes },
-    /// The kernel was told, but does not show this user which pages of the file are cached.
+    /// The cache was dropped, but this user may not see which pages of the file are cached.
     DroppedUnseen,
 }
 
@@ -72,8 +72,8 @@ fn drop_file(path: &Path, mapped: &[MappedFile]) -> io::Result<Fate> {
     })
 }
 
-/// Bytes of the file in the page cache. `None` when the kernel does not tell: to who neither owns
-/// the file nor may write it, `mincore` says that every page is there.
+/// Bytes of the file in the page cache. `None` when this user may not know: to users who neither
+/// own the file nor may write to it, `mincore` reports every page as present.
 pub(super) fn cached_bytes(file: &File, data: &fs::Metadata) -> Option<Bytes> {
     let owner = rustix::process::geteuid().as_raw() == data.uid();
     if !owner && rustix::fs::accessat(file, "", Access::WRITE_OK, seen_as_opened()).is_err() {
@@ -91,7 +91,7 @@ pub(super) fn cached_bytes(file: &File, data: &fs::Metadata) -> Option<Bytes> {
     Some(Bytes(pages.saturating_mul(page).min(data.len())))
 }
 
-/// Ask about the open file itself, with the rights that file access uses.
+/// About the open file itself, with the permissions that file access uses.
 fn seen_as_opened() -> AtFlags {
     AtFlags::EMPTY_PATH | AtFlags::EACCESS
 }
@@ -128,7 +128,7 @@ impl Tally {
     fn outcome(self) -> Outcome {
         let words = self.words();
         if self.dropped > 0 {
-            // One file that cannot be counted makes the sum unknown, not smaller.
+            // If one file cannot be counted, the sum is unknown, not smaller.
             let claimed = (self.unseen == 0).then_some(self.fell);
             Outcome::Done { claimed, detail: Some(words) }
         } else if self.mapped.is_empty() && self.not_cached == 0 {
@@ -150,7 +150,7 @@ impl Tally {
             ));
         }
         if self.unseen > 0 {
-            parts.push(format!("{} not countable for this user", count(self.unseen, "file")));
+            parts.push(format!("{} that this user may not count", count(self.unseen, "file")));
         }
         if self.not_cached > 0 {
             parts.push(format!("{} not cached", count(self.not_cached, "file")));
@@ -169,7 +169,7 @@ fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-/// The first few; a report row is not a file list.
+/// The first few: a row of a report is not a list of files.
 fn some_of(names: &[String]) -> String {
     let shown = names.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(3) {

@@ -39,11 +39,11 @@ pub(crate) fn read() -> MachineMemory {
     }
 }
 
-/// Free and inactive pages: the kernel has no number of its own for what can be had.
+/// Free and inactive pages: the kernel has no number of its own for available memory.
 fn available() -> Option<Bytes> {
     let mut statistics = vm_statistics64::default();
     let mut count = HOST_VM_INFO64_COUNT;
-    // SAFETY: the structure is ours and `count` tells its length; older kernels fill less.
+    // SAFETY: the structure is ours and `count` holds its length; older kernels fill less.
     let answer = unsafe {
         host_statistics64(host(), HOST_VM_INFO64, (&raw mut statistics).cast(), &raw mut count)
     };
@@ -56,10 +56,10 @@ fn available() -> Option<Bytes> {
     pages.checked_mul(page_bytes).map(Bytes)
 }
 
-/// Each `mach_host_self` adds a reference to the port, so it is asked once.
+/// Each call of `mach_host_self` adds a reference to the port, so there is only one.
 fn host() -> mach_port_t {
     static HOST: OnceLock<mach_port_t> = OnceLock::new();
-    // SAFETY: takes nothing and returns a port right that we keep.
+    // SAFETY: it has no arguments and returns a port right that we keep.
     *HOST.get_or_init(|| unsafe { mach_host_self() })
 }
 
@@ -71,7 +71,7 @@ impl Plain for libc::xsw_usage {}
 fn sysctl<T: Plain>(name: &CStr) -> Option<T> {
     let mut value = mem::MaybeUninit::<T>::zeroed();
     let mut length = mem::size_of::<T>();
-    // SAFETY: the name is a C string, the buffer is ours and `length` tells its size.
+    // SAFETY: the name is a C string, the buffer is ours and `length` holds its size.
     let answer = unsafe {
         libc::sysctlbyname(
             name.as_ptr(),

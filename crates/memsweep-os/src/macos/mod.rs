@@ -1,8 +1,8 @@
-//! macOS: `phys_footprint` is what a process costs; the resident size is wrong both ways. Pages
-//! go to the compressor by themselves, so there is little to release.
+//! macOS: `phys_footprint` is what a process costs; the resident size can be too large or too
+//! small. The system compresses idle pages by itself, so there is little to release.
 //!
-//! Compiled for macOS; nothing here has run on a real system under our tests. It stays on the
-//! symbols of libSystem, so that it links without Apple's frameworks.
+//! Compiled for macOS; our tests have not run it on a real system. It uses only symbols of
+//! libSystem, so that it links without Apple's frameworks.
 
 mod heap;
 mod machine;
@@ -23,13 +23,13 @@ impl Host {
         Self
     }
 
-    /// There are no files to read beneath the roots: the system answers either way.
+    /// There are no files beneath the roots: the system is asked in any case.
     pub(crate) fn at(_roots: Roots) -> Self {
         Self
     }
 }
 
-/// Every number is one cheap call, so a quick reading is a full one.
+/// Every number is one cheap call, so a quick reading has all of them.
 impl Platform for Host {
     type Kept = ();
 

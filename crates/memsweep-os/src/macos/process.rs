@@ -14,7 +14,7 @@ use memsweep_core::reading::ProcessMemory;
 pub(crate) fn read() -> ProcessMemory {
     let mut info = task_vm_info::default();
     let mut count = words::<task_vm_info>();
-    // SAFETY: `info` is ours and `count` tells its length; older kernels fill less and say so.
+    // SAFETY: `info` is ours and `count` holds its length; older kernels fill less and say so.
     let answer = unsafe {
         task_info(mach_task_self(), TASK_VM_INFO, (&raw mut info).cast(), &raw mut count)
     };

@@ -1,4 +1,4 @@
-//! No GPU driver is known here, so none is looked for.
+//! No GPU driver's library is known here, so none is looked for.
 
 use std::ffi::{CStr, c_void};
 use std::ptr::NonNull;
@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 pub(crate) const CUDA: Option<&str> = None;
 pub(crate) const ROCM: Option<&str> = None;
 
-/// There is none.
+/// Cannot exist: none is looked for.
 #[derive(Debug)]
 pub(crate) enum Library {}
 

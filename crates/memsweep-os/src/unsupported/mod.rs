@@ -1,5 +1,5 @@
-//! A platform nobody wrote calls for: every number is unknown, every action unsupported. Others
-//! take from here what they lack.
+//! A platform without an implementation: every number is unknown, every action unsupported. The
+//! other platforms use its parts for what they lack.
 #![allow(dead_code, reason = "a platform takes what it lacks")]
 
 pub(crate) mod libraries;
@@ -26,7 +26,7 @@ impl Platform for Host {
     type Kept = ();
 }
 
-/// There is none where nothing can be parked.
+/// Cannot exist: nothing can be parked here.
 #[derive(Debug)]
 pub(crate) enum Survey {}
 

@@ -1,4 +1,4 @@
-//! Giving the heaps' free pages back. Windows says nothing about how much that was.
+//! Giving the heaps' free pages back. Windows does not report how much that was.
 
 use std::ffi::{CStr, c_void};
 use std::mem;
@@ -19,9 +19,9 @@ pub(crate) fn trim() -> Outcome {
     if optimize_all_heaps() {
         done.push("HeapOptimizeResources");
     }
-    // Only the default heap, which the C runtime allocates from: other heaps can be destroyed by
-    // their owner at any moment, or have been made without a lock.
-    // SAFETY: the default heap exists as long as the process and is serialized.
+    // Only the default heap, which the C runtime allocates from: the owner of another heap may
+    // destroy it at any moment, or may have made it without a lock. SAFETY: the default heap exists
+    // as long as the process and is serialized.
     unsafe { HeapCompact(GetProcessHeap(), HEAP_NONE) };
     done.push("HeapCompact");
     if minimize_c_runtime() {
@@ -39,8 +39,8 @@ fn optimize_all_heaps() -> bool {
         Version: HEAP_OPTIMIZE_RESOURCES_CURRENT_VERSION,
         Flags: 0,
     };
-    // SAFETY: a null heap means all heaps for this class; the structure outlives the call and
-    // its size is passed along.
+    // SAFETY: for this class a null heap means all heaps; the structure outlives the call and its
+    // size is passed along.
     let answer = unsafe {
         HeapSetInformation(
             ptr::null_mut(),
@@ -54,7 +54,7 @@ fn optimize_all_heaps() -> bool {
 
 fn minimize_c_runtime() -> bool {
     let Some((_library, heapmin)) = function("ucrtbase.dll", c"_heapmin") else { return false };
-    // SAFETY: `int _heapmin(void)` in the universal C runtime, which is held loaded meanwhile.
+    // SAFETY: `int _heapmin(void)` in the universal C runtime, which stays loaded during the call.
     let heapmin: extern "C" fn() -> i32 = unsafe { mem::transmute(heapmin) };
     heapmin() == 0
 }
@@ -63,7 +63,8 @@ fn collect_mimalloc() -> bool {
     let Some((_library, mi_collect)) = function("mimalloc.dll", c"mi_collect") else {
         return false;
     };
-    // SAFETY: `void mi_collect(bool)` in every version of mimalloc, which is held loaded meanwhile.
+    // SAFETY: `void mi_collect(bool)` in every version of mimalloc, which stays loaded during the
+    // call.
     let mi_collect: extern "C" fn(bool) = unsafe { mem::transmute(mi_collect) };
     mi_collect(true);
     true

@@ -1,5 +1,4 @@
-//! Libraries that the program has loaded by itself, and their functions. Nothing is ever loaded
-//! from here.
+//! Libraries that the program has loaded, and their functions. Nothing is ever loaded from here.
 
 use std::ffi::{CStr, CString, c_void};
 use std::ptr::{self, NonNull};
@@ -9,26 +8,26 @@ use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleExA, GetProcAddre
 
 /// The file name of NVIDIA's driver library.
 pub(crate) const CUDA: Option<&str> = Some("nvcuda.dll");
-/// ROCm locks no memory here that we know of.
+/// No way to ask ROCm is known here.
 pub(crate) const ROCM: Option<&str> = None;
 
 /// A library of this process, kept from being unloaded until dropped.
 #[derive(Debug)]
 pub(crate) struct Library(NonNull<c_void>);
 
-// SAFETY: the handle is a token that the loader itself locks around; it is only read, and given
-// back once, by whoever drops the value.
+// SAFETY: the handle is a token for calls that take the loader's own lock. It is only read, and
+// closed once, when the value is dropped.
 unsafe impl Send for Library {}
 // SAFETY: as above.
 unsafe impl Sync for Library {}
 
 impl Library {
-    /// The loaded library of this file name, of which there is one at most.
+    /// The loaded library of this file name; there is at most one.
     pub(crate) fn named(name: &str) -> Vec<Self> {
         let Ok(name) = CString::new(name) else { return Vec::new() };
         let mut module = ptr::null_mut();
-        // SAFETY: a C string and a place for the answer. Without flags the module's count rises,
-        // so that it stays until it is given back.
+        // SAFETY: a C string and a place for the answer. Without flags the module's reference count
+        // rises, so that it stays loaded until it is freed.
         let found = unsafe { GetModuleHandleExA(0, name.as_ptr().cast(), &mut module) } != 0;
         NonNull::new(module).filter(|_| found).map(Self).into_iter().collect()
     }
@@ -42,7 +41,7 @@ impl Library {
 
 impl Drop for Library {
     fn drop(&mut self) {
-        // SAFETY: counted once when it was found, and given back this once.
+        // SAFETY: its count was raised once when it was found, and is lowered only here.
         unsafe { FreeLibrary(self.0.as_ptr()) };
     }
 }

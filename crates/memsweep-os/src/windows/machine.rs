@@ -15,7 +15,7 @@ pub(crate) fn read() -> MachineMemory {
     let mut memory = MachineMemory::default();
     let mut status =
         MEMORYSTATUSEX { dwLength: size::<MEMORYSTATUSEX>(), ..MEMORYSTATUSEX::default() };
-    // SAFETY: the structure is ours and carries its own length, as the call demands.
+    // SAFETY: the structure is ours and holds its own length, as the call requires.
     if unsafe { GlobalMemoryStatusEx(&raw mut status) } != 0 {
         memory.total = Some(Bytes(status.ullTotalPhys));
         memory.available = Some(Bytes(status.ullAvailPhys));
@@ -47,13 +47,14 @@ struct PageFiles {
 
 fn page_files() -> Option<PageFiles> {
     let mut files = PageFiles::default();
-    // SAFETY: the callback gets the pointer back, during this call only.
+    // SAFETY: the callback gets the pointer back, and only during this call.
     let known = unsafe { K32EnumPageFilesW(Some(add_page_file), (&raw mut files).cast()) };
     (known != 0).then_some(files)
 }
 
 /// # Safety
-/// `files` is a [`PageFiles`] of nobody else, and `file` is what the system describes.
+/// `files` points to a [`PageFiles`] that nothing else uses, and `file` to what the system
+/// describes.
 unsafe extern "system" fn add_page_file(
     files: *mut c_void,
     file: *mut ENUM_PAGE_FILE_INFORMATION,

@@ -1,8 +1,9 @@
-//! Windows: three numbers that are never one (commit, working set, available), and the heaps.
+//! Windows: three numbers that must not be confused (commit charge, working set, available), and
+//! the heaps.
 //!
-//! Compiled for Windows; the effect of the releases on a real system is not proven by our tests.
+//! Compiled for Windows; our tests do not prove the effect of the releases on a real system.
 //! Deliberately absent: everything that needs elevation (standby list, system file cache), and
-//! dropping one file's cached pages, for which Windows has no call.
+//! dropping the cached pages of one file, for which Windows has no call.
 
 mod answers;
 mod heap;
@@ -31,13 +32,13 @@ impl Host {
         Self { live: true }
     }
 
-    /// There are no files to read beneath the roots: the system answers either way.
+    /// There are no files beneath the roots: the system is asked in any case.
     pub(crate) fn at(_roots: Roots) -> Self {
         Self { live: false }
     }
 }
 
-/// Process and machine are a few calls, so a quick reading leaves out nothing of them.
+/// The numbers of process and machine take a few calls, so a quick reading has all of them.
 impl Platform for Host {
     type Kept = nvml::Cards;
 

@@ -13,8 +13,8 @@ pub(crate) fn read() -> ProcessMemory {
         cb: size::<PROCESS_MEMORY_COUNTERS_EX>(),
         ..PROCESS_MEMORY_COUNTERS_EX::default()
     };
-    // SAFETY: the pseudo handle is always valid; the extended structure begins with the plain
-    // one, and `cb` tells the call how much it may fill.
+    // SAFETY: the pseudo handle is always valid; the extended structure begins with the plain one,
+    // and `cb` limits how much is written.
     let known = unsafe {
         K32GetProcessMemoryInfo(
             GetCurrentProcess(),

@@ -1,4 +1,4 @@
-//! Paging our own working set out. It frees nothing: the pages come back on the next touch.
+//! Emptying our own working set. It frees nothing: the pages come back on the next touch.
 
 use memsweep_core::action::Outcome;
 use windows_sys::Win32::System::ProcessStatus::K32EmptyWorkingSet;

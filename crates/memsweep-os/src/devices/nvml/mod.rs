@@ -2,8 +2,7 @@
 //! reading, once per process, and stays open; it creates no CUDA context.
 //!
 //! A call into the driver takes from microseconds to a tenth of a second, so a reading asks only
-//! for what changes: three questions a card, a quick reading one. What a card is called is asked
-//! once.
+//! for what changes: three calls per card, or one in a quick reading. Names are asked for once.
 
 mod calls;
 mod forks;
@@ -19,15 +18,15 @@ use super::pci;
 use super::view::{DriverView, Identity, Memory};
 use crate::Detail;
 
-/// The cards that the last look at all of them found; nothing before the first.
+/// The cards as they were last looked up; `None` before that.
 #[derive(Debug, Default)]
 pub(crate) struct Cards(Option<Vec<Arc<Card>>>);
 
 impl Cards {
     /// One view of each card, `nvml:<index>`; none where there is no driver.
     ///
-    /// A quick reading asks the cards that are known, and looks for others when one of them is lost.
-    /// `own_pid` tells this process as the driver numbers it, where that is known.
+    /// A quick reading uses the known cards, and looks them up again when one is lost. `own_pid` is
+    /// our process id in the driver's lists, where that is known.
     pub(crate) fn read(
         &mut self,
         detail: Detail,
@@ -52,22 +51,22 @@ impl Cards {
         views
     }
 
-    /// `None` before the first look, and when a card is lost.
+    /// `None` before the first look-up, and when a card is lost.
     fn known(&self) -> Option<Vec<DriverView>> {
         let cards = self.0.as_ref()?.iter();
         cards.map(|card| ask(card, Whose::NotAsked).ok()).collect()
     }
 }
 
-/// Whether to ask who has how much.
+/// Whether to ask how much each process uses.
 #[derive(Clone, Copy)]
 enum Whose {
     NotAsked,
-    /// This process as the driver numbers it, where that is known.
+    /// Our process id in the driver's lists, where that is known.
     Of(Option<u32>),
 }
 
-/// A card that fell off the bus answers nothing and is left out; there may be another in its place.
+/// A card that fell off the bus does not answer and is left out; another may have its index.
 fn at_place(library: &'static Nvml, index: u32, whose: Whose) -> Option<(Arc<Card>, DriverView)> {
     if let Some(card) = remembered(index) {
         match ask(&card, whose) {
@@ -81,7 +80,7 @@ fn at_place(library: &'static Nvml, index: u32, whose: Whose) -> Option<(Arc<Car
     Some((card, view))
 }
 
-/// What stays true of a card for as long as the library is open.
+/// What does not change about a card while the library is open.
 #[derive(Debug)]
 struct Card {
     device: Device<'static>,
@@ -91,7 +90,7 @@ struct Card {
 
 static KNOWN: Mutex<Vec<Arc<Card>>> = Mutex::new(Vec::new());
 
-// The list is never waited for: whoever finds it in use asks the driver.
+// Nobody waits for the list: if another thread has it, the driver is asked instead.
 
 fn remembered(index: u32) -> Option<Arc<Card>> {
     let known = KNOWN.try_lock().ok()?;
@@ -122,7 +121,7 @@ fn look(library: &'static Nvml, index: u32) -> Option<Card> {
     Some(Card { device, index, identity })
 }
 
-/// Torch writes the same number without the prefix.
+/// Torch writes the same uuid without the prefix.
 fn plain(uuid: &str) -> String {
     uuid.strip_prefix("GPU-").unwrap_or(uuid).to_ascii_lowercase()
 }

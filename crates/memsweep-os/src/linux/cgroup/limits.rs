@@ -10,7 +10,7 @@ use crate::linux::text::{parse_single_number, read_small};
 /// Version 1 says "no limit" as the largest multiple of the page size, at most 64 KiB, in `i64`.
 const NO_LIMIT_V1: u64 = i64::MAX as u64 - 0xFFFF;
 
-/// The limit that binds first, with the usage of the group that has it.
+/// The tightest limit, with the usage of the group that has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tightest {
     pub(crate) limit: Bytes,
@@ -25,7 +25,7 @@ impl Tightest {
     }
 }
 
-/// Limits from our own group up to the mount point.
+/// The limits of our own group and its ancestors, up to the mount point.
 pub(super) fn limits(version: Version, point: &Path, below: &Path) -> Vec<Tightest> {
     let mut found = Vec::new();
     for part in below.ancestors() {

@@ -1,5 +1,5 @@
-//! The memory limit that applies to us: the smallest over our control group and its ancestors,
-//! in version 1, version 2, or both at once (hybrid).
+//! The memory limit that applies to us: the smallest of our control group and its ancestors, in
+//! version 1, version 2, or both at once (hybrid).
 //!
 //! Our group comes from `/proc/self/cgroup`, the place of its files from `/proc/self/mountinfo`.
 
@@ -43,10 +43,10 @@ impl Version {
     }
 }
 
-/// Our groups, as they were found at some time. The limits themselves are read each time.
+/// Our groups as they were last looked up. Their limits are read each time.
 #[derive(Debug)]
 pub(crate) struct Groups {
-    /// What said which groups they are.
+    /// The content of `/proc/self/cgroup` then.
     membership: Vec<u8>,
     found: Vec<Group>,
 }
@@ -57,7 +57,7 @@ struct Group {
     version: Version,
     /// Where the hierarchy is mounted.
     point: PathBuf,
-    /// What was mounted there.
+    /// Device and inode of what was mounted there.
     folder: Option<(u64, u64)>,
     /// Our group's path beneath it.
     below: PathBuf,
@@ -65,7 +65,7 @@ struct Group {
 
 impl Groups {
     /// `live` allows mount points outside the roots, which fixture trees cannot have. `None` where
-    /// nothing says which groups we are in.
+    /// it is unknown which groups we are in.
     pub(crate) fn find(roots: &Roots, live: bool) -> Option<Self> {
         let membership = membership(roots)?;
         let mounts = read_up_to(&roots.proc.join("self/mountinfo"), MOUNTINFO_LIMIT)
@@ -87,8 +87,8 @@ impl Groups {
         Some(Self { membership, found })
     }
 
-    /// Whether they are still our groups, and the same folders mounted there. Not noticed is a
-    /// hierarchy that is mounted at another place as well.
+    /// Whether we are still in these groups, and the same folders are still mounted there. Does not
+    /// notice that a hierarchy was mounted in a second place.
     pub(crate) fn still_hold(&self, roots: &Roots) -> bool {
         membership(roots).is_some_and(|now| now == self.membership)
             && self.found.iter().all(|group| identity(&group.point) == group.folder)

@@ -1,7 +1,7 @@
-//! Which groups this process is in, where their hierarchies are mounted, and what lies between.
+//! Which groups this process is in, where their hierarchies are mounted, and the path between.
 //!
-//! In a container, group and mount may be described from different roots. Names with `..` are never
-//! followed upwards: a path either lies beneath the mount or it is unknown.
+//! In a container, group and mount may be described relative to different roots. A `..` is never
+//! followed: a path either lies beneath the mount or it is unknown.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -15,7 +15,7 @@ use crate::linux::text::unescape;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mount {
     pub(crate) version: Version,
-    /// The group that is seen at `point`, as a path in the hierarchy.
+    /// The group that `point` shows, as a path in the hierarchy.
     pub(crate) root: Vec<u8>,
     pub(crate) point: PathBuf,
 }
@@ -65,14 +65,14 @@ fn parse_mount(line: &[u8]) -> Option<Mount> {
     Some(Mount { version, root: unescape(root, escaped), point })
 }
 
-/// Where the hierarchies usually are, for a reader that has no mount table.
+/// Where the hierarchies usually are, in case the mount table cannot be read.
 pub(super) fn usual_mounts() -> Vec<Mount> {
     let mount =
         |version, point| Mount { version, root: b"/".to_vec(), point: Path::new(point).into() };
     vec![mount(Version::Two, "/sys/fs/cgroup"), mount(Version::One, "/sys/fs/cgroup/memory")]
 }
 
-/// The mount point as a path we may open.
+/// The mount point as a path that we may open.
 pub(crate) fn beneath_roots(point: &Path, roots: &Roots, live: bool) -> Option<PathBuf> {
     if let Ok(rest) = point.strip_prefix("/sys") {
         let plain = rest.components().all(|part| matches!(part, Component::Normal(_)));
@@ -81,7 +81,7 @@ pub(crate) fn beneath_roots(point: &Path, roots: &Roots, live: bool) -> Option<P
     live.then(|| point.to_path_buf())
 }
 
-/// A group's path: how many levels it lies above the reader's own root, then names.
+/// A group's path: how many levels above our own root it starts, then names.
 #[derive(Debug, PartialEq, Eq)]
 struct GroupPath<'a> {
     levels_up: usize,
@@ -94,7 +94,7 @@ fn parse_group_path(path: &[u8]) -> Option<GroupPath<'_>> {
         match name {
             b"" => {}
             b".." if parsed.names.is_empty() => parsed.levels_up += 1,
-            // The kernel only writes leading dots; anything else did not come from it.
+            // The kernel writes only leading dots; anything else did not come from the kernel.
             b"." | b".." => return None,
             _ if name.contains(&0) => return None,
             _ => parsed.names.push(name),
@@ -103,12 +103,12 @@ fn parse_group_path(path: &[u8]) -> Option<GroupPath<'_>> {
     Some(parsed)
 }
 
-/// Our group's path below the mount point; empty when only the mount point itself is known to
-/// apply; `None` when the mount shows a part of the tree that we are not in.
+/// Our group's path below the mount point. Empty when only the mount point itself is known to
+/// apply, `None` when the mount shows a part of the tree that we are not in.
 pub(crate) fn path_below_mount(root: &[u8], group: &[u8]) -> Option<PathBuf> {
     let (root, group) = (parse_group_path(root)?, parse_group_path(group)?);
     if root.levels_up > group.levels_up {
-        // Mounted from further up than our namespace sees: an ancestor if no name follows.
+        // Mounted from further up than our namespace shows: an ancestor if no name follows.
         return root.names.is_empty().then(PathBuf::new);
     }
     if root.levels_up < group.levels_up {
@@ -116,8 +116,8 @@ pub(crate) fn path_below_mount(root: &[u8], group: &[u8]) -> Option<PathBuf> {
     }
     match group.names.strip_prefix(root.names.as_slice()) {
         Some(names) => Some(names.iter().map(|name| OsStr::from_bytes(name)).collect()),
-        // A container that mounts its own group but reads the host's name of it. What is
-        // mounted there is the container's, as the JDK assumes too.
+        // A container that has its own group mounted but sees the host's name for it. What is
+        // mounted there is the container's group, as the JDK assumes too.
         None if group.levels_up == 0 => Some(PathBuf::new()),
         None => None,
     }

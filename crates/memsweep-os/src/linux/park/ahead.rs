@@ -1,4 +1,4 @@
-//! Step 1 of parking: files are written ahead of their turn, and nothing else is touched.
+//! Step 1 of parking: files are written ahead of their turn. Memory is not touched.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,19 +11,20 @@ use memsweep_core::park::ParkLimits;
 use super::pieces::{Piece, length};
 use super::spill::Disk;
 
-/// How many written files may wait. With those in hand this bounds what is dirty in the page cache.
+/// How many written files may wait. With those being swapped, this bounds what is in the page
+/// cache.
 pub(super) const FILES_AHEAD: usize = 4;
 
-/// A file that was written, whose flush was begun, and that waits for its turn.
+/// A file that is written, is being flushed, and waits for its turn.
 pub(super) struct Written<'a> {
     pub(super) file: File,
     pub(super) pieces: &'a [Piece],
-    /// Ends when the file was swapped and dropped from the cache.
+    /// Counts it until it was swapped and dropped from the cache.
     _counted: Counted<'a>,
 }
 
-/// Writes files in their order and sends each on, until the time is over, one fails, or nobody takes
-/// them any more.
+/// Writes the files in order and sends each on, until the time is up, one fails, or the other side
+/// has stopped.
 pub(super) fn write_all<'a>(
     disk: &impl Disk,
     files: &'a [Vec<Piece>],
@@ -46,7 +47,8 @@ pub(super) fn write_all<'a>(
     }
 }
 
-/// Writes a file and begins to flush it; on any error it is gone again, and nothing was touched.
+/// Writes a file and begins to flush it. On an error the file is gone again and memory is
+/// untouched.
 fn write<'a>(
     disk: &impl Disk,
     pieces: &'a [Piece],
@@ -57,7 +59,8 @@ fn write<'a>(
     for piece in pieces {
         let (address, bytes) = (piece.range.start, piece.range.len());
         match disk.write(&file, piece.offset, address, bytes) {
-            // Freed meanwhile. What the file lacks differs from memory, or the gate says no.
+            // Freed in the meantime. The gate will refuse the block, or the file differs from
+            // memory.
             Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {}
             other => other.map_err(|error| format!("writing: {error}"))?,
         }
@@ -66,7 +69,7 @@ fn write<'a>(
     Ok(Written { file, pieces, _counted: counted })
 }
 
-/// Bytes of files that were begun and are not dropped from the page cache yet.
+/// Bytes of files that are being written or not yet dropped from the page cache.
 #[derive(Default)]
 pub(super) struct InFlight {
     now: AtomicUsize,
@@ -85,7 +88,7 @@ impl InFlight {
     }
 }
 
-/// Counts until it is dropped.
+/// Is counted until dropped.
 struct Counted<'a> {
     counter: &'a InFlight,
     bytes: usize,

@@ -1,4 +1,4 @@
-//! Steps 2 and 3 of parking: written files are put in place of memory, batch by batch, and dropped
+//! Steps 2 and 3 of parking: written files replace memory, batch by batch, and are then dropped
 //! from the page cache.
 
 use std::fs::File;
@@ -17,13 +17,13 @@ use super::spill::{self, COMPARED_AT_ONCE, Disk};
 use crate::linux::page_cache;
 use crate::{Gate, Stop};
 
-/// How many files are compared and mapped in one hold: first 128 MiB, about 30 ms, and later as many
-/// as take as long as the gate's own work, which does not grow with the batch. Fewer and longer
-/// holds for the walk over a large heap keep everybody waiting for less time in all.
+/// How many files are compared and mapped in one hold. At first 128 MiB, about 30 ms; later as many
+/// as take as long as the gate's own work, which does not grow with the batch. With a large heap to
+/// walk, fewer and longer holds stop the program for less time in total.
 pub(super) const FEWEST_FILES: usize = 4;
 const MOST_FILES: usize = 16;
 
-/// Where the time of a hold went.
+/// How long the parts of a hold took.
 #[derive(Clone, Copy)]
 struct Hold {
     proving: Duration,
@@ -31,7 +31,8 @@ struct Hold {
 }
 
 impl Hold {
-    /// For how many files moving takes as long as proving, when these took what they took.
+    /// For how many files moving would take as long as proving, given that it took this long for
+    /// `files`.
     fn balanced(self, files: usize) -> usize {
         let factor = self.proving.as_secs_f64() / self.moving.as_secs_f64().max(1e-9);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
@@ -40,14 +41,14 @@ impl Hold {
     }
 }
 
-/// What was done so far, and what decides how to go on.
+/// What was done so far, and what the size of the next batch depends on.
 pub(super) struct Progress<'a> {
     proc: &'a Path,
-    /// What is compared, for a moment.
+    /// Room for the part of a file that is being compared.
     copy: Vec<u8>,
-    /// `None` until the first batch is about to be swapped.
+    /// Bytes written in the batches so far; `None` before the first one is to be swapped.
     written: Option<usize>,
-    /// The last one in which something moved.
+    /// The last hold in which something moved.
     hold: Option<Hold>,
     parked: Parked,
 }
@@ -58,13 +59,13 @@ impl<'a> Progress<'a> {
         Self { proc, copy, written: None, hold: None, parked: Parked::default() }
     }
 
-    /// What was parked so far, and what was not.
+    /// What was parked, and what was not.
     pub(super) fn into_parked(self) -> Parked {
         self.parked
     }
 
-    /// Takes files batch by batch. `Err` says why it ends early; what was swapped until then stays
-    /// parked, the rest as it was.
+    /// Swaps files batch by batch. `Err` says why it ended early: what was swapped by then stays
+    /// parked, the rest stays as it was.
     pub(super) fn swap_all(
         &mut self,
         disk: &impl Disk,
@@ -79,7 +80,7 @@ impl<'a> Progress<'a> {
             for file in files.iter().take(at_once) {
                 match file {
                     Ok(file) => batch.push(file),
-                    // What was written before it can be parked all the same.
+                    // The files before it can be parked all the same.
                     Err(why) => stop = Some(why),
                 }
             }
@@ -92,7 +93,7 @@ impl<'a> Progress<'a> {
             if batch.is_empty() {
                 return Ok(());
             }
-            // Waiting for the lock counts as proving, so that one slow hold must not decide alone.
+            // Waiting for the lock counts as proving, so one slow hold must not decide alone.
             let most = MOST_FILES.min(2 * at_once);
             at_once = self.hold.map_or(at_once, |hold| hold.balanced(batch.len()));
             at_once = at_once.clamp(FEWEST_FILES, most);
@@ -120,7 +121,8 @@ impl<'a> Progress<'a> {
         let held = self.swap(disk, batch, gate);
         let mut all_cached = true;
         for Written { file, .. } in batch {
-            // Pages that stay cached are the kernel's to take; the program does not need them.
+            // The kernel can take pages that stay cached at any time; the program does not need
+            // them.
             all_cached &= disk.drop_cache(file).is_ok() && still_cached(file);
         }
         held?;
@@ -156,9 +158,9 @@ impl<'a> Progress<'a> {
                         self.parked.refuse(reason, 1, Bytes(bytes as u64));
                         continue;
                     }
-                    // SAFETY: the gate calls us for blocks that are allocated and that nobody
-                    // frees or writes meanwhile; the piece lies inside, and is readable, as just
-                    // looked up.
+                    // SAFETY: the gate calls us for blocks that are allocated and that nothing
+                    // frees or writes until we return; the piece lies inside, and is readable, as
+                    // just looked up.
                     let same =
                         unsafe { disk.holds(file, piece.offset, &piece.range, &mut self.copy) };
                     match same {
@@ -172,8 +174,8 @@ impl<'a> Progress<'a> {
                             continue;
                         }
                     }
-                    // SAFETY: as above, it is private memory of the heap, as just looked up, and it
-                    // holds what the file holds.
+                    // SAFETY: as above; it is also private memory of the heap, as just looked up,
+                    // and equal to the file, as just compared.
                     match unsafe { disk.swap(file, piece.offset, piece.range.start, bytes) } {
                         Ok(()) => {
                             self.parked.bytes = self.parked.bytes.plus(Bytes(bytes as u64));
@@ -205,7 +207,7 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// Whether the kernel kept nearly all of a file in memory although it was told to drop it.
+/// Whether nearly all of a file is still in the page cache although it should have been dropped.
 fn still_cached(file: &File) -> bool {
     let Ok(data) = file.metadata() else { return false };
     page_cache::cached_bytes(file, &data).is_some_and(|cached| cached.0 * 10 > data.len() * 9)

@@ -1,6 +1,6 @@
 //! Whether memory is a chunk of glibc's heap, the only kind that may be parked.
 //!
-//! Libraries bring allocators of their own, whoever serves `malloc`: torch has mimalloc built in on
+//! A library may have an allocator of its own, whatever `malloc` is: torch has mimalloc built in on
 //! some platforms.
 
 use std::ffi::c_void;
@@ -11,12 +11,12 @@ use crate::Block;
 
 /// The flags in the low bits of a chunk's size.
 const FLAGS: usize = 7;
-/// What a chunk may have beyond what was asked for: alignment, pages, huge pages.
+/// By how much a chunk may exceed what was asked for: alignment, pages, huge pages.
 const EXCESS: usize = 4 * 1024 * 1024;
 
-/// Whether glibc's own bookkeeping stands before the allocation.
+/// Whether glibc's own bookkeeping precedes the allocation.
 ///
-/// Safe to ask of any address.
+/// Safe for any address.
 pub(crate) fn is_chunk(start: usize, block: Block) -> bool {
     let word = size_of::<usize>();
     if !start.is_multiple_of(2 * word) || start > block.address || start < 2 * word {
@@ -30,8 +30,8 @@ pub(crate) fn is_chunk(start: usize, block: Block) -> bool {
     size.saturating_add(word) >= needed && size <= needed.saturating_add(EXCESS)
 }
 
-/// A word of memory; `None` where it cannot be read. The kernel reads it, as it does for everybody
-/// who writes to a pipe: nothing can fault, and no sandbox forbids it.
+/// A word of memory; `None` where it cannot be read. The kernel reads it, as for any write to a
+/// pipe: nothing can fault, and no sandbox forbids it.
 fn word_at(address: usize) -> Option<usize> {
     let (mut reader, writer) = std::io::pipe().ok()?;
     let mut word = [0; size_of::<usize>()];

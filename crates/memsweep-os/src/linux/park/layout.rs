@@ -1,4 +1,5 @@
-//! Whether a range may be replaced right now, as the kernel and the drivers say in the hold.
+//! Whether a range may be replaced right now, according to the kernel and the drivers. Looked up in
+//! the hold.
 
 use std::ops::Range;
 use std::path::Path;
@@ -10,13 +11,13 @@ use crate::PageLocks;
 use crate::linux::process;
 
 pub(super) const DRIVER_LOCKED: &str =
-    "a driver has page-locked memory of this process and does not say where";
+    "a driver has page-locked memory of this process, and it is unknown where";
 pub(super) const PAGE_LOCKED: &str = "page-locked by a GPU driver";
 
-/// What the kernel says of the mappings while nobody else can change them.
+/// The mappings as they are while nothing else can change them.
 ///
-/// Memory may have been locked, registered or protected since the survey, and all that was judged
-/// there is judged again here.
+/// Memory may have been locked, registered or protected since the survey, so everything that was
+/// checked there is checked again.
 pub(super) struct Layout {
     areas: Option<Vec<Area>>,
     spills: Spills,
@@ -42,7 +43,8 @@ impl Layout {
         if self.locks.is_locked(range.clone()) {
             return Err(PAGE_LOCKED);
         }
-        let areas = self.areas.as_ref().ok_or("the kernel does not describe it any more")?;
+        let areas =
+            self.areas.as_ref().ok_or("the description of the mappings cannot be read any more")?;
         pieces::covering(range, areas, &self.spills).map(|_| ())
     }
 }

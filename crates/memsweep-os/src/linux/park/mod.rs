@@ -1,4 +1,4 @@
-//! Parking: the pages of a block of memory go to a file that is mapped in their place.
+//! Parking: the pages of a block of memory move to a file that is mapped in their place.
 //!
 //! The block keeps its address and its content, bit for bit. A touch brings pages back, a write
 //! copies the page, and freeing works as before. Nothing here ever brings pages back itself.
@@ -7,27 +7,27 @@
 //!
 //! A batch of pieces goes through these steps:
 //!
-//! 1. Without any lock (`ahead`): reserve disk space, write, flush. The pages are untouched and still in
-//!    place, so whatever fails here leaves everything as it was. Somebody may write to the memory
-//!    meanwhile, or free it: then the copy is worthless, and step 2 finds out. A thread of its own
-//!    writes, some files ahead, so that the disk seldom waits for step 2. That a flush of this file
-//!    system writes was proved when the folder was opened.
-//! 2. While nobody can write ([`Gate::hold`], in `batches`): look at the mappings again, compare memory and file,
-//!    and where they are equal put the file's pages in place of the old ones, in one call of the
-//!    kernel. A thread that reads sees the old pages or the new ones, which are equal.
+//! 1. Without any lock (`ahead`): reserve disk space, write, flush. The pages are untouched and
+//!    still in place, so any failure here leaves everything as it was. The program may write to the
+//!    memory or free it at the same time: then the copy is worthless, and step 2 finds out. A
+//!    separate thread writes some files ahead, so that the disk seldom waits for step 2. That a
+//!    flush on this file system really writes was proved when the folder was opened.
+//! 2. While nothing can write to the memory ([`Gate::hold`], in `batches`): look at the mappings
+//!    again, compare memory and file, and where they are equal replace the pages by the file's, in
+//!    one system call. A thread that reads sees the old pages or the new ones, which are equal.
 //! 3. Without any lock (`batches`): drop the file's pages from the page cache.
 //!
-//! What is assumed, and by whom it is kept:
-//! - Outside step 2 a block may be freed and unmapped at any time. Nothing there reads it except the
-//!   kernel, which answers with an error: `write`, `mincore`, and advice about what is parked.
-//! - In step 2 the block is allocated and nobody writes to it. The caller's gate proves that: it
-//!   holds the interpreter lock and has just counted all references of the heap, so that memory which
-//!   another thread is working on is left out. Whoever writes without holding a reference that
-//!   the interpreter or torch counts is not seen.
-//! - The allocator never takes memory that it gave back to the kernel (`MADV_DONTNEED`) for
-//!   zeroed, because in a parked range that memory shows the file again. glibc clears what it
-//!   hands out as zeroed up to the highest address it ever used, and frees large chunks by
-//!   `munmap`. jemalloc believes in zeros, and corrupts. Only glibc's memory is parked.
+//! What this assumes, and who ensures it:
+//! - Outside step 2 a block may be freed and unmapped at any time. There only the kernel reads it,
+//!   and answers with an error if it is gone: `write`, `mincore`, and advice about what is parked.
+//! - In step 2 the block is allocated and nothing writes to it. The caller's gate proves that: it
+//!   holds the interpreter lock and has just counted all references of the heap, so that memory
+//!   which another thread is working on is left out. It does not see a writer that holds no
+//!   reference which the interpreter or torch counts.
+//! - The allocator never assumes that memory it gave back to the kernel (`MADV_DONTNEED`) reads as
+//!   zeros, because in a parked range that memory shows the file again. glibc clears what it hands
+//!   out as zeroed up to the highest address it ever used, and frees large chunks by `munmap`.
+//!   jemalloc relies on zeros, and data is corrupted. Only glibc's memory is parked.
 //! - The disk keeps what it stored. A read error later is `SIGBUS`, as with a broken swap disk.
 
 mod ahead;
@@ -68,8 +68,9 @@ pub(crate) use self::survey::{Survey, survey};
 
 /// Why memory of this process's allocator cannot be parked; `None` for glibc's.
 ///
-/// A parked page that its allocator gives back to the kernel shows the file again, not zeros. Of
-/// 360 arrays handed out as zeroed after parking, freeing and trimming, 323 were wrong under jemalloc.
+/// A parked page that its allocator gives back to the kernel shows the file again, not zeros. Under
+/// jemalloc 323 of 360 arrays that were allocated as zeroed after parking, freeing and trimming
+/// were not.
 pub(super) fn refused() -> Option<String> {
     if allocator::is_glibc() {
         return None;
@@ -78,11 +79,11 @@ pub(super) fn refused() -> Option<String> {
     Some(format!("memory of {name} cannot be parked; glibc's can, so start without preloading"))
 }
 
-/// Parks files full of pieces: one thread writes ahead and this one swaps, so that the disk has work
-/// while memory is compared.
+/// Parks the pieces, file by file: another thread writes ahead while this one swaps, so that the
+/// disk is busy while memory is compared.
 ///
 /// # Safety
-/// That of [`crate::Survey::park`], for the blocks that the pieces lie in.
+/// As for [`crate::Survey::park`], for the blocks that the pieces lie in.
 unsafe fn carry_out(
     proc: &Path,
     disk: &(impl Disk + Sync),

@@ -1,4 +1,4 @@
-//! What can be parked of given blocks, looked up before anything is chosen.
+//! What can be parked of given blocks, before any of them are chosen.
 
 use std::path::{Path, PathBuf};
 
@@ -13,10 +13,10 @@ use super::{carry_out, registry};
 use crate::linux::{mapping, maps, process};
 use crate::{Block, Gate, PageLocks, Roots};
 
-/// Mappings that parking leaves to the rest of the program, as a share of the kernel's limit.
+/// One in this many of the mappings that the kernel allows is left to the rest of the program.
 const MAPPINGS_LEFT: u64 = 4;
 
-/// What was found out about the blocks before anything is chosen.
+/// What was found out about the blocks.
 #[derive(Debug)]
 pub(crate) struct Survey {
     proc: PathBuf,
@@ -38,15 +38,16 @@ pub(crate) fn survey(
     if process::driver_locked(proc) {
         return Err(DRIVER_LOCKED.to_owned());
     }
-    let count = maps::count(proc).ok_or("the kernel does not list this process's mappings")?;
-    let limit = maps::limit(proc).ok_or("the kernel does not tell its limit of mappings")?;
+    let count = maps::count(proc).ok_or("the list of this process's mappings cannot be read")?;
+    let limit = maps::limit(proc).ok_or("the kernel's limit on mappings cannot be read")?;
     let left = (limit - limit / MAPPINGS_LEFT).saturating_sub(count);
     if left == 0 {
         return Err(format!(
-            "this process has {count} mappings of {limit} that the kernel allows; raise vm.max_map_count"
+            "this process has {count} of {limit} mappings that the kernel allows; raise vm.max_map_count"
         ));
     }
-    let areas = areas::read(proc).ok_or("the kernel does not describe this process's mappings")?;
+    let areas =
+        areas::read(proc).ok_or("the description of this process's mappings cannot be read")?;
     let examined = examine_all(blocks, &areas);
     let facts = blocks.iter().zip(&examined).map(|(block, found)| fact(block, found)).collect();
     let room = Room { disk_free: folder.free(), mappings: Some(left) };
@@ -83,7 +84,7 @@ impl Survey {
     /// Parks the chosen blocks, batch by batch.
     ///
     /// # Safety
-    /// That of [`crate::Survey::park`].
+    /// As for [`crate::Survey::park`].
     pub(crate) unsafe fn park(
         self,
         chosen: &[u32],

@@ -199,7 +199,7 @@ fn assert_untouched(blocks: &[Vec<u8>], step: usize) {
 }
 
 #[test]
-fn an_error_at_any_step_loses_nothing_and_is_told() {
+fn an_error_at_any_step_loses_nothing_and_is_reported() {
     let mut blocks = blocks();
     let steps = {
         let disk = Faulty::new(usize::MAX, Fault::Error(0));

@@ -16,8 +16,8 @@ pub(crate) const TARGETS: [&str; 4] =
 /// An error that only a check for macOS can find.
 const TYPE_ERROR: Fault = Fault {
     file: "crates/memsweep-os/src/macos/mod.rs",
-    right: "mod memory;\n",
-    wrong: "mod memory;\nconst PLANTED: u8 = \"not a number\";\n",
+    right: "mod machine;\n",
+    wrong: "mod machine;\nconst PLANTED: u8 = \"not a number\";\n",
 };
 
 /// Clippy for one target.

@@ -22,7 +22,7 @@ const CRATES: [&str; 3] =
 
 /// A structure whose length is a lie: the system must refuse it, and a test must notice.
 const WRONG_SIZE: Fault = Fault {
-    file: "crates/memsweep-os/src/windows/memory.rs",
+    file: "crates/memsweep-os/src/windows/machine.rs",
     right: "dwLength: size::<MEMORYSTATUSEX>()",
     wrong: "dwLength: size::<MEMORYSTATUSEX>() - 8",
 };

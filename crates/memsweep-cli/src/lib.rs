@@ -1,7 +1,7 @@
 //! The `memsweep` command: `memsweep reading` and `memsweep selftest`.
 //!
-//! It looks at and acts on the process it runs in, and no other. It decides nothing about a
-//! workflow: what to release there is the pack's and the library's business.
+//! It reads and changes only the process it runs in. It decides nothing about a workflow: what to
+//! release there is up to the pack and the library.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -19,7 +19,7 @@ use memsweep_os::Os;
 pub use crate::machine::{Machine, ThisMachine};
 pub use crate::selftest::{Finding, Selftest, Trial, selftest};
 
-/// Shows who holds memory, and tests on this machine what can be given back.
+/// Show who holds memory, and test what can be given back on this machine.
 #[derive(Debug, Parser)]
 #[command(name = "memsweep", bin_name = "memsweep", version)]
 struct Arguments {
@@ -35,7 +35,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Release throw-away memory in every way this system has, and hold it against the measurement
+    /// Release throw-away memory in every way this system offers, and compare claims with
+    /// measurements
     Selftest {
         /// As JSON, for a bug report
         #[arg(long)]
@@ -49,7 +50,8 @@ enum Command {
     },
 }
 
-/// What was asked for and what this answers: 0, 1 when a trial did not pass, 2 for a wrong call.
+/// Runs a command line. Returns the exit status: 0, 1 when a trial did not pass, 2 for a usage
+/// error.
 ///
 /// `arguments` begin with the program's name.
 pub fn run(
@@ -64,7 +66,7 @@ pub fn run(
             return u8::try_from(answer.exit_code()).unwrap_or(2);
         }
     };
-    // Nobody listens any more when writing fails: the result still is the result.
+    // When writing fails, nothing reads the output any more. The exit status stays the same.
     match command {
         Command::Reading { json } => {
             let reading = Os::current().read();
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_call_is_told_from_a_failed_trial() {
+    fn a_usage_error_has_a_status_of_its_own() {
         assert_eq!(run(["memsweep", "no-such-thing"], &mut Vec::new()), 2);
         assert_eq!(run(["memsweep", "--help"], &mut Vec::new()), 0);
     }

@@ -1,4 +1,4 @@
-//! What a self-test asks of the machine, so that tests can put a lying one in its place.
+//! What a self-test needs from the machine, as a trait so that tests can use one that lies.
 
 use std::path::Path;
 
@@ -16,10 +16,11 @@ pub trait Machine {
     fn release(&mut self, action: &Action) -> Outcome;
     /// Parks memory that the caller lends.
     fn park(&mut self, memory: &mut [Vec<u8>], folder: &Path) -> Outcome;
-    /// How much of a file is in the page cache, where the system tells.
+    /// How much of a file is in the page cache, where that is known.
     fn cached(&self, file: &Path) -> Option<Bytes>;
-    /// Whether the heap's free pages, cached files and parked memory are sure to be given back: on
-    /// Linux with glibc's heap. Elsewhere the calls exist, and nothing says what they give back.
+    /// Whether the heap's free pages, cached files and parked memory are certain to be given back,
+    /// as on Linux with glibc's heap. Elsewhere the calls exist, but it is unknown what they give
+    /// back.
     fn promises(&self) -> bool;
 }
 
@@ -28,9 +29,9 @@ pub trait Machine {
 pub struct ThisMachine(Os);
 
 impl ThisMachine {
-    /// Costs nothing; the first reading does.
+    /// Opens nothing; the first reading does.
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "there is one machine, and no default of it")]
+    #[expect(clippy::new_without_default, reason = "there is only one machine, so no default")]
     pub fn new() -> Self {
         Self(Os::current())
     }

@@ -63,7 +63,7 @@ fn a_false_claim_is_found_in_every_trial() {
     assert!(!tested.passed);
 }
 
-/// Shows the same numbers for ever.
+/// Always shows the same numbers.
 struct Frozen(ThisMachine, Reading);
 
 impl Machine for Frozen {

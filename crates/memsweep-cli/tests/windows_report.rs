@@ -9,6 +9,7 @@ use memsweep_core::inventory::Inventory;
 use memsweep_core::plan::plan;
 use memsweep_core::policy::{Policy, Settings};
 use memsweep_core::reading::Reading;
+use memsweep_core::reason::Missing;
 use memsweep_core::render;
 use memsweep_core::report::Verdict;
 use memsweep_core::sweep::{Host, sweep};
@@ -22,8 +23,7 @@ impl Host for Rim {
     }
 
     fn release(&mut self, action: &Action) -> Outcome {
-        let reason = "not of the system".to_owned();
-        self.0.release(action).unwrap_or(Outcome::Unsupported { reason })
+        self.0.release(action).unwrap_or(Outcome::unsupported(Missing::NoModels))
     }
 }
 

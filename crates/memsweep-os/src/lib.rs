@@ -1,11 +1,11 @@
 //! Reads and releases memory of this process, the operating system and the GPU driver.
 //!
 //! Design constraints:
-//! - it never decides: what to release, and whether it was worth it, is judged elsewhere;
+//! - it never decides: what to release, and whether that was worth it, is decided elsewhere;
 //! - it touches no other process, asks for no elevation, and starts no thread that outlives a call;
 //! - a reading never creates a device context, and what cannot be read is `None`, never 0;
 //! - nothing here fails or panics: a refused call is an [`Outcome`] that says why;
-//! - an [`Outcome`] says what the call did; what was freed is for the caller to measure.
+//! - an [`Outcome`] says what the call did; measuring what it freed is the caller's job.
 //!
 //! The kernel's files are found beneath [`Roots`], so that tests read fixture trees.
 #![allow(unsafe_code, reason = "it releases and moves memory; each use says why it is sound")]
@@ -14,15 +14,25 @@
 mod devices;
 mod park;
 mod platform;
+mod reader;
 
+// Each system has a folder. The rest of the crate calls the one it is built for `system`.
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(target_os = "linux")]
+use linux as system;
 #[cfg(target_os = "macos")]
 mod macos;
-#[cfg(any(test, not(any(target_os = "linux", target_os = "macos", windows))))]
-mod unsupported;
+#[cfg(target_os = "macos")]
+use macos as system;
 #[cfg(windows)]
 mod windows;
+#[cfg(windows)]
+use windows as system;
+#[cfg(any(test, not(target_os = "linux")))]
+mod unsupported;
+#[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
+use unsupported as system;
 
 #[cfg(all(fuzzing, target_os = "linux"))]
 #[doc(hidden)]
@@ -34,21 +44,15 @@ use std::time::Instant;
 
 use memsweep_core::action::{Action, Outcome};
 use memsweep_core::bytes::Bytes;
-use memsweep_core::reading::{Reading, SCHEMA};
+use memsweep_core::park::Parked;
+use memsweep_core::reading::Reading;
 use memsweep_core::reason::Missing;
 
 pub use crate::devices::page_locks::PageLocks;
-pub use crate::park::{Block, Gate, Stop, Survey};
+pub use crate::park::{Block, Gate, Parking, Stop, Survey};
 use crate::platform::Platform;
-
-#[cfg(target_os = "linux")]
-use crate::linux::Host;
-#[cfg(target_os = "macos")]
-use crate::macos::Host;
-#[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
-use crate::unsupported::Host;
-#[cfg(windows)]
-use crate::windows::Host;
+pub use crate::reader::{Detail, Reader};
+use crate::system::Host;
 
 /// Where the kernel's file systems are mounted. Only Linux has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,43 +82,39 @@ impl Os {
         Self { host: Host::current() }
     }
 
-    /// A machine described by the files beneath `roots`. Its readings contain nothing that does
-    /// not come from those files: no GPU driver is opened and the C heap is not asked.
+    /// A machine described by the files beneath `roots`. Its readings come from those files alone:
+    /// no GPU driver is opened and the C heap is not looked at.
     #[must_use]
     pub fn at(roots: Roots) -> Self {
         Self { host: Host::at(roots) }
     }
 
-    /// The numbers now. No file is written, no device context created.
-    ///
-    /// The first call on a machine with NVIDIA's driver library initialises that library, which
-    /// can take a tenth of a second; later calls reuse it.
+    /// A full reading by a new [`Reader`].
     #[must_use]
     pub fn read(&self) -> Reading {
-        Reading {
-            schema: SCHEMA,
-            seconds: Some(seconds()),
-            process: self.host.process(),
-            machine: self.host.machine(),
-            devices: self.host.devices(),
-        }
+        self.reader().read(Detail::Full)
     }
 
-    /// Carries out an action that is the operating system's; `None` for any other.
+    /// A reader for repeated readings.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.host.clone())
+    }
+
+    /// Carries out an action of the operating system; `None` for any other action.
     ///
-    /// Parking is not among them: it needs somebody who knows that nobody uses the memory.
+    /// Parking is not one of them: it needs a caller who can prove that the memory is not in use.
     #[must_use]
     pub fn release(&self, action: &Action) -> Option<Outcome> {
         Some(match action {
             Action::TrimHeap => self.trim_heap(),
             Action::DropFileCache { files } => self.drop_file_cache(files),
-            Action::SystemWide if cfg!(windows) => self.empty_working_set(),
-            Action::SystemWide => self.drop_system_caches(),
+            Action::SystemWide => self.host.system_wide(),
             _ => return None,
         })
     }
 
-    /// How much of a file is in the page cache. `None` where the system does not tell this user.
+    /// How much of a file is in the page cache. `None` where this user may not know.
     #[must_use]
     pub fn cached(&self, file: &Path) -> Option<Bytes> {
         self.host.cached(file)
@@ -122,8 +122,8 @@ impl Os {
 
     /// Gives the C heap's free pages back to the operating system.
     ///
-    /// Takes the heap's locks for about 70 ms per GB released, so call it without the GIL.
-    /// `detail` names the allocators that were asked.
+    /// Holds the heap's locks for about 70 ms per GB released, so call it without the GIL.
+    /// `detail` names the allocators that were trimmed.
     #[must_use]
     pub fn trim_heap(&self) -> Outcome {
         self.host.trim_heap()
@@ -131,9 +131,9 @@ impl Os {
 
     /// Drops the clean page cache of `files`, one by one, except those this process has mapped.
     ///
-    /// Other programs that read these files lose the cache too. Pages that were written and not
-    /// yet stored stay, and so do pages another process has mapped. `claimed` is the fall in
-    /// resident pages as the kernel counts them, or `None` where it does not tell this user.
+    /// Other programs that read these files lose the cache too. Dirty pages and pages that another
+    /// process has mapped stay. `claimed` is by how much the kernel's count of cached pages fell,
+    /// or `None` where this user may not see it.
     #[must_use]
     pub fn drop_file_cache(&self, files: &[String]) -> Outcome {
         self.host.drop_file_cache(files)
@@ -146,16 +146,16 @@ impl Os {
         self.host.mapped_files()
     }
 
-    /// Why no memory of this process can be parked, whatever block it is.
+    /// Why nothing at all can be parked in this process; `None` where it can.
     #[must_use]
     pub fn parking_refused(&self) -> Option<Missing> {
         self.host.parking_refused()
     }
 
-    /// Looks at blocks of memory for parking: what of each is in memory and may move, and how much
-    /// room there is. Reads the process's page tables, 20 ms for each GiB, and writes 128 KiB into
-    /// the folder to see whether they leave memory. The blocks need not be alive: no byte of theirs is
-    /// read.
+    /// Finds out what can be parked: how much of each block is in memory and may move, and how much
+    /// room there is. Reads the process's page tables, 20 ms per GiB, and writes 128 KiB into the
+    /// folder to see whether they leave memory. The blocks need not be alive, as their content is
+    /// not read.
     ///
     /// # Errors
     /// Why nothing can be parked here, and what would help.
@@ -163,30 +163,43 @@ impl Os {
         self.host.survey(folder, blocks)
     }
 
-    /// Whether the memory is a chunk of the C library's own heap, the only one that can be parked.
-    /// `start` is where the allocation begins that the block lies in.
+    /// Parks what is meant: finds out what can move, chooses, moves it, and tells what stayed. Takes
+    /// long: call it without the GIL.
     ///
-    /// Safe to ask of any address: what cannot be read is no such chunk. The answer is about what lies
-    /// there now, and means something only while the allocation is alive.
+    /// # Safety
+    /// As for [`Survey::park`], for `asked.blocks`.
+    ///
+    /// # Errors
+    /// Why nothing can be parked here, and what would help.
+    pub unsafe fn park(&self, asked: &Parking<'_>, gate: &mut dyn Gate) -> Result<Parked, Missing> {
+        // SAFETY: the caller's promise.
+        unsafe { park::park(self, asked, gate) }
+    }
+
+    /// Whether the block lies in a chunk of glibc's heap, the only memory that can be parked.
+    /// `start` is the start of the allocation.
+    ///
+    /// Safe for any address: memory that cannot be read is no such chunk. The answer means
+    /// something only while the allocation is alive.
     #[must_use]
     pub fn is_heap_chunk(&self, start: usize, block: Block) -> bool {
         self.host.is_heap_chunk(start, block)
     }
 
-    /// Parks as much as it can of vectors that are borrowed meanwhile, as a trial. They stay valid.
+    /// Parks what it can of the caller's vectors, as a trial. They stay valid.
     #[must_use]
     pub fn park_lent(&self, memory: &mut [Vec<u8>], folder: &Path) -> Outcome {
         park::park_lent(self, memory, folder)
     }
 
-    /// Drops the page cache of the whole machine: a host-wide side effect that only the
-    /// `system_wide` switch may ask for. The right is checked before anything is paid.
+    /// Drops the page cache of the whole machine, a side effect that only the `system_wide` switch
+    /// allows. Checks the permission before it does anything expensive.
     #[must_use]
     pub fn drop_system_caches(&self) -> Outcome {
         self.host.drop_system_caches()
     }
 
-    /// Pages our own working set out. Windows only, cosmetic, and only for `system_wide`.
+    /// Empties our own working set. Windows only, cosmetic, and only for `system_wide`.
     #[must_use]
     pub fn empty_working_set(&self) -> Outcome {
         self.host.empty_working_set()

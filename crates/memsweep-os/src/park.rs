@@ -1,11 +1,11 @@
-//! What parking asks of its caller, on every platform.
+//! Parking as its caller sees it, on every platform.
 
 use std::path::Path;
 
 use memsweep_core::action::Outcome;
 use memsweep_core::bytes::Bytes;
 use memsweep_core::park::{BlockFact, ParkLimits, Parked, Room, choose};
-use memsweep_core::reason::Missing;
+use memsweep_core::reason::{Missing, Refusal, Why};
 
 /// Memory that one object owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,61 +16,53 @@ pub struct Block {
     pub bytes: usize,
 }
 
-/// Why parking ends early, for people.
+/// Why parking ends early, in words for the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stop(pub String);
 
-/// The caller's side of parking: it alone knows who uses the blocks.
+/// The caller's side of parking: only the caller knows who uses the blocks.
 ///
 /// # Safety
 /// `hold` calls `swap(n)` only for an `n` for which `blocks[n]` is, at that moment, still allocated
-/// at the place that was surveyed, and cannot be written, freed, unmapped or given other rights by
-/// anybody until `swap` returns. The memory is replaced on this promise alone.
+/// at the place that was surveyed, and nothing can write, free, unmap or change the protection of
+/// it until `swap` returns. The memory is replaced on this promise alone.
 pub unsafe trait Gate {
-    /// Calls `swap(n)` for each `n` for which the promise can be kept. `blocks` are numbers of the
-    /// surveyed blocks; those that it leaves out stay as they are.
+    /// Calls `swap(n)` for each `n` for which it can keep the promise. `blocks` are indices of
+    /// surveyed blocks; those that are left out stay as they are.
     ///
     /// # Errors
-    /// When nothing can be said about the blocks any more; parking ends.
+    /// When the promise can be kept for none of them any more. Parking ends.
     fn hold(&mut self, blocks: &[usize], swap: &mut dyn FnMut(usize)) -> Result<(), Stop>;
 
-    /// Told once with `done` = 0, when the first batch was written and nothing was held yet, and
-    /// after each batch.
+    /// Called with `done` = 0 when the first batch is written and nothing was held yet, then after
+    /// each batch.
     ///
     /// # Errors
-    /// When the user cancelled; parking ends.
+    /// When the user cancelled. Parking ends.
     fn progress(&mut self, done: Bytes, total: Bytes) -> Result<(), Stop>;
 }
 
-/// What was found out about blocks, before anything is chosen.
+/// What can be parked of given blocks. Nothing is chosen yet.
 #[derive(Debug)]
 pub struct Survey {
     /// One row for each block, in their order.
     pub facts: Vec<BlockFact>,
     /// What the machine has to spare.
     pub room: Room,
-    pub(crate) inner: Inner,
+    pub(crate) inner: crate::system::Survey,
 }
 
-#[cfg(target_os = "linux")]
-pub(crate) use crate::linux::park::Survey as Inner;
-
-/// Platforms without parking have no survey to carry out.
-#[cfg(not(target_os = "linux"))]
-#[derive(Debug)]
-pub(crate) enum Inner {}
-
 impl Survey {
-    /// Moves the chosen blocks, by their numbers, to disk. Takes long: call it without the GIL.
+    /// Moves the chosen blocks, given by their indices, to disk. Slow: call it without the GIL.
     ///
-    /// Between the survey and [`Gate::hold`] the blocks may be written, freed and unmapped.
+    /// Between the survey and [`Gate::hold`] the blocks may be written, freed or unmapped.
     ///
     /// # Safety
-    /// - The blocks are those that `gate` speaks of.
-    /// - Whoever allocates their memory never takes it for zeroed after giving it back to the kernel
-    ///   (`MADV_DONTNEED`), because it shows the file again. That holds for chunks of glibc's heap
-    ///   ([`Os::is_heap_chunk`](crate::Os::is_heap_chunk)), and for a mapping of the caller's own
-    ///   that nobody gives back so.
+    /// - `gate` makes its promise about the blocks that were surveyed.
+    /// - The allocator of their memory never assumes that memory it gave back to the kernel
+    ///   (`MADV_DONTNEED`) reads as zeros, because it shows the file again. That is true of chunks
+    ///   of glibc's heap ([`Os::is_heap_chunk`](crate::Os::is_heap_chunk)), and of the caller's own
+    ///   mappings that are never given back this way.
     #[must_use]
     pub unsafe fn park(self, chosen: &[u32], limits: &ParkLimits, gate: &mut dyn Gate) -> Parked {
         // SAFETY: the caller's promise.
@@ -78,7 +70,42 @@ impl Survey {
     }
 }
 
-/// Parks vectors that the caller lends: nobody else can know them meanwhile, so this is safe.
+/// What is to be parked, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Parking<'a> {
+    /// Where the spill files go.
+    pub folder: &'a Path,
+    /// How far it goes.
+    pub limits: &'a ParkLimits,
+    /// Blocks that the gate speaks of.
+    pub blocks: &'a [Block],
+    /// Blocks of somebody else's. They stay, and the answer says what they are.
+    pub strangers: &'a [Block],
+}
+
+/// Surveys, lets the core choose, moves what it chose, and tells what stayed.
+///
+/// # Safety
+/// As for [`Survey::park`], for `asked.blocks`.
+pub(crate) unsafe fn park(
+    os: &crate::Os,
+    asked: &Parking<'_>,
+    gate: &mut dyn Gate,
+) -> Result<Parked, Missing> {
+    let all = [asked.blocks, asked.strangers].concat();
+    let mut survey = os.survey(asked.folder, &all)?;
+    for fact in survey.facts.iter_mut().skip(asked.blocks.len()) {
+        // Whatever else it is, it must not move: nobody speaks for it.
+        fact.refused.get_or_insert(Why(Refusal::AnotherLibrary));
+    }
+    let choice = choose(&survey.facts, &survey.room, asked.limits);
+    // SAFETY: the caller's promise for the blocks; strangers were refused, so none was chosen.
+    let mut parked = unsafe { survey.park(&choice.blocks, asked.limits, gate) };
+    parked.refuse_all(choice.refused);
+    Ok(parked)
+}
+
+/// Parks vectors that the caller lends. Safe: the borrow proves that nothing else uses them.
 pub(crate) fn park_lent(os: &crate::Os, memory: &mut [Vec<u8>], folder: &Path) -> Outcome {
     if let Some(reason) = os.parking_refused() {
         return Outcome::unsupported(reason);
@@ -91,22 +118,18 @@ pub(crate) fn park_lent(os: &crate::Os, memory: &mut [Vec<u8>], folder: &Path) -
     if !blocks.iter().all(|block| os.is_heap_chunk(block.address, *block)) {
         return Outcome::unsupported(Missing::NotOfTheHeap);
     }
-    let survey = match os.survey(folder, &blocks) {
-        Ok(survey) => survey,
-        Err(reason) => return Outcome::unsupported(reason),
-    };
-    let limits = ParkLimits::default();
-    let choice = choose(&survey.facts, &survey.room, &limits);
-    // SAFETY: the blocks are those that `Lent` speaks of, and chunks of glibc's heap.
-    let mut parked = unsafe { survey.park(&choice.blocks, &limits, &mut Lent(memory)) };
-    parked.refuse_all(choice.refused);
-    Outcome::Parked(parked)
+    let asked = Parking { folder, limits: &ParkLimits::default(), blocks: &blocks, strangers: &[] };
+    // SAFETY: `Lent` holds the surveyed vectors, and all are chunks of glibc's heap.
+    match unsafe { park(os, &asked, &mut Lent(memory)) } {
+        Ok(parked) => Outcome::Parked(parked),
+        Err(reason) => Outcome::unsupported(reason),
+    }
 }
 
-/// Vectors that are borrowed as long as this lives.
+/// Holds the vectors' borrow.
 struct Lent<'a>(#[expect(dead_code, reason = "held, never looked at")] &'a mut [Vec<u8>]);
 
-// SAFETY: the vectors are borrowed for writing, so that nobody else writes or frees them.
+// SAFETY: the vectors are borrowed mutably, so nothing else can write or free them.
 unsafe impl Gate for Lent<'_> {
     fn hold(&mut self, blocks: &[usize], swap: &mut dyn FnMut(usize)) -> Result<(), Stop> {
         (0..blocks.len()).for_each(swap);
@@ -115,14 +138,5 @@ unsafe impl Gate for Lent<'_> {
 
     fn progress(&mut self, _: Bytes, _: Bytes) -> Result<(), Stop> {
         Ok(())
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-impl Inner {
-    /// # Safety
-    /// None: there is no such survey.
-    unsafe fn park(self, _: &[u32], _: &ParkLimits, _: &mut dyn Gate) -> Parked {
-        match self {}
     }
 }

@@ -1,25 +1,31 @@
-//! What an operating system can be asked for. Each platform overrides what it can do; the
-//! defaults say honestly that it cannot.
+//! What an operating system may offer. Each platform overrides what it can do; the defaults say
+//! that it cannot.
 
+use std::fmt::Debug;
 use std::path::Path;
 
 use memsweep_core::action::Outcome;
 use memsweep_core::bytes::Bytes;
-use memsweep_core::reading::{DeviceMemory, MachineMemory, ProcessMemory};
+use memsweep_core::reading::{MachineMemory, ProcessMemory};
 use memsweep_core::reason::Missing;
 
+use crate::Detail;
+use crate::devices::view::DriverCard;
 use crate::park::{Block, Survey};
 
 pub(crate) trait Platform {
-    fn process(&self) -> ProcessMemory {
+    /// What a reader keeps between readings.
+    type Kept: Debug + Default + Send;
+
+    fn process(&self, _detail: Detail) -> ProcessMemory {
         ProcessMemory::default()
     }
 
-    fn machine(&self) -> MachineMemory {
+    fn machine(&self, _detail: Detail, _kept: &mut Self::Kept) -> MachineMemory {
         MachineMemory::default()
     }
 
-    fn devices(&self) -> Vec<DeviceMemory> {
+    fn devices(&self, _detail: Detail, _kept: &mut Self::Kept) -> Vec<DriverCard> {
         Vec::new()
     }
 
@@ -49,6 +55,11 @@ pub(crate) trait Platform {
 
     fn is_heap_chunk(&self, _start: usize, _block: Block) -> bool {
         false
+    }
+
+    /// What the `system_wide` switch means here.
+    fn system_wide(&self) -> Outcome {
+        self.drop_system_caches()
     }
 
     fn drop_system_caches(&self) -> Outcome {

@@ -3,56 +3,19 @@
 // Helpers of tests may fail loudly; the lints only know functions marked as tests.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod tree;
+
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use memsweep_core::bytes::Bytes;
-use memsweep_core::reading::{
-    DeviceMemory, DriverView, MachineMemory, ProcessMemory, Reading, Source,
-};
-use memsweep_os::{Os, Roots};
-use tempfile::TempDir;
+use memsweep_core::reading::{DeviceMemory, DriverView, MachineMemory, ProcessMemory};
 
-/// A machine made of files, named relative to a folder that holds `proc` and `sys`.
-struct Tree {
-    folder: TempDir,
-}
-
-impl Tree {
-    fn new(files: &[(&str, &str)]) -> Self {
-        let tree = Self { folder: tempfile::tempdir().unwrap() };
-        for (name, content) in files {
-            tree.write(name, content.as_bytes());
-        }
-        tree
-    }
-
-    fn write(&self, name: &str, content: &[u8]) {
-        let path = self.folder.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-
-    fn link(&self, name: &str, target: &str) {
-        let path = self.folder.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        symlink(target, path).unwrap();
-    }
-
-    fn os(&self) -> Os {
-        let root = self.folder.path();
-        Os::at(Roots { proc: root.join("proc"), sys: root.join("sys") })
-    }
-
-    fn read(&self) -> Reading {
-        self.os().read()
-    }
-}
+use self::tree::{Tree, amd_card, amd_tree};
 
 #[test]
 fn an_empty_tree_is_a_reading_of_unknowns() {
-    let reading = Tree::new(&[]).read();
+    let reading = Tree::new(&[]).os().read();
     assert_eq!(reading.schema, 1);
     assert!(reading.seconds.is_some());
     assert_eq!(reading.process, ProcessMemory::default());
@@ -70,7 +33,7 @@ fn a_full_tree_is_read_in_full() {
         ),
         ("proc/pressure/memory", "some avg10=2.50 avg60=0.00 avg300=0.00 total=1\n"),
     ]);
-    let reading = tree.read();
+    let reading = tree.os().read();
     assert_eq!(
         reading.process,
         ProcessMemory {
@@ -97,8 +60,8 @@ fn a_full_tree_is_read_in_full() {
 #[test]
 fn a_folder_in_place_of_a_file_is_unknown() {
     let tree = Tree::new(&[("proc/self/status/x", ""), ("proc/meminfo/x", "")]);
-    assert_eq!(tree.read().process, ProcessMemory::default());
-    assert_eq!(tree.read().machine, MachineMemory::default());
+    assert_eq!(tree.os().read().process, ProcessMemory::default());
+    assert_eq!(tree.os().read().machine, MachineMemory::default());
 }
 
 #[test]
@@ -107,14 +70,14 @@ fn a_file_too_large_to_be_true_is_unknown() {
     let mut content = b"MemTotal: 100 kB\n".to_vec();
     content.resize(3 * 1024 * 1024, b'x');
     tree.write("proc/meminfo", &content);
-    assert_eq!(tree.read().machine.total, None);
+    assert_eq!(tree.os().read().machine.total, None);
 }
 
 const V2: &str = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
 const V1: &str = "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
 
 fn check_cgroup(files: &[(&str, &str)], expected: Option<(u64, Option<u64>)>) {
-    let machine = Tree::new(files).read().machine;
+    let machine = Tree::new(files).os().read().machine;
     let (limit, used) = expected.map_or((None, None), |(limit, used)| (Some(limit), used));
     assert_eq!(
         (machine.cgroup_limit, machine.cgroup_used),
@@ -226,35 +189,9 @@ fn nothing_outside_the_roots_is_opened() {
     );
 }
 
-fn amd_tree() -> Tree {
-    let tree = Tree::new(&[
-        ("pci/0000:C3:00.0/mem_info_vram_total", "17163091968\n"),
-        ("pci/0000:C3:00.0/mem_info_vram_used", "1048576\n"),
-        ("pci/0000:C3:00.0/product_name", "Radeon Test\n"),
-        ("pci/0000:01:00.0/vendor", "0x10de\n"),
-        ("proc/self/fdinfo/3", "pos:\t0\nflags:\t0\n"),
-    ]);
-    tree.link("sys/class/drm/card1/device", "../../../../pci/0000:C3:00.0");
-    tree.link("sys/class/drm/card0/device", "../../../../pci/0000:01:00.0");
-    tree.link("sys/class/drm/card1-DP-1/device", "../../../../pci/0000:C3:00.0");
-    tree
-}
-
-fn amd_card() -> DeviceMemory {
-    DeviceMemory {
-        id: "amdgpu:card1".to_owned(),
-        name: Some("Radeon Test".to_owned()),
-        pci: Some("0000:c3:00.0".to_owned()),
-        total: Some(Bytes(17_163_091_968)),
-        driver: DriverView { used: Some(Bytes(1_048_576)), ..DriverView::default() },
-        source: Some(Source::Sysfs),
-        ..DeviceMemory::default()
-    }
-}
-
 #[test]
 fn an_amd_card_is_read_and_other_drivers_cards_are_not() {
-    assert_eq!(amd_tree().read().devices, [amd_card()]);
+    assert_eq!(amd_tree().os().read().devices, [amd_card()]);
 }
 
 #[test]
@@ -265,7 +202,7 @@ fn a_cards_broken_numbers_are_unknown() {
     tree.write("pci/0000:C3:00.0/product_name", b"\xff\xfe");
     let broken =
         DeviceMemory { name: None, total: None, driver: DriverView::default(), ..amd_card() };
-    assert_eq!(tree.read().devices, [broken]);
+    assert_eq!(tree.os().read().devices, [broken]);
 }
 
 #[test]
@@ -286,13 +223,13 @@ fn our_share_of_a_card_counts_each_client_once() {
     tree.link("proc/self/fd/9", "/home/user/notes");
     let mut used = amd_card();
     used.driver.process = Some(Bytes::from_kib(120));
-    assert_eq!(tree.read().devices, [used]);
+    assert_eq!(tree.os().read().devices, [used]);
 }
 
 #[test]
 fn mapped_files_are_the_regular_ones_that_exist() {
     let tree = Tree::new(&[("models/b.bin", ""), ("models/other.bin", "")]);
-    let models = tree.folder.path().join("models");
+    let models = tree.path("models");
     fs::write(models.join("line\nend"), "").unwrap();
     let line = |name: &str| format!("1-2 r--p 00000000 fe:00 7    {}/{name}\n", models.display());
     let maps = [

@@ -5,7 +5,7 @@
 
 use memsweep_core::action::Outcome;
 use memsweep_core::bytes::Bytes;
-use memsweep_os::{Os, Roots};
+use memsweep_os::{Detail, Os, Roots};
 
 #[test]
 fn a_reading_is_full_where_linux_always_answers() {
@@ -37,6 +37,17 @@ fn what_was_allocated_shows_up() {
 fn the_heaps_slack_belongs_to_the_live_process_only() {
     assert!(Os::current().read().process.heap_slack.is_some());
     assert_eq!(Os::at(Roots::default()).read().process.heap_slack, None);
+}
+
+#[test]
+fn a_quick_reading_leaves_out_the_heap_and_knows_that_nothing_was_parked() {
+    let mut reader = Os::current().reader();
+    let quick = reader.read(Detail::Quick);
+    assert_eq!((quick.process.heap_slack, quick.process.parked), (None, Some(Bytes::ZERO)));
+    assert!(quick.process.resident > Some(Bytes::ZERO));
+    let full = reader.read(Detail::Full);
+    assert_eq!(quick.machine.total, full.machine.total);
+    assert_eq!(quick.machine.cgroup_limit, full.machine.cgroup_limit);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::{fs, ptr, slice};
 use memsweep_core::bytes::Bytes;
 use memsweep_core::park::{ParkLimits, Parked, choose};
 use memsweep_core::reason::{Refusal, Why};
-use memsweep_os::{Block, Gate, Os, Stop};
+use memsweep_os::{Block, Detail, Gate, Os, Stop};
 
 const MIB: usize = 1024 * 1024;
 
@@ -82,6 +82,7 @@ fn pages_leave_and_every_use_of_the_memory_goes_on() {
     assert!(fallen > parked.bytes.0 * 95 / 100, "{fallen} of {}", parked.bytes.0);
     assert_eq!((parked.stopped, parked.refused), (None, Vec::new()));
     assert_eq!(Os::current().read().process.parked, Some(Bytes(spilled() as u64)));
+    assert_eq!(Os::current().reader().read(Detail::Quick).process.parked, None, "it costs a look");
 
     for (number, memory) in blocks.iter().enumerate() {
         assert!(*memory == content(number, memory.len()), "block {number}");
@@ -284,7 +285,7 @@ fn memory_that_becomes_special_after_the_survey_is_left_alone() {
     }
 }
 
-/// Tells what it was told.
+/// Records what it is called with.
 #[derive(Default)]
 struct Telling(Vec<String>);
 
@@ -303,7 +304,7 @@ unsafe impl Gate for Telling {
 }
 
 #[test]
-fn progress_is_told_before_the_first_hold_and_after_each() {
+fn progress_is_reported_before_the_first_hold_and_after_each() {
     let Some(_alone) = alone() else { return };
     let memory = content(1, 8 * MIB);
     let survey = Os::current().survey(&folder(), &[block(&memory)]).unwrap();
@@ -471,7 +472,7 @@ fn only_chunks_of_the_c_heap_are_recognised() {
     assert!(!os.is_heap_chunk(inside.address, inside));
 }
 
-/// Another allocator is told by its library's own names; a small one is made here.
+/// Another allocator is recognised by its functions; a small one is built here.
 #[test]
 fn under_another_allocator_nothing_is_parked() {
     const CHILD: &str = "MEMSWEEP_TEST_PRELOADED";

@@ -13,9 +13,9 @@ use std::path::PathBuf;
 
 use memsweep_core::action::Outcome;
 use memsweep_core::bytes::Bytes;
-use memsweep_core::park::{ParkLimits, Parked, Refused, SMALLEST_BLOCK, choose, refuse};
-use memsweep_core::reason::{Missing, Nothing, Refusal, Why};
-use memsweep_os::{Block, Gate, Os, Stop};
+use memsweep_core::park::{ParkLimits, Parked, Refused, SMALLEST_BLOCK, refuse};
+use memsweep_core::reason::{Missing, Nothing, Refusal};
+use memsweep_os::{Block, Gate, Os, Parking, Stop};
 use memsweep_pyheap::{self as pyheap, Busy, Idle};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -58,7 +58,6 @@ pub(crate) fn park(
         return Ok((Outcome::Parked(parked), None));
     }
     let blocks: Vec<Block> = found.idle.iter().map(|idle| block(idle.memory)).collect();
-    let all: Vec<Block> = blocks.iter().chain(&found.strangers).copied().collect();
     let mut gate = PyGate {
         exempt: exempt.into_iter().map(Bound::unbind).collect(),
         parking: parking.unbind(),
@@ -68,16 +67,12 @@ pub(crate) fn park(
     // SAFETY: until it is dropped, this thread is in `detach` below, or runs `progress` above its frames.
     let waits = unsafe { pyheap::WaitsHere::begin(py)? };
     let carried_out = py.detach(|| {
-        let mut survey = os.survey(&folder, &all)?;
-        for fact in survey.facts.iter_mut().skip(blocks.len()) {
-            fact.refused.get_or_insert(Why(Refusal::AnotherLibrary));
-        }
-        let choice = choose(&survey.facts, &survey.room, limits);
+        let asked =
+            Parking { folder: &folder, limits, blocks: &blocks, strangers: &found.strangers };
         // SAFETY: the gate answers for the blocks that were found idle, all of which were found to be
-        // chunks of glibc's heap, and for no other: those of strangers come after them.
-        let mut parked = unsafe { survey.park(&choice.blocks, limits, &mut gate) };
+        // chunks of glibc's heap; those of strangers never move.
+        let mut parked = unsafe { os.park(&asked, &mut gate) }?;
         parked.refuse_all(found.refused);
-        parked.refuse_all(choice.refused);
         Ok(parked)
     });
     drop(waits);

@@ -61,7 +61,9 @@ pub(super) fn crate_dependencies(tree: &Tree) -> Vec<Problem> {
     for package in &tree.packages {
         for dependency in &package.dependencies {
             let for_tests = dependency.kind.as_deref() == Some("dev");
-            if let Some(why) = refusal(&package.name, &dependency.name, for_tests, dependency.optional) {
+            if let Some(why) =
+                refusal(&package.name, &dependency.name, for_tests, dependency.optional)
+            {
                 problems.push(Problem::file(
                     &package.name,
                     format!("depends on `{}`: {why}", dependency.name),

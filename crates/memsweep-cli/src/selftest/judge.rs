@@ -1,42 +1,42 @@
-//! What a trial came to.
+//! The result of a trial.
 
 use memsweep_core::action::Outcome;
 use memsweep_core::bytes::{Bytes, Change};
 use serde::Serialize;
 
-/// What a trial came to.
+/// The result of a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
-    /// Nine tenths of what this system promises were measured, or more.
+    /// At least nine tenths of what this system promises were measured.
     Works,
-    /// It was done, and this system promises nothing; the measurement says what it gave.
+    /// It was done. This system promises nothing; the measurement shows what it gave back.
     NoPromise,
     /// This system cannot do it.
     NotSupported,
-    /// This system promises it, and it was not done; the detail says why, and what would help.
+    /// This system promises it, but it was not done. The detail says why, and what would help.
     NotDone,
-    /// It was done, and less was measured than this system promises.
+    /// It was done, but less was measured than this system promises.
     TooLittle,
     /// More was claimed than was measured.
     FalseClaim,
-    /// The system does not tell the number that would show it.
+    /// The number that would show it is unknown on this system.
     NotMeasured,
-    /// Memory that had to stay as it was did not.
+    /// Memory that should have stayed as it was has changed.
     Damaged,
     /// It went wrong.
     Failed,
 }
 
 impl Finding {
-    /// Whether what was said is true and what was promised was kept.
+    /// Whether the claim was true and the promise was kept.
     #[must_use]
     pub fn passes(self) -> bool {
         matches!(self, Self::Works | Self::NoPromise | Self::NotSupported)
     }
 }
 
-/// Holds an outcome against the measurement.
+/// Compares an outcome with the promise and the measurement.
 pub(crate) fn judge(
     expected: Option<Bytes>,
     outcome: &Outcome,
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outcome_is_held_against_promise_and_measurement() {
+    fn an_outcome_is_compared_with_promise_and_measurement() {
         for (expected, outcome, measured, finding) in [
             (Some(100), done(None), Some(95), Finding::Works),
             (Some(100), done(None), Some(80), Finding::TooLittle),

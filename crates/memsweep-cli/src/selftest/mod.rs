@@ -1,7 +1,7 @@
-//! `memsweep selftest`: throw-away memory is released in every way the system has, and what was
-//! measured is held against what was promised and what was claimed.
+//! `memsweep selftest`: throw-away memory is released in every way the system offers, and what was
+//! measured is compared with what was promised and what was claimed.
 //!
-//! It is meant for machines that the project's own tests never saw: attach it to a bug report.
+//! It is meant for machines that the project's own tests never ran on: attach it to a bug report.
 
 mod judge;
 mod show;
@@ -21,13 +21,13 @@ use crate::machine::Machine;
 pub struct Selftest {
     /// Version of this shape.
     pub schema: u32,
-    /// Of MemSweep.
+    /// MemSweep's version.
     pub version: &'static str,
     /// Operating system and processor.
     pub system: String,
     /// Whether every trial passed.
     pub passed: bool,
-    /// In the order they ran.
+    /// In the order in which they ran.
     pub trials: Vec<Trial>,
     /// The machine afterwards.
     pub reading: Reading,
@@ -38,20 +38,20 @@ pub struct Selftest {
 pub struct Trial {
     /// What was done.
     pub name: &'static str,
-    /// What this system is sure to give back; `None` where it promises nothing.
+    /// What this system is certain to give back; `None` where it promises nothing.
     pub expected: Option<Bytes>,
-    /// What the action itself said it gave back.
+    /// What the action itself claims to have given back.
     pub claimed: Option<Bytes>,
-    /// What readings before and after say.
+    /// The difference of the readings before and after.
     pub measured: Option<Change>,
-    /// The outcome held against the measurement.
+    /// The outcome compared with the measurement.
     pub finding: Finding,
-    /// What the action or the system said, for people.
+    /// What the action or the system reported, in words.
     pub detail: Option<String>,
 }
 
 /// Runs every trial. Files of at most 64 MiB go to `folder` and are gone afterwards. `system_wide`
-/// also drops the page cache of the whole machine, where there is one and the right to do it.
+/// also drops the page cache of the whole machine, where that is possible and permitted.
 pub fn selftest(machine: &mut impl Machine, folder: &Path, system_wide: bool) -> Selftest {
     let mut trials = vec![
         trials::readings(machine),

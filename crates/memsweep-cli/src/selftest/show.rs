@@ -1,4 +1,4 @@
-//! A self-test for people.
+//! A self-test as text.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The trials: each makes memory of its own, has it released, looks, and throws it away.
+//! The trials: each allocates memory, has it released, measures, and throws the memory away.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -15,27 +15,27 @@ use crate::machine::Machine;
 
 const MIB: usize = 1024 * 1024;
 const SIZE: usize = 64 * MIB;
-/// Below the size that glibc maps for itself and unmaps at once when it is freed, also where people
-/// have set that lower.
+/// Below the size from which glibc maps each block and unmaps it when it is freed, even where users
+/// have lowered that size.
 const SMALL: usize = 16 * 1024;
 
-/// Whether a reading sees memory that was just taken.
+/// Whether a reading shows memory that was just allocated.
 pub(super) fn readings(machine: &mut impl Machine) -> Trial {
     let before = machine.read();
     let taken = content(1, SIZE);
     let after = machine.read();
     let expected = Some(Bytes(SIZE as u64));
-    // What was taken is what would be given back if it were the other way round.
+    // With the readings exchanged, what was allocated looks like memory that was given back.
     let measured = fallen(&after, &before);
     let mut finding = judge(expected, &Outcome::done(), measured);
     if taken != content(1, SIZE) {
         finding = Finding::Damaged;
     }
-    let detail = Some("64 MiB were taken, and a reading must show them".to_owned());
+    let detail = Some("64 MiB were allocated, and a reading must show them".to_owned());
     Trial { name: "reading", expected, claimed: None, measured, finding, detail }
 }
 
-/// Free pages that the heap keeps, since something behind them is still in use.
+/// Free pages that the heap keeps because something behind them is still in use.
 pub(super) fn heap(machine: &mut impl Machine) -> Trial {
     let mut blocks: Vec<Vec<u8>> = (0..2 * SIZE / SMALL).map(|n| content(n, SMALL)).collect();
     let all = blocks.len();
@@ -51,7 +51,7 @@ pub(super) fn heap(machine: &mut impl Machine) -> Trial {
     trial.unless_damaged(whole)
 }
 
-/// The cached pages of a file that nobody has open.
+/// The cached pages of a file that this process has not mapped.
 pub(super) fn file_cache(machine: &mut impl Machine, folder: &Path) -> Trial {
     let name = "file cache";
     let file = match cached_file(folder) {
@@ -63,14 +63,14 @@ pub(super) fn file_cache(machine: &mut impl Machine, folder: &Path) -> Trial {
     let before = machine.cached(&path);
     let outcome = machine.release(&Action::DropFileCache { files });
     let measured = before.zip(machine.cached(&path)).map(|(then, now)| then.fallen_to(now));
-    // Some file systems keep their cache elsewhere: then there is nothing here to give back.
+    // Some file systems keep their cache elsewhere, and then there is nothing to give back here.
     let is_cached = before.is_some_and(|bytes| bytes.0 as usize > SIZE / 10 * 9);
     let expected = (machine.promises() && is_cached).then_some(Bytes(SIZE as u64));
     let trial = Trial::new(name, expected, &outcome, measured);
     trial.unless_damaged(std::fs::read(&path).is_ok_and(|bytes| bytes == content(3, SIZE)))
 }
 
-/// Memory that is held, moved to disk and read again.
+/// Memory that is in use, is moved to disk and read again.
 pub(super) fn park(machine: &mut impl Machine, folder: &Path) -> Trial {
     let mut held: Vec<Vec<u8>> = (0..16).map(|number| content(number, SIZE / 16)).collect();
     let expected = machine.promises().then_some(Bytes(SIZE as u64));
@@ -79,7 +79,7 @@ pub(super) fn park(machine: &mut impl Machine, folder: &Path) -> Trial {
     trial.unless_damaged(whole)
 }
 
-/// What reaches beyond the program, or only moves its pages. It promises nothing anywhere.
+/// What affects more than the program, or only moves its pages. It promises nothing on any system.
 pub(super) fn system_wide(machine: &mut impl Machine) -> Trial {
     measured(machine, "system-wide", None, |machine| machine.release(&Action::SystemWide))
 }
@@ -132,7 +132,7 @@ fn said(outcome: &Outcome) -> Option<String> {
     }
 }
 
-/// What the process gave back between two readings: private memory, else what is resident.
+/// What the process gave back between two readings: private memory, or else resident memory.
 fn fallen(before: &Reading, after: &Reading) -> Option<Change> {
     let freed = Freed::between(before, after);
     freed.process().map(|gave| gave.bytes)

@@ -92,11 +92,11 @@ impl fmt::Display for Refusal {
             Self::PageLocked => "page-locked",
             Self::PageLockedByDriver => "page-locked by a GPU driver",
             Self::PageLockUnknown => {
-                "a driver has page-locked memory of this process and does not say where"
+                "a driver has page-locked memory of this process, and it is unknown where"
             }
             Self::HugePages => "in huge pages that cannot be split",
             Self::SpecialMapping => "mapped in a special way",
-            Self::Undescribed => "the kernel does not describe it any more",
+            Self::Undescribed => "the description of the mappings cannot be read any more",
             Self::NotOfTheHeap => "not of the C heap",
             Self::AnotherLibrary => "another library's memory",
             Self::CudaGraph => "a CUDA graph may hold its address",

@@ -139,7 +139,7 @@ impl fmt::Display for Missing {
             Self::NoHost => "no host was given",
             Self::NotThisProgram => "nothing of this kind in this program",
             Self::NoParking => "this program has no parking",
-            Self::NoModels => "it takes a program that holds models or tensors",
+            Self::NoModels => "only a program that holds models or tensors can do this",
             Self::NoTorchCall => "this torch has no call for it",
             Self::ParkingNeedsLinux => {
                 "parking needs Linux; elsewhere the system pages idle memory out by itself"
@@ -150,7 +150,7 @@ impl fmt::Display for Missing {
                     "memory of {name} cannot be parked; glibc's can, so start without preloading"
                 );
             }
-            Self::NotOfTheHeap => "not of glibc's heap",
+            Self::NotOfTheHeap => "not in glibc's heap",
             Self::NoTrim => "the C heap of this platform cannot be told to give free pages back",
             Self::NoFileCache => {
                 "this platform has no call that drops the cached pages of one file"

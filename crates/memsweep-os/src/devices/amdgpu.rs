@@ -1,36 +1,60 @@
-//! AMD devices, from the files the kernel driver keeps beneath `/sys/class/drm`, and our own
-//! share from the descriptors this process has open.
+//! AMD devices, from the kernel driver's files beneath `/sys/class/drm`; our own share of each,
+//! from the file descriptors of this process.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use memsweep_core::bytes::Bytes;
-use memsweep_core::reading::{DeviceMemory, DriverView, Source};
+use memsweep_core::reading::Source;
 
 use super::pci;
-use crate::Roots;
+use super::view::{DriverCard, Identity, Memory};
 use crate::linux::text::{keyed_lines, parse_number, parse_single_number, read_small, words};
+use crate::{Detail, Roots};
 
-/// One row per card of this driver, `amdgpu:card<n>`, in the order of the numbers.
-pub(crate) fn read(roots: &Roots) -> Vec<DeviceMemory> {
-    let mut cards: Vec<u32> = fs::read_dir(roots.sys.join("class/drm"))
+/// The cards as they were last looked up; `None` before that.
+#[derive(Debug, Default)]
+pub(crate) struct Cards(Option<Vec<Card>>);
+
+impl Cards {
+    /// One view of each card of this driver, `amdgpu:card<n>`, in the order of the numbers.
+    ///
+    /// A quick reading uses the known cards, and looks them up again when one is gone.
+    pub(crate) fn read(&mut self, roots: &Roots, detail: Detail) -> Vec<DriverCard> {
+        let known = if detail == Detail::Quick { self.known() } else { None };
+        if let Some(views) = known {
+            return views;
+        }
+        let cards = find(roots);
+        let mut views: Vec<DriverCard> = cards.iter().map(Card::view).collect();
+        // Going through all descriptors is only worth it when there is a card.
+        if detail == Detail::Full && !views.is_empty() {
+            let own = own_usage(&roots.proc.join("self"));
+            for view in &mut views {
+                let address = view.identity.pci.as_ref();
+                view.memory.process = address.and_then(|address| own.get(address).copied());
+            }
+        }
+        self.0 = Some(cards);
+        views
+    }
+
+    /// `None` before the first look-up, and when a card is not where it was.
+    fn known(&self) -> Option<Vec<DriverCard>> {
+        let cards = self.0.as_ref()?;
+        cards.iter().all(Card::is_there).then(|| cards.iter().map(Card::view).collect())
+    }
+}
+
+fn find(roots: &Roots) -> Vec<Card> {
+    let mut numbers: Vec<u32> = fs::read_dir(roots.sys.join("class/drm"))
         .into_iter()
         .flatten()
         .filter_map(|entry| card_number(entry.ok()?.file_name().to_str()?))
         .collect();
-    cards.sort_unstable();
-    let mut devices: Vec<DeviceMemory> =
-        cards.into_iter().filter_map(|card| read_card(roots, card)).collect();
-    // Going through all descriptors is only worth it when there is a card to fill in.
-    if !devices.is_empty() {
-        let own = own_usage(&roots.proc.join("self"));
-        for device in &mut devices {
-            device.driver.process =
-                device.pci.as_ref().and_then(|address| own.get(address).copied());
-        }
-    }
-    devices
+    numbers.sort_unstable();
+    numbers.into_iter().filter_map(|number| Card::look(roots, number)).collect()
 }
 
 /// `card0`, but not its connectors such as `card0-HDMI-A-1`.
@@ -39,45 +63,69 @@ fn card_number(name: &str) -> Option<u32> {
     parse_number(digits.as_bytes())?.try_into().ok()
 }
 
-fn read_card(roots: &Roots, card: u32) -> Option<DeviceMemory> {
-    let folder = roots.sys.join(format!("class/drm/card{card}/device"));
-    // Only this driver has the file; a card without it belongs to another one.
-    let total_file = folder.join("mem_info_vram_total");
-    if !total_file.exists() {
-        return None;
-    }
-    let size = |path: &Path| Some(Bytes(parse_single_number(&read_small(path)?)?));
-    Some(DeviceMemory {
-        id: format!("amdgpu:card{card}"),
-        name: read_small(&folder.join("product_name")).and_then(|content| parse_name(&content)),
-        pci: pci_address(&folder),
-        total: size(&total_file),
-        driver: DriverView {
-            used: size(&folder.join("mem_info_vram_used")),
-            ..DriverView::default()
-        },
-        source: Some(Source::Sysfs),
-        ..DeviceMemory::default()
-    })
+/// What does not change about a card while it is there.
+#[derive(Debug)]
+struct Card {
+    folder: PathBuf,
+    identity: Identity,
+    total: Option<Bytes>,
 }
 
-/// Few boards carry one; an empty file is no name.
+impl Card {
+    fn look(roots: &Roots, number: u32) -> Option<Self> {
+        let folder = roots.sys.join(format!("class/drm/card{number}/device"));
+        // Only this driver has the file; a card without it has another driver.
+        let total_file = folder.join("mem_info_vram_total");
+        if !total_file.exists() {
+            return None;
+        }
+        let name = read_small(&folder.join("product_name"));
+        let identity = Identity {
+            id: format!("amdgpu:card{number}"),
+            name: name.and_then(|content| parse_name(&content)),
+            pci: pci_address(&folder),
+            uuid: None,
+        };
+        Some(Self { total: size(&total_file), folder, identity })
+    }
+
+    fn is_there(&self) -> bool {
+        pci_address(&self.folder) == self.identity.pci && self.used_file().exists()
+    }
+
+    fn used_file(&self) -> PathBuf {
+        self.folder.join("mem_info_vram_used")
+    }
+
+    fn view(&self) -> DriverCard {
+        let used = size(&self.used_file());
+        let memory = Memory { total: self.total, used, ..Memory::default() };
+        DriverCard { identity: self.identity.clone(), memory, source: Source::Sysfs }
+    }
+}
+
+fn size(file: &Path) -> Option<Bytes> {
+    Some(Bytes(parse_single_number(&read_small(file)?)?))
+}
+
+/// Few boards have a name; an empty file is not one.
 fn parse_name(content: &[u8]) -> Option<String> {
     let name = std::str::from_utf8(content.trim_ascii()).ok()?;
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// `device` is a link whose last part is the address.
+/// `device` is a link that ends in the address.
 fn pci_address(device: &Path) -> Option<String> {
     pci::normalize(fs::read_link(device).ok()?.file_name()?.to_str()?)
 }
 
-/// Video memory of this process per PCI address. Descriptors that share one client of the driver
-/// show the same bytes and count once.
+/// Video memory of this process by PCI address. Descriptors of one client of the driver show the
+/// same bytes, which count once.
 fn own_usage(process: &Path) -> BTreeMap<String, Bytes> {
     let mut clients = BTreeMap::new();
     for entry in fs::read_dir(process.join("fdinfo")).into_iter().flatten().flatten() {
-        // The link is cheaper to read than the information, and most descriptors are others.
+        // The link is cheaper to read than the information, and most descriptors are of other
+        // files.
         let target = fs::read_link(process.join("fd").join(entry.file_name()));
         if target.is_ok_and(|target| !target.starts_with("/dev/dri")) {
             continue;
@@ -108,7 +156,7 @@ fn parse_fdinfo(content: &[u8]) -> Option<ClientUsage> {
     if value(b"drm-driver")? != b"amdgpu" {
         return None;
     }
-    // `drm-memory-vram` is the name of older kernels for the same number.
+    // Older kernels call the same number `drm-memory-vram`.
     let memory = value(b"drm-resident-vram").or_else(|| value(b"drm-memory-vram"))?;
     Some(ClientUsage {
         address: pci::normalize(std::str::from_utf8(value(b"drm-pdev")?).ok()?)?,
@@ -117,7 +165,7 @@ fn parse_fdinfo(content: &[u8]) -> Option<ClientUsage> {
     })
 }
 
-/// The kernel's rule for these keys: bytes, unless `KiB` or `MiB` follows.
+/// The kernel's rule for these keys: bytes, unless followed by `KiB` or `MiB`.
 fn parse_size(text: &[u8]) -> Option<Bytes> {
     let mut words = words(text);
     let number = parse_number(words.next()?)?;
@@ -144,7 +192,7 @@ mod tests {
         drm-memory-gtt: \t4 KiB\n";
 
     #[test]
-    fn our_descriptors_tell_our_video_memory() {
+    fn our_descriptors_show_our_video_memory() {
         let usage = ClientUsage {
             address: "0000:03:00.0".to_owned(),
             client: 42,
@@ -165,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn cards_are_told_from_connectors() {
+    fn a_connector_is_not_a_card() {
         for (name, number) in [
             ("card0", Some(0)),
             ("card12", Some(12)),

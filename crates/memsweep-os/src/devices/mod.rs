@@ -1,18 +1,12 @@
-//! Accelerators, as their drivers tell. None of this creates a device context.
+//! Accelerators, as their drivers describe them. None of this creates a device context.
 
 #[cfg(target_os = "linux")]
 pub(crate) mod amdgpu;
 #[cfg(any(target_os = "linux", windows))]
-mod forks;
-mod loaded;
-#[cfg(any(target_os = "linux", windows))]
 pub(crate) mod nvml;
-#[cfg(any(target_os = "linux", windows))]
-mod nvml_calls;
 #[cfg(target_os = "linux")]
 pub(crate) mod own_pid;
 pub(crate) mod page_locks;
 #[cfg(any(target_os = "linux", windows))]
 mod pci;
-#[cfg(any(target_os = "linux", windows))]
-mod shares;
+pub(crate) mod view;

@@ -1,18 +1,17 @@
-//! This process's number as the machine's kernel counts it, which is how drivers count.
+//! Our process id in the machine's own pid namespace, the one that drivers use.
 
 use std::fs;
 use std::path::Path;
 use std::process;
 
-/// The name of the namespace that every machine starts with: the kernel fixes its number
-/// (`PROC_PID_INIT_INO`).
+/// The initial pid namespace, whose number is fixed in the kernel (`PROC_PID_INIT_INO`).
 const INITIAL: &str = "pid:[4026531836]";
 
-/// `None` within another pid namespace, as in most containers, and where it cannot be told.
+/// `None` within another pid namespace, as in most containers, and where that is unknown.
 ///
-/// In there the driver may number processes by the machine's count or by ours; which, depends on
-/// its version and is not said. Our own number may then be a stranger's, and `NSpid` of
-/// `/proc/self/status` does not help: it begins at the namespace that `/proc` was mounted in.
+/// There the driver may list process ids of the machine's namespace or of ours, depending on its
+/// version, and does not say which. Our own id may then be another process's in its list. `NSpid`
+/// in `/proc/self/status` does not help: it begins at the namespace that `/proc` was mounted in.
 pub(crate) fn own_pid(proc: &Path) -> Option<u32> {
     let namespace = fs::read_link(proc.join("self/ns/pid")).ok()?;
     (namespace.as_os_str() == INITIAL).then(process::id)

@@ -1,58 +1,61 @@
-//! Which memory a GPU driver has locked in place: its cards read and write there by themselves,
-//! so the pages must stay where they are.
+//! Which memory a GPU driver has page-locked: its cards access it directly, so the pages must stay
+//! where they are.
 //!
-//! The drivers are asked by address, because a program may lock any part of a block, with or without torch.
-//! Only a driver that the program has loaded is asked, and only by a question that neither
-//! starts it nor creates a context; one that is not loaded has locked nothing.
+//! The drivers are asked by address, because a program may lock any part of a block, with or
+//! without torch. Only drivers that the program has loaded are asked, with a call that neither
+//! starts the driver nor creates a context. A driver that is not loaded has locked nothing.
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::mem;
 use std::ops::Range;
 use std::ptr;
 
-use super::loaded::Loaded;
+use crate::system::libraries::{self, Library};
+use crate::system::page_size;
 
-/// The drivers of this process that may have locked memory, as of now.
+/// The loaded drivers that may have locked memory of this process.
 #[derive(Debug)]
 pub struct PageLocks {
     drivers: Vec<Driver>,
 }
 
 impl PageLocks {
-    /// Looks which drivers are loaded. A few microseconds; nothing is loaded or started.
+    /// Finds the drivers that are loaded now. Takes some microseconds; nothing is loaded or
+    /// started.
     ///
-    /// A driver that is loaded later is not among them, so look again where it matters.
+    /// A driver that is loaded later is missing here, so look again where it matters.
     #[must_use]
     pub fn now() -> Self {
         Self { drivers: Driver::all() }
     }
 
-    /// Whether no driver is loaded that could have locked anything.
+    /// Whether no loaded driver could have locked anything.
     #[must_use]
     pub fn are_impossible(&self) -> bool {
         self.drivers.is_empty()
     }
 
-    /// Whether any page of the range is locked; also where a driver gives no clear answer.
+    /// Whether any page of the range is locked, or a driver gives no clear answer.
     ///
-    /// Every page is asked for, since a lock may cover any part: 4 ns of our own a page, and 1.3 us of
-    /// NVIDIA's driver 580 on an H200; a driver that is not in use is asked once. Memory of a
-    /// card counts as locked too. Not seen is what another thread locks once its page was asked,
-    /// and a lock inside one page: that driver knows the bytes, and does not round them to pages.
+    /// Asks about every page, since a lock may cover any part. A page takes 4 ns of our own time,
+    /// and 1.3 us of NVIDIA's driver 580 on an H200; a driver that is not in use is asked only
+    /// once. Memory of a card counts as locked too. It misses what another thread locks after its
+    /// page was asked about. It also misses a lock of less than a page that does not touch the
+    /// page's first byte, if the driver does not round locks to pages.
     #[must_use]
     pub fn is_locked(&self, range: Range<usize>) -> bool {
         self.drivers.iter().any(|driver| driver.has_locked(range.clone()))
     }
 }
 
-/// What a driver says of one address.
+/// What a driver says about one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     /// It knows the address: locked, managed, or its own.
     Known,
     /// Ordinary memory.
     Unknown,
-    /// Nobody has started this driver, or it has no card: it can have locked nothing.
+    /// The driver was not started or has no card, so it cannot have locked anything.
     Asleep,
     /// Anything else.
     Unclear,
@@ -61,13 +64,13 @@ enum Answer {
 #[derive(Debug)]
 struct Driver {
     question: Question,
-    /// Keeps the function above alive. Dropped after it.
-    _library: Loaded,
+    /// Keeps the function above valid, and is dropped after it.
+    _library: Library,
 }
 
 /// `cuPointerGetAttribute`: where to write, the attribute, the address.
 type CudaQuestion = unsafe extern "system" fn(*mut c_void, c_int, u64) -> c_int;
-/// `hsa_amd_pointer_info`: the address, where to write, and three that may be null.
+/// `hsa_amd_pointer_info`: the address, where to write, and three pointers that may be null.
 type RocmQuestion = unsafe extern "C" fn(
     *const c_void,
     *mut PointerInfo,
@@ -79,32 +82,20 @@ type RocmQuestion = unsafe extern "C" fn(
 #[derive(Clone, Copy, Debug)]
 enum Question {
     Cuda(CudaQuestion),
-    /// Of the runtime below HIP: HIP's own question would start HIP.
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    /// From the runtime below HIP: HIP's own function would start HIP.
     Rocm(RocmQuestion),
-    /// Loaded, and it has no such function.
+    /// The library is loaded but has no such function.
     None,
 }
 
 impl Driver {
-    #[cfg(target_os = "linux")]
     fn all() -> Vec<Self> {
-        let cuda = Loaded::named("libcuda.so").into_iter().map(Self::cuda);
-        cuda.chain(Loaded::named("libhsa-runtime64.so").into_iter().map(Self::rocm)).collect()
+        let loaded = |name: Option<&str>| name.map(Library::named).unwrap_or_default().into_iter();
+        let cuda = loaded(libraries::CUDA).map(Self::cuda);
+        cuda.chain(loaded(libraries::ROCM).map(Self::rocm)).collect()
     }
 
-    #[cfg(windows)]
-    fn all() -> Vec<Self> {
-        Loaded::named(c"nvcuda.dll").into_iter().map(Self::cuda).collect()
-    }
-
-    #[cfg(not(any(target_os = "linux", windows)))]
-    fn all() -> Vec<Self> {
-        Vec::new()
-    }
-
-    #[cfg_attr(not(any(target_os = "linux", windows)), allow(dead_code))]
-    fn cuda(library: Loaded) -> Self {
+    fn cuda(library: Library) -> Self {
         let question = match library.function(c"cuPointerGetAttribute") {
             // SAFETY: the driver documents the function of this name with exactly this signature,
             // and has not changed it since CUDA 4.
@@ -116,8 +107,7 @@ impl Driver {
         Self { question, _library: library }
     }
 
-    #[cfg(target_os = "linux")]
-    fn rocm(library: Loaded) -> Self {
+    fn rocm(library: Library) -> Self {
         let question = match library.function(c"hsa_amd_pointer_info") {
             // SAFETY: ROCr documents the function of this name with exactly this signature; the
             // allocator, which is a function pointer there, may be null.
@@ -151,7 +141,8 @@ impl Question {
             Self::Cuda(function) => {
                 let mut memory_type: c_uint = 0;
                 // SAFETY: the library is held loaded by the driver's row. The call reads nothing at
-                // the address, which is a number to it, and writes one `unsigned int` for this attribute.
+                // the address, which is a number to it, and writes one `unsigned int` for this
+                // attribute.
                 let code = unsafe {
                     function((&raw mut memory_type).cast(), CUDA_MEMORY_TYPE, address as u64)
                 };
@@ -184,7 +175,7 @@ const CUDA_MEMORY_TYPE: c_int = 2;
 fn cuda_answer(code: c_int) -> Answer {
     match code {
         0 => Answer::Known,
-        // INVALID_VALUE: no pointer that it knows.
+        // INVALID_VALUE: not a pointer that it knows.
         1 => Answer::Unknown,
         // NOT_INITIALIZED, DEINITIALIZED, STUB_LIBRARY, NO_DEVICE.
         3 | 4 | 34 | 100 => Answer::Asleep,
@@ -192,7 +183,7 @@ fn cuda_answer(code: c_int) -> Answer {
     }
 }
 
-/// The start of `hsa_amd_pointer_info_t`, which can only grow, with room for what it grew to.
+/// The start of `hsa_amd_pointer_info_t`, which can only grow, with room for later members.
 #[repr(C)]
 struct PointerInfo {
     size: u32,
@@ -216,17 +207,6 @@ fn rocm_answer(code: c_int, kind: c_int) -> Answer {
         (0x100b, _) => Answer::Asleep,
         _ => Answer::Unclear,
     }
-}
-
-#[cfg(target_os = "linux")]
-fn page_size() -> usize {
-    rustix::param::page_size()
-}
-
-/// The smallest there is: asking twice for a larger page is no harm.
-#[cfg(not(target_os = "linux"))]
-fn page_size() -> usize {
-    4096
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! PCI addresses in the one form in which drivers and torch can be compared.
+//! PCI addresses in one form, so that those of drivers and of torch can be compared.
 
-/// `0000:01:00.0`, lower case, at least four digits of domain; `None` when it is no PCI address.
+/// `0000:01:00.0`: lower case, with a domain of at least four digits. `None` if it is not a PCI
+/// address.
 ///
-/// Drivers write the domain with four or eight digits, upper or lower case, or leave it out.
+/// Drivers write the domain with four or eight digits, in upper or lower case, or leave it out.
 pub(crate) fn normalize(address: &str) -> Option<String> {
     let (rest, function) = address.rsplit_once('.')?;
     let (rest, device) = rest.rsplit_once(':')?;
@@ -13,7 +14,7 @@ pub(crate) fn normalize(address: &str) -> Option<String> {
 }
 
 fn hex(digits: &str, largest: u32) -> Option<u32> {
-    // `from_str_radix` would take a sign.
+    // `from_str_radix` would accept a sign.
     if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }

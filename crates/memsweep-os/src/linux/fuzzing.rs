@@ -1,5 +1,5 @@
-//! The parsers of the kernel's files, for the fuzz targets alone: built with `--cfg fuzzing` and
-//! never in a wheel. It adds nothing of its own; what must hold is said in the targets.
+//! The parsers of the kernel's files, for the fuzz targets only: built with `--cfg fuzzing` and
+//! never in a wheel. It adds nothing of its own; the targets say what must hold.
 
 use std::path::{Path, PathBuf};
 

@@ -34,7 +34,7 @@ pub(super) fn parse(content: &[u8]) -> MachineMemory {
 pub(super) fn parse_pressure(content: &[u8]) -> Option<f64> {
     let line = content.split(|&byte| byte == b'\n').find(|line| line.starts_with(b"some "))?;
     let text = words(line).find_map(|word| word.strip_prefix(b"avg10="))?;
-    // `f64` would take "inf", "nan", "-1" and "1e9" as well.
+    // `f64` would accept "inf", "nan", "-1" and "1e9" as well.
     if !text.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.') {
         return None;
     }

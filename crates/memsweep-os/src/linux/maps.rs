@@ -10,8 +10,8 @@ use super::text::{parse_number, parse_single_number, read_up_to, unescape};
 /// 65530 mappings, the kernel's default limit, with long names.
 const MAPS_LIMIT: u64 = 64 * 1024 * 1024;
 
-/// A mapped file. The same file can be mapped under several names, and a name can have been
-/// given to another file since, so both identities are kept.
+/// A mapped file. One file can be mapped under several names, and its name may belong to another
+/// file by now, so name and number are both kept.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct MappedFile {
     pub(crate) path: Vec<u8>,
@@ -31,7 +31,7 @@ pub(crate) fn limit(proc: &Path) -> Option<u64> {
         .and_then(|content| parse_single_number(&content))
 }
 
-/// `None` when the table cannot be read: then it is unknown what is mapped.
+/// `None` when the table cannot be read, so that it is unknown what is mapped.
 pub(crate) fn read(proc: &Path) -> Option<BTreeSet<MappedFile>> {
     read_up_to(&proc.join("self/maps"), MAPS_LIMIT).map(|content| parse(&content))
 }
@@ -41,7 +41,7 @@ pub(crate) fn regular_files(proc: &Path) -> Vec<String> {
         .unwrap_or_default()
         .into_iter()
         .filter_map(|file| String::from_utf8(file.path).ok())
-        // Devices are mapped too, and other mount namespaces' files have names but no file here.
+        // Devices can be mapped too, and names from another mount namespace may not exist here.
         .filter(|path| Path::new(path).metadata().is_ok_and(|data| data.is_file()))
         .collect();
     files.dedup();
@@ -61,7 +61,7 @@ fn parse_line(line: &[u8]) -> Option<MappedFile> {
     if inode == 0 || !name.starts_with(b"/") || name.ends_with(b" (deleted)") {
         return None;
     }
-    // In this file the kernel escapes line ends only; a backslash is part of the name.
+    // In this file the kernel escapes only line ends; a backslash is part of the name.
     Some(MappedFile { path: unescape(name, b"\n"), device, inode })
 }
 
@@ -73,8 +73,8 @@ fn parse_device(text: &[u8]) -> Option<(u32, u32)> {
 
 impl MappedFile {
     pub(crate) fn is(&self, path: &Path, device: (u32, u32), inode: u64) -> bool {
-        // btrfs and overlayfs show another device number here than `stat` does, so an equal
-        // name counts as well.
+        // btrfs and overlayfs show another device number here than `stat` does, so an equal name is
+        // enough as well.
         OsStr::from_bytes(&self.path) == path.as_os_str()
             || (self.device == device && self.inode == inode)
     }
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_told_from_everything_else() {
+    fn only_files_that_still_have_their_name_are_listed() {
         let content = b"\
             55d0-55d1 r--p 00000000 fe:00 11                         /usr/bin/a b\n\
             55d1-55d2 r-xp 00001000 fe:00 11                         /usr/bin/a b\n\
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_known_by_name_or_by_number() {
+    fn a_file_is_recognised_by_name_or_by_number() {
         let file = MappedFile { path: b"/a".to_vec(), device: (254, 0), inode: 7 };
         assert!(file.is(Path::new("/a"), (0, 1), 8));
         assert!(file.is(Path::new("/b"), (254, 0), 7));

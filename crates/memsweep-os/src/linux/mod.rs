@@ -1,35 +1,42 @@
 //! Linux: everything comes from small kernel files beneath two roots, and from the C library.
 
+mod allocator;
 mod cgroup;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod heap;
+pub(crate) mod libraries;
 mod machine;
+mod mapping;
 mod maps;
 mod page_cache;
-pub(crate) mod park;
+mod park;
 mod process;
-mod system;
+mod system_wide;
 pub(crate) mod text;
 
 use std::path::Path;
 
 use memsweep_core::action::Outcome;
 use memsweep_core::bytes::Bytes;
-use memsweep_core::reading::{DeviceMemory, MachineMemory, ProcessMemory};
+use memsweep_core::reading::{MachineMemory, ProcessMemory};
 use memsweep_core::reason::Missing;
+pub(crate) use rustix::param::page_size;
 
-use crate::Roots;
+use self::cgroup::Groups;
+pub(crate) use self::park::Survey;
 use crate::devices::own_pid::own_pid;
+use crate::devices::view::DriverCard;
 use crate::devices::{amdgpu, nvml};
-use crate::park::{Block, Survey};
+use crate::park::Block;
 use crate::platform::Platform;
+use crate::{Detail, Roots};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Host {
     roots: Roots,
-    /// Whether `roots` describe this very machine. Only then may a reading contain what does
-    /// not come from files: the C heap's slack and the driver library's devices.
+    /// Whether `roots` are those of this machine. Only then may a reading contain what does not
+    /// come from files: the C heap's free bytes and the devices of NVIDIA's library.
     live: bool,
 }
 
@@ -43,35 +50,56 @@ impl Host {
     }
 }
 
+/// What was last looked up.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    groups: Option<Groups>,
+    nvidia: nvml::Cards,
+    amd: amdgpu::Cards,
+}
+
 impl Platform for Host {
-    fn process(&self) -> ProcessMemory {
+    type Kept = Kept;
+
+    fn process(&self, detail: Detail) -> ProcessMemory {
         let mut memory = process::read(&self.roots.proc);
         if self.live {
-            memory.heap_slack = heap::slack();
-            memory.parked = park::parked(&self.roots.proc);
+            memory.heap_slack = match detail {
+                Detail::Quick => None,
+                Detail::Full => heap::slack(),
+            };
+            memory.parked = park::parked(&self.roots.proc, detail);
         }
         memory
     }
 
-    fn machine(&self) -> MachineMemory {
+    fn machine(&self, detail: Detail, kept: &mut Kept) -> MachineMemory {
         let mut memory = machine::read(&self.roots.proc);
-        if let Some(tightest) = cgroup::tightest(&self.roots, self.live) {
+        kept.groups = match kept.groups.take() {
+            Some(groups) if detail == Detail::Quick && groups.still_hold(&self.roots) => {
+                Some(groups)
+            }
+            _ => Groups::find(&self.roots, self.live),
+        };
+        if let Some(tightest) = kept.groups.as_ref().and_then(Groups::tightest) {
             memory.cgroup_limit = Some(tightest.limit);
             memory.cgroup_used = tightest.used;
         }
         memory
     }
 
-    fn devices(&self) -> Vec<DeviceMemory> {
-        let mut devices =
-            if self.live { nvml::read(own_pid(&self.roots.proc)) } else { Vec::new() };
-        devices.extend(amdgpu::read(&self.roots));
-        devices
+    fn devices(&self, detail: Detail, kept: &mut Kept) -> Vec<DriverCard> {
+        let mut views = Vec::new();
+        if self.live {
+            views = kept.nvidia.read(detail, || own_pid(&self.roots.proc));
+        }
+        views.extend(kept.amd.read(&self.roots, detail));
+        views
     }
 
     fn trim_heap(&self) -> Outcome {
         let outcome = heap::trim();
-        // Only what is trimmed lies in as few free chunks as it can.
+        // A trim first merges free chunks, so that there are as few as possible.
         park::release_freed(&self.roots.proc);
         outcome
     }
@@ -90,18 +118,18 @@ impl Platform for Host {
     }
 
     fn parking_refused(&self) -> Option<Missing> {
-        heap::parking_refused()
+        park::refused()
     }
 
-    fn survey(&self, folder: &Path, blocks: &[Block]) -> Result<Survey, Missing> {
+    fn survey(&self, folder: &Path, blocks: &[Block]) -> Result<crate::Survey, Missing> {
         park::survey(&self.roots, folder, blocks)
     }
 
     fn is_heap_chunk(&self, start: usize, block: Block) -> bool {
-        heap::is_chunk(start, block)
+        park::is_chunk(start, block)
     }
 
     fn drop_system_caches(&self) -> Outcome {
-        system::drop_caches(&self.roots.proc, rustix::fs::sync)
+        system_wide::drop_caches(&self.roots.proc, rustix::fs::sync)
     }
 }

@@ -1,21 +1,23 @@
 //! Dropping the clean cached pages of single files, and counting them before and after.
 //!
-//! Deliberately no `madvise` on anybody's mapping: on a private mapping it would throw away what
-//! was written there. `posix_fadvise` only ever drops clean pages that nobody has mapped.
+//! Deliberately no `madvise` on a mapping: on a private one it would throw away what was written
+//! there. `posix_fadvise` only ever drops clean pages that are not mapped.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::{fs, ptr};
 
 use memsweep_core::action::Outcome;
 use memsweep_core::bytes::Bytes;
 use memsweep_core::reason::Nothing;
 use rustix::fs::{Access, Advice, AtFlags};
-use rustix::mm::{MapFlags, ProtFlags};
 
+use super::mapping::Mapping;
 use super::maps::{self, MappedFile};
+
+/// How much of a file is mapped at a time: a table of 64 Ki page flags.
+const WINDOW: u64 = 256 * 1024 * 1024;
 
 pub(crate) fn drop_files(proc: &Path, files: &[String]) -> Outcome {
     if files.is_empty() {
@@ -35,13 +37,13 @@ pub(crate) fn drop_files(proc: &Path, files: &[String]) -> Outcome {
 /// What became of one file.
 #[derive(Debug)]
 enum Fate {
-    /// This process has it mapped: dropping would do nothing, so it was not tried.
+    /// This process has it mapped. Dropping would do nothing, so it was not tried.
     StillMapped,
     /// Not one page was cached.
     NotCached,
-    /// The kernel was told; how many bytes stayed is known where it shows them to us.
+    /// The cache was dropped: by how much it fell, and how much of it stayed.
     Dropped { fell: Bytes, stayed: Bytes },
-    /// The kernel was told, but does not show this user which pages of the file are cached.
+    /// The cache was dropped, but this user may not see which pages of the file are cached.
     DroppedUnseen,
 }
 
@@ -70,8 +72,8 @@ fn drop_file(path: &Path, mapped: &[MappedFile]) -> io::Result<Fate> {
     })
 }
 
-/// Bytes of the file in the page cache. `None` when the kernel does not tell: to who neither owns
-/// the file nor may write it, `mincore` says that every page is there.
+/// Bytes of the file in the page cache. `None` when this user may not know: to users who neither
+/// own the file nor may write to it, `mincore` reports every page as present.
 pub(super) fn cached_bytes(file: &File, data: &fs::Metadata) -> Option<Bytes> {
     let owner = rustix::process::geteuid().as_raw() == data.uid();
     if !owner && rustix::fs::accessat(file, "", Access::WRITE_OK, seen_as_opened()).is_err() {
@@ -82,58 +84,16 @@ pub(super) fn cached_bytes(file: &File, data: &fs::Metadata) -> Option<Bytes> {
     let mut offset = 0u64;
     while offset < data.len() {
         let length = (data.len() - offset).min(WINDOW);
-        pages += cached_pages(file, offset, length, page)?;
+        let window = Mapping::shared(file, offset, usize::try_from(length).ok()?).ok()?;
+        pages += window.pages_in_memory()? as u64;
         offset += length;
     }
     Some(Bytes(pages.saturating_mul(page).min(data.len())))
 }
 
-/// Ask about the open file itself, with the rights that file access uses.
+/// About the open file itself, with the permissions that file access uses.
 fn seen_as_opened() -> AtFlags {
     AtFlags::EMPTY_PATH | AtFlags::EACCESS
-}
-
-/// How much of a file is mapped at a time: a table of 64 Ki page flags.
-const WINDOW: u64 = 256 * 1024 * 1024;
-
-fn cached_pages(file: &File, offset: u64, length: u64, page: u64) -> Option<u64> {
-    let length = usize::try_from(length).ok()?;
-    let window = Window::map(file, offset, length)?;
-    let mut flags = vec![0u8; length.div_ceil(usize::try_from(page).ok()?)];
-    // SAFETY: the window is ours and mapped for `length` bytes, and `flags` has a byte for each
-    // of its pages. `mincore` touches none of them.
-    let answer = unsafe { libc::mincore(window.start, length, flags.as_mut_ptr()) };
-    (answer == 0).then(|| flags.iter().filter(|flag| **flag & 1 == 1).count() as u64)
-}
-
-/// A throw-away mapping that nobody reads through.
-struct Window {
-    start: *mut libc::c_void,
-    length: usize,
-}
-
-impl Window {
-    fn map(file: &File, offset: u64, length: usize) -> Option<Self> {
-        // SAFETY: a new mapping at an address the kernel chooses; no memory of ours is replaced.
-        let start = unsafe {
-            rustix::mm::mmap(
-                ptr::null_mut(),
-                length,
-                ProtFlags::READ,
-                MapFlags::SHARED,
-                file,
-                offset,
-            )
-        };
-        Some(Self { start: start.ok()?, length })
-    }
-}
-
-impl Drop for Window {
-    fn drop(&mut self) {
-        // SAFETY: made by `map` with this length, and nobody kept a pointer into it.
-        let _ = unsafe { rustix::mm::munmap(self.start, self.length) };
-    }
 }
 
 /// What became of all files, in words.
@@ -168,7 +128,7 @@ impl Tally {
     fn outcome(self) -> Outcome {
         let words = self.words();
         if self.dropped > 0 {
-            // One file that cannot be counted makes the sum unknown, not smaller.
+            // If one file cannot be counted, the sum is unknown, not smaller.
             let claimed = (self.unseen == 0).then_some(self.fell);
             Outcome::Done { claimed, detail: Some(words) }
         } else if self.mapped.is_empty() && self.not_cached == 0 {
@@ -190,7 +150,7 @@ impl Tally {
             ));
         }
         if self.unseen > 0 {
-            parts.push(format!("{} not countable for this user", count(self.unseen, "file")));
+            parts.push(format!("{} that this user may not count", count(self.unseen, "file")));
         }
         if self.not_cached > 0 {
             parts.push(format!("{} not cached", count(self.not_cached, "file")));
@@ -209,7 +169,7 @@ fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-/// The first few; a report row is not a file list.
+/// The first few: a row of a report is not a list of files.
 fn some_of(names: &[String]) -> String {
     let shown = names.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(3) {

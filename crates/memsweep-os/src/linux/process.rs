@@ -1,7 +1,7 @@
 //! RAM of this process, from `/proc/self/status`.
 //!
-//! Deliberately not `smaps_rollup`: it walks the page tables under the memory-map lock, 83 ms
-//! for 4 GiB and seconds for large processes, and the target stalls meanwhile.
+//! Deliberately not `smaps_rollup`: it walks the page tables with the lock of the memory map held,
+//! 83 ms for 4 GiB and seconds for large processes, which stalls the process.
 
 use std::path::Path;
 
@@ -14,8 +14,8 @@ pub(crate) fn read(proc: &Path) -> ProcessMemory {
     read_small(&proc.join("self/status")).map(|content| parse(&content)).unwrap_or_default()
 }
 
-/// Whether a driver holds page-locked memory of this process (`VmPin`): the kernel tells how much,
-/// and not where. Also when it cannot be read.
+/// Whether a driver has page-locked memory of this process (`VmPin`): the kernel reports how much,
+/// but not where. `true` if that cannot be read.
 pub(crate) fn driver_locked(proc: &Path) -> bool {
     let Some(content) = read_small(&proc.join("self/status")) else { return true };
     keyed_lines(&content)
@@ -42,7 +42,7 @@ pub(super) fn parse(content: &[u8]) -> ProcessMemory {
     memory
 }
 
-/// `VmLck` counts `mlock`, `VmPin` what drivers pinned. Old kernels only know the first.
+/// `VmLck` counts `mlock`, `VmPin` what drivers pinned. Old kernels have only the first.
 fn sum_of_known(locked: Option<Bytes>, pinned: Option<Bytes>) -> Option<Bytes> {
     match (locked, pinned) {
         (Some(locked), Some(pinned)) => Some(locked.plus(pinned)),

@@ -1,5 +1,5 @@
-//! Reading and parsing the kernel's small text files. The parsers are pure and total: any bytes
-//! in, a value or `None` out.
+//! Reading and parsing the kernel's small text files. The parsers are pure and accept any bytes:
+//! they return a value or `None`.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use memsweep_core::bytes::Bytes;
 
-/// More than any of the small files holds. A larger one is not what we think it is.
+/// More than any of the small files holds. A larger file is not what we take it for.
 const SMALL_FILE_LIMIT: u64 = 1024 * 1024;
 
 /// The content of a small kernel file; `None` when it is missing, unreadable or too large.
@@ -16,12 +16,13 @@ pub(crate) fn read_small(path: &Path) -> Option<Vec<u8>> {
 }
 
 pub(crate) fn read_up_to(path: &Path, limit: u64) -> Option<Vec<u8>> {
-    let mut content = Vec::new();
+    // Most are smaller, and come in one read.
+    let mut content = Vec::with_capacity(4096);
     File::open(path).ok()?.take(limit + 1).read_to_end(&mut content).ok()?;
     (content.len() as u64 <= limit).then_some(content)
 }
 
-/// A plain decimal number: digits only, so no sign, no space, no exponent, and at most `u64`.
+/// A plain decimal number: only digits, so no sign, space or exponent, and at most `u64::MAX`.
 pub(crate) fn parse_number(text: &[u8]) -> Option<u64> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;
@@ -29,13 +30,13 @@ pub(crate) fn parse_number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// A file that holds one number and a line end.
+/// The content of a file that holds one number and a line end.
 pub(crate) fn parse_single_number(content: &[u8]) -> Option<u64> {
     parse_number(content.trim_ascii())
 }
 
-/// The value of a `Key:  1234 kB` line, given what follows the colon. Any other unit is refused:
-/// a number in an unknown unit is an unknown number.
+/// The value of a `Key:  1234 kB` line, given what follows the colon. `None` for any other unit: a
+/// number in an unknown unit is an unknown number.
 pub(crate) fn parse_kib(value: &[u8]) -> Option<Bytes> {
     let mut words = words(value);
     let number = parse_number(words.next()?)?;
@@ -58,8 +59,8 @@ pub(crate) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
 }
 
-/// Undoes the kernel's `\ooo` escapes, for the bytes in `escaped` only: elsewhere a backslash is
-/// a backslash of the name.
+/// Undoes the kernel's `\ooo` escapes, but only those of bytes in `escaped`: any other backslash is
+/// part of the name.
 pub(crate) fn unescape(name: &[u8], escaped: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(name.len());
     let mut rest = name;

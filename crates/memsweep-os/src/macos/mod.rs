@@ -1,29 +1,21 @@
-//! macOS: `phys_footprint` is what a process costs; the resident size is wrong both ways. Pages
-//! go to the compressor by themselves, so there is little to release.
+//! macOS: `phys_footprint` is what a process costs; the resident size can be too large or too
+//! small. The system compresses idle pages by itself, so there is little to release.
 //!
-//! Compiled for macOS; nothing here has run on a real system under our tests. It stays on the
-//! symbols of libSystem, so that it links without Apple's frameworks.
+//! Compiled for macOS; our tests have not run it on a real system. It uses only symbols of
+//! libSystem, so that it links without Apple's frameworks.
 
-mod memory;
-
-use std::ffi::c_void;
-use std::ptr;
+mod heap;
+mod machine;
+mod process;
 
 use memsweep_core::action::Outcome;
-use memsweep_core::bytes::Bytes;
 use memsweep_core::reading::{MachineMemory, ProcessMemory};
-use memsweep_core::reason::Nothing;
 
-use crate::Roots;
 use crate::platform::Platform;
+pub(crate) use crate::unsupported::{Survey, libraries, page_size};
+use crate::{Detail, Roots};
 
-unsafe extern "C" {
-    /// `malloc/malloc.h`: relieves one zone, or all when null, of at least `goal` bytes, or of
-    /// everything when 0; returns the bytes released.
-    fn malloc_zone_pressure_relief(zone: *mut c_void, goal: usize) -> usize;
-}
-
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Host;
 
 impl Host {
@@ -31,30 +23,25 @@ impl Host {
         Self
     }
 
-    /// There are no files to read beneath the roots: the system answers either way.
+    /// There are no files beneath the roots: the system is asked in any case.
     pub(crate) fn at(_roots: Roots) -> Self {
         Self
     }
 }
 
+/// Every number is one cheap call, so a quick reading has all of them.
 impl Platform for Host {
-    fn process(&self) -> ProcessMemory {
-        memory::process()
+    type Kept = ();
+
+    fn process(&self, _: Detail) -> ProcessMemory {
+        process::read()
     }
 
-    fn machine(&self) -> MachineMemory {
-        memory::machine()
+    fn machine(&self, _: Detail, (): &mut ()) -> MachineMemory {
+        machine::read()
     }
 
     fn trim_heap(&self) -> Outcome {
-        // SAFETY: a null zone stands for all zones, which take their own locks.
-        let released = unsafe { malloc_zone_pressure_relief(ptr::null_mut(), 0) };
-        if released == 0 {
-            return Outcome::nothing(Nothing::HeapInUse);
-        }
-        Outcome::Done {
-            claimed: Some(Bytes(released as u64)),
-            detail: Some("malloc_zone_pressure_relief".to_owned()),
-        }
+        heap::trim()
     }
 }

@@ -1,11 +1,10 @@
-//! Giving the heaps' free pages back. Windows says nothing about how much that was.
+//! Giving the heaps' free pages back. Windows does not report how much that was.
 
-use std::ffi::CStr;
-use std::{mem, ptr};
+use std::ffi::{CStr, c_void};
+use std::mem;
+use std::ptr::{self, NonNull};
 
 use memsweep_core::action::Outcome;
-use windows_sys::Win32::Foundation::FARPROC;
-use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleA, GetProcAddress};
 use windows_sys::Win32::System::Memory::{
     GetProcessHeap, HEAP_NONE, HeapCompact, HeapOptimizeResources, HeapSetInformation,
 };
@@ -13,14 +12,16 @@ use windows_sys::Win32::System::SystemServices::{
     HEAP_OPTIMIZE_RESOURCES_CURRENT_VERSION, HEAP_OPTIMIZE_RESOURCES_INFORMATION,
 };
 
+use super::libraries::Library;
+
 pub(crate) fn trim() -> Outcome {
     let mut done = Vec::new();
     if optimize_all_heaps() {
         done.push("HeapOptimizeResources");
     }
-    // Only the default heap, which the C runtime allocates from: other heaps can be destroyed by
-    // their owner at any moment, or have been made without a lock.
-    // SAFETY: the default heap exists as long as the process and is serialized.
+    // Only the default heap, which the C runtime allocates from: the owner of another heap may
+    // destroy it at any moment, or may have made it without a lock. SAFETY: the default heap exists
+    // as long as the process and is serialized.
     unsafe { HeapCompact(GetProcessHeap(), HEAP_NONE) };
     done.push("HeapCompact");
     if minimize_c_runtime() {
@@ -38,8 +39,8 @@ fn optimize_all_heaps() -> bool {
         Version: HEAP_OPTIMIZE_RESOURCES_CURRENT_VERSION,
         Flags: 0,
     };
-    // SAFETY: a null heap means all heaps for this class; the structure outlives the call and
-    // its size is passed along.
+    // SAFETY: for this class a null heap means all heaps; the structure outlives the call and its
+    // size is passed along.
     let answer = unsafe {
         HeapSetInformation(
             ptr::null_mut(),
@@ -52,28 +53,26 @@ fn optimize_all_heaps() -> bool {
 }
 
 fn minimize_c_runtime() -> bool {
-    let Some(heapmin) = function(c"ucrtbase.dll", c"_heapmin") else { return false };
-    // SAFETY: `int _heapmin(void)` in the universal C runtime.
+    let Some((_library, heapmin)) = function("ucrtbase.dll", c"_heapmin") else { return false };
+    // SAFETY: `int _heapmin(void)` in the universal C runtime, which stays loaded during the call.
     let heapmin: extern "C" fn() -> i32 = unsafe { mem::transmute(heapmin) };
     heapmin() == 0
 }
 
 fn collect_mimalloc() -> bool {
-    let Some(mi_collect) = function(c"mimalloc.dll", c"mi_collect") else { return false };
-    // SAFETY: `void mi_collect(bool)` in every version of mimalloc.
+    let Some((_library, mi_collect)) = function("mimalloc.dll", c"mi_collect") else {
+        return false;
+    };
+    // SAFETY: `void mi_collect(bool)` in every version of mimalloc, which stays loaded during the
+    // call.
     let mi_collect: extern "C" fn(bool) = unsafe { mem::transmute(mi_collect) };
     mi_collect(true);
     true
 }
 
-/// A function of a library that is already loaded; nothing is loaded for it.
-fn function(library: &CStr, name: &CStr) -> Option<unsafe extern "system" fn() -> isize> {
-    // SAFETY: the name is a C string; the handle is not owned and needs no closing.
-    let module = unsafe { GetModuleHandleA(library.as_ptr().cast()) };
-    if module.is_null() {
-        return None;
-    }
-    // SAFETY: the module is loaded and the name is a C string.
-    let address: FARPROC = unsafe { GetProcAddress(module, name.as_ptr().cast()) };
-    address
+/// A function of a library that is already loaded, and what keeps it loaded.
+fn function(library: &str, name: &CStr) -> Option<(Library, NonNull<c_void>)> {
+    let library = Library::named(library).pop()?;
+    let function = library.function(name)?;
+    Some((library, function))
 }

@@ -1,22 +1,27 @@
-//! Windows: three numbers that are never one (commit, working set, available), and the heaps.
+//! Windows: three numbers that must not be confused (commit charge, working set, available), and
+//! the heaps.
 //!
-//! Compiled for Windows; the effect of the releases on a real system is not proven by our tests.
+//! Compiled for Windows; our tests do not prove the effect of the releases on a real system.
 //! Deliberately absent: everything that needs elevation (standby list, system file cache), and
-//! dropping one file's cached pages, for which Windows has no call.
+//! dropping the cached pages of one file, for which Windows has no call.
 
+mod answers;
 mod heap;
-mod memory;
+pub(crate) mod libraries;
+mod machine;
+mod process;
+mod system_wide;
 
 use memsweep_core::action::Outcome;
-use memsweep_core::reading::{DeviceMemory, MachineMemory, ProcessMemory};
-use windows_sys::Win32::System::ProcessStatus::K32EmptyWorkingSet;
-use windows_sys::Win32::System::Threading::GetCurrentProcess;
+use memsweep_core::reading::{MachineMemory, ProcessMemory};
 
-use crate::Roots;
 use crate::devices::nvml;
+use crate::devices::view::DriverCard;
 use crate::platform::Platform;
+pub(crate) use crate::unsupported::{Survey, page_size};
+use crate::{Detail, Roots};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Host {
     /// Whether readings may ask the driver library.
     live: bool,
@@ -27,36 +32,41 @@ impl Host {
         Self { live: true }
     }
 
-    /// There are no files to read beneath the roots: the system answers either way.
+    /// There are no files beneath the roots: the system is asked in any case.
     pub(crate) fn at(_roots: Roots) -> Self {
         Self { live: false }
     }
 }
 
+/// The numbers of process and machine take a few calls, so a quick reading has all of them.
 impl Platform for Host {
-    fn process(&self) -> ProcessMemory {
-        memory::process()
+    type Kept = nvml::Cards;
+
+    fn process(&self, _: Detail) -> ProcessMemory {
+        process::read()
     }
 
-    fn machine(&self) -> MachineMemory {
-        memory::machine()
+    fn machine(&self, _: Detail, _: &mut nvml::Cards) -> MachineMemory {
+        machine::read()
     }
 
-    fn devices(&self) -> Vec<DeviceMemory> {
-        if self.live { nvml::read(Some(std::process::id())) } else { Vec::new() }
+    fn devices(&self, detail: Detail, kept: &mut nvml::Cards) -> Vec<DriverCard> {
+        if !self.live {
+            return Vec::new();
+        }
+        kept.read(detail, || Some(std::process::id()))
     }
 
     fn trim_heap(&self) -> Outcome {
         heap::trim()
     }
 
+    fn system_wide(&self) -> Outcome {
+        self.empty_working_set()
+    }
+
     fn empty_working_set(&self) -> Outcome {
-        // SAFETY: the pseudo handle of our own process needs no closing and is always valid.
-        if unsafe { K32EmptyWorkingSet(GetCurrentProcess()) } == 0 {
-            let error = std::io::Error::last_os_error();
-            return Outcome::Failed { error: format!("EmptyWorkingSet: {error}") };
-        }
-        Outcome::Done { claimed: None, detail: Some("paged out, not freed".to_owned()) }
+        system_wide::empty_working_set()
     }
 }
 
@@ -67,8 +77,8 @@ mod tests {
     #[test]
     fn readings_are_plausible_and_releases_claim_nothing() {
         let host = Host::at(Roots::default());
-        assert!(host.process().resident.is_some_and(|bytes| bytes.0 > 0));
-        let machine = host.machine();
+        assert!(host.process(Detail::Full).resident.is_some_and(|bytes| bytes.0 > 0));
+        let machine = host.machine(Detail::Full, &mut nvml::Cards::default());
         assert!(machine.total.is_some_and(|total| Some(total) >= machine.available));
         assert!(machine.commit_limit.is_some_and(|limit| Some(limit) >= machine.commit_used));
         assert!(machine.swap_free <= machine.swap_total);

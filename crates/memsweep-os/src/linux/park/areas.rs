@@ -1,10 +1,10 @@
-//! The process's mappings as `/proc/self/smaps` tells them: where each lies, what it is, and how
-//! much of it is in memory.
+//! The process's mappings from `/proc/self/smaps`: where each lies, what it is, and how much of it
+//! is in memory.
 //!
-//! `maps` does not say whether memory is locked, registered with a `userfaultfd` or kept from
-//! children, and replacing such memory would break somebody. `smaps` walks the page tables, 83 ms
-//! for 4 GiB: it is read once for a survey and once in each hold, as nothing else tells these flags,
-//! and never for a reading.
+//! `maps` does not say whether memory is locked, registered with a `userfaultfd` or hidden from
+//! children, and replacing such memory would break something. `smaps` walks the page tables, 83 ms
+//! for 4 GiB. It is read once for a survey and once in each hold, because nothing else shows these
+//! flags, and never for a reading.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -18,9 +18,10 @@ use crate::linux::text::{keyed_lines, parse_kib, parse_number, words};
 /// 65530 mappings, the kernel's default limit, at less than 2 KiB each.
 const SMAPS_LIMIT: u64 = 128 * 1024 * 1024;
 
-/// What private memory of a heap may carry. Anything else, known or not, is left alone: among
-/// others `lo` (locked), `ht` (huge pages of their own), `dc` (kept from children), `wf` (wiped in
-/// children), `um` and `uw` (`userfaultfd`), `io`, `pf` (device memory), `sl` (sealed).
+/// The flags that private memory of a heap may have. Memory with any other flag, known or not, is
+/// left alone: among them are `lo` (locked), `ht` (huge pages), `dc` (not copied to children), `wf`
+/// (wiped in children), `um` and `uw` (`userfaultfd`), `io` and `pf` (device memory), and `sl`
+/// (sealed).
 const HARMLESS: [&[u8]; 11] =
     [b"rd", b"wr", b"mr", b"mw", b"me", b"ac", b"sd", b"nr", b"hg", b"nh", b"mg"];
 
@@ -33,11 +34,11 @@ pub(crate) struct Area {
     pub(crate) inode: u64,
     pub(crate) name: Vec<u8>,
     pub(crate) resident: Bytes,
-    /// Resident or swapped pages without a file behind them: in a private mapping of a file, the
-    /// pages that were written since.
+    /// Resident or swapped pages without a file behind them: in a private mapping of a file, those
+    /// that were written since it was mapped.
     pub(crate) anonymous: Bytes,
     flags: Vec<u8>,
-    /// Behind a protection key, which new memory in its place would not have.
+    /// Has a protection key, which new memory in its place would not have.
     guarded: bool,
 }
 
@@ -46,12 +47,12 @@ pub(crate) fn read(proc: &Path) -> Option<Vec<Area>> {
     read_below(proc, usize::MAX)
 }
 
-/// The areas that begin below `end`. What lies above is not walked, so that costs nothing.
+/// The areas that begin below `end`. The rest is not walked, so it costs nothing.
 pub(crate) fn read_below(proc: &Path, end: usize) -> Option<Vec<Area>> {
     let mut table = BufReader::new(File::open(proc.join("self/smaps")).ok()?.take(SMAPS_LIMIT));
     let (mut areas, mut line) = (Vec::new(), Vec::new());
     while table.read_until(b'\n', &mut line).ok()? > 0 {
-        // A line that was cut off ends the file, and the file would be too large.
+        // A line without an end is cut off: the file is too large.
         line.pop_if(|last| *last == b'\n')?;
         add_line(&mut areas, &line);
         if areas.last().is_some_and(|area| area.start >= end) {
@@ -104,7 +105,7 @@ fn parse_range(text: &[u8]) -> Option<(usize, usize)> {
 }
 
 impl Area {
-    /// Why memory in here must not be replaced; `None` for the private memory of a heap.
+    /// Why memory in this area must not be replaced; `None` for private memory of a heap.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         if self.permissions.last() != Some(&b'p') {
             return Some(Refusal::Shared);
@@ -125,7 +126,7 @@ impl Area {
         None
     }
 
-    /// Why memory in here is not of the C heap. Spill files are told from others by the caller.
+    /// Why memory in this area is not of the C heap. The caller recognises spill files.
     pub(crate) fn foreign(&self) -> Option<Refusal> {
         let heap = self.name.is_empty()
             || self.name == b"[heap]"
@@ -151,7 +152,7 @@ mod tests {
         Rss:                   8 kB\nAnonymous:             0 kB\nVmFlags: rd wr mr mw me ac sd\n";
 
     #[test]
-    fn areas_carry_what_a_park_asks() {
+    fn areas_show_what_parking_needs_to_know() {
         let areas = parse(TABLE.as_bytes());
         assert_eq!(areas.len(), 2);
         assert_eq!((areas[0].start, areas[0].end), (0x55d_2000, 0x55d_8000));

@@ -1,12 +1,13 @@
-//! Heap that was parked and freed: its pages would be read from disk again when it is used again,
-//! and its files kept.
+//! Heap memory that was parked and then freed. If it stayed as it is, its next use would read it
+//! from disk, and its files would be kept.
 //!
-//! Large chunks are freed by unmapping them. Smaller ones stay with glibc, and nobody is told that
-//! they are free. So we ask for them: what `malloc` hands out is ours, and nobody else can touch it
-//! until it is freed again. While we have it, the pages of spill files inside become plain memory.
+//! Large chunks are freed by unmapping them. Smaller ones stay with glibc, which does not announce
+//! that they are free. So we allocate them: what `malloc` returns is ours, and nothing else can
+//! touch it until we free it. While it is ours, pages of spill files inside are replaced by plain
+//! memory.
 //!
-//! `malloc` is asked for exactly the sizes of free chunks that glibc itself lists, so that it hands
-//! out these and cuts none. It only hands out what the calling thread's arena holds; freed chunks of
+//! `malloc` is asked for exactly the sizes of free chunks that glibc lists, so that it returns
+//! those and splits none. It returns only chunks of the calling thread's arena; freed chunks of
 //! other threads stay as they are until a sweep runs there.
 
 use std::ffi::{c_char, c_int, c_void};
@@ -17,28 +18,29 @@ use std::{mem, ptr, slice, thread};
 
 use memsweep_core::bytes::Bytes;
 use memsweep_core::park::SMALLEST_BLOCK;
-use rustix::mm::{MapFlags, ProtFlags};
 
 use super::areas::{self, Area};
 use super::registry::{self, Spills};
-use super::spill::is_mapped;
-use crate::linux::heap::symbol;
+use crate::Detail;
+use crate::linux::libraries::symbol;
+use crate::linux::mapping::{fresh_over, is_mapped};
 
-/// Each list of free chunks walks all of them, 10 ms for 500 thousand.
+/// Listing the free chunks visits all of them: 10 ms for 500 thousand and more where they are
+/// scattered.
 const LONGEST: Duration = Duration::from_millis(500);
-/// glibc raises the size from which it maps chunks when one of up to this size is freed.
+/// When a mapped chunk of up to this size is freed, glibc maps only larger ones from then on.
 const BEYOND_THRESHOLD: usize = 64 * 1024 * 1024;
-/// The flags in the low bits of a chunk's size, and the one of chunks that are mapped.
+/// The flags in the low bits of a chunk's size, and the one that marks mapped chunks.
 const FLAGS: usize = 7;
 const IS_MAPPED: usize = 2;
 
-/// Makes plain memory of the pages of spill files inside free chunks. Returns how much.
+/// Replaces the pages of spill files inside free chunks by plain memory. Returns how much.
 pub(crate) fn release(proc: &Path) -> Bytes {
     let mut released = Bytes::ZERO;
-    if registry::parked(proc).is_none_or(|bytes| bytes == Bytes::ZERO) {
+    if registry::parked(proc, Detail::Full).is_none_or(|bytes| bytes == Bytes::ZERO) {
         return released;
     }
-    if super::heap::parking_refused().is_some() || free_sizes().is_empty() {
+    if super::refused().is_some() || free_sizes().is_empty() {
         return released;
     }
     let Some(areas) = areas::read(proc) else { return released };
@@ -82,7 +84,7 @@ impl Chunk {
     }
 
     fn is_mapped(&self) -> bool {
-        // SAFETY: glibc keeps a chunk's size in the word before it, and this one is alive.
+        // SAFETY: glibc keeps a chunk's size in the word before it, and this chunk is allocated.
         unsafe { *self.start.cast::<usize>().sub(1) & IS_MAPPED != 0 }
     }
 
@@ -90,7 +92,8 @@ impl Chunk {
         self.start as usize..self.start as usize + self.bytes
     }
 
-    /// Whether it was a part of the heap before, and not made now because none of the size is free.
+    /// Whether it was part of the heap before, and was not made just now because none of its size
+    /// was free.
     fn was_free(&self, areas: &[Area]) -> bool {
         let mut at = self.range().start;
         for area in &areas[areas.partition_point(|area| area.end <= at)..] {
@@ -105,7 +108,7 @@ impl Chunk {
         false
     }
 
-    /// Puts fresh memory in place of pages of spill files.
+    /// Replaces pages of spill files by fresh memory.
     fn release(&self, areas: &[Area], spills: &Spills) -> Bytes {
         let page = rustix::param::page_size();
         let range = self.range();
@@ -115,7 +118,7 @@ impl Chunk {
         inside
             .filter(|area| spills.contains(area))
             .map(|area| area.start.max(start)..area.end.min(end))
-            // SAFETY: whole pages inside an allocation of ours, whose content nobody needs.
+            // SAFETY: whole pages inside an allocation of ours, whose content is not needed.
             .filter(|pages| unsafe { renew(pages) })
             .map(|pages| Bytes(pages.len() as u64))
             .sum()
@@ -124,7 +127,8 @@ impl Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        // One that was mapped and freed would make glibc keep larger blocks in the heap from then on.
+        // Freeing a mapped chunk would make glibc keep larger blocks in the heap from then on,
+        // unless it is very large.
         if self.is_mapped() && self.bytes < BEYOND_THRESHOLD {
             // SAFETY: ours; the kernel moves the mapping, and no byte is touched.
             let larger = unsafe { libc::realloc(self.start, BEYOND_THRESHOLD) };
@@ -144,26 +148,19 @@ impl Drop for Chunk {
 unsafe fn renew(pages: &Range<usize>) -> bool {
     loop {
         // SAFETY: the caller's promise.
-        let mapped = unsafe {
-            rustix::mm::mmap_anonymous(
-                pages.start as *mut c_void,
-                pages.len(),
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE | MapFlags::FIXED,
-            )
-        };
-        if mapped.is_ok() {
+        if unsafe { fresh_over(pages) }.is_ok() {
             return true;
         }
         if is_mapped(pages.start, pages.len()) {
             return false;
         }
-        // Old kernels take the pages away before they find that they have no memory for their books.
+        // Old kernels remove the pages before they find that they lack memory for the new mapping.
         thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// Sizes of free chunks of at least a block, the largest first: the extremes of each of glibc's lists.
+/// Sizes of free chunks that are at least as large as a block, the largest first: the extremes of
+/// each of glibc's lists.
 fn free_sizes() -> Vec<usize> {
     let mut sizes = listing().map(|text| sizes(&text)).unwrap_or_default();
     sizes.retain(|size| *size as u64 >= SMALLEST_BLOCK.0);
@@ -184,18 +181,18 @@ fn listing() -> Option<Vec<u8>> {
     }
     // SAFETY: an open stream.
     let listed = unsafe { malloc_info(0, stream) } == 0;
-    // SAFETY: the same, closed once whatever was said.
+    // SAFETY: the same stream, closed once in any case.
     let written = unsafe { libc::fclose(stream) } == 0 && listed;
     // SAFETY: a closed stream of memory left a text of this length.
     let copy = (written && !text.is_null())
         .then(|| unsafe { slice::from_raw_parts(text.cast::<u8>(), length) }.to_vec());
-    // SAFETY: ours to free, by the contract of the stream; null is allowed.
+    // SAFETY: the caller of `open_memstream` frees the text; null is allowed.
     unsafe { libc::free(text.cast()) };
     copy
 }
 
-/// `<size from="1048593" to="2097169" total="3145762" count="2"/>`, and `<unsorted ...`. Flags are
-/// part of the sizes.
+/// From lines like `<size from="1048593" to="2097169" total="3145762" count="2"/>` and
+/// `<unsorted ...`. The sizes there include the flags.
 fn sizes(listing: &[u8]) -> Vec<usize> {
     let mut sizes: Vec<usize> = String::from_utf8_lossy(listing)
         .lines()

@@ -1,4 +1,5 @@
-//! Whether a range may be replaced right now, as the kernel and the drivers say in the hold.
+//! Whether a range may be replaced right now, according to the kernel and the drivers. Looked up in
+//! the hold.
 
 use std::ops::Range;
 use std::path::Path;
@@ -10,10 +11,10 @@ use crate::PageLocks;
 use crate::linux::process;
 use memsweep_core::reason::Refusal;
 
-/// What the kernel says of the mappings while nobody else can change them.
+/// The mappings as they are while nothing else can change them.
 ///
-/// Memory may have been locked, registered or protected since the survey, and all that was judged
-/// there is judged again here.
+/// Memory may have been locked, registered or protected since the survey, so everything that was
+/// checked there is checked again.
 pub(super) struct Layout {
     areas: Option<Vec<Area>>,
     spills: Spills,

@@ -1,4 +1,4 @@
-//! From blocks of memory to the pieces that move: whole pages, inside one mapping each, in memory.
+//! From blocks of memory to the pieces that move: whole pages, each piece inside one mapping.
 
 use std::ops::Range;
 
@@ -8,21 +8,23 @@ use memsweep_core::reason::Refusal;
 use super::areas::Area;
 use super::registry::Spills;
 
-/// The most that one spill file holds. A file's disk space comes back when nothing of it is mapped
-/// any more, in this process and in its children, so files stay small; a larger one saves nothing.
+/// The most that one spill file holds. A file's disk space is only freed when nothing of it is
+/// mapped any more, in this process and in its children, so files stay small. Larger ones save
+/// nothing.
 pub(crate) const FILE_BYTES: usize = 32 * 1024 * 1024;
 
-/// What was written again since it was parked and is worth another write: so many bytes of a mapping,
-/// or this share of a small one. Memory that is used again after it was freed lies across several.
+/// A parked mapping is worth writing again when this many bytes of it were written since, or more
+/// than one in `SHARE_WRITTEN_AGAIN` of a small one. Memory that was freed and used again spans
+/// several mappings.
 const WRITTEN_AGAIN: Bytes = Bytes(1024 * 1024);
 const SHARE_WRITTEN_AGAIN: u64 = 4;
 
 /// What can be done for one block.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Examined {
-    /// Addresses to write and map over; each lies in one mapping and spans whole pages.
+    /// What to write and map over; each lies in one mapping and spans whole pages.
     pub(crate) pieces: Vec<Range<usize>>,
-    /// Parked before and not written since.
+    /// What is parked already and was not written since.
     pub(crate) parked: Vec<Range<usize>>,
     /// Why nothing of the block may move.
     pub(crate) refused: Option<Refusal>,
@@ -33,13 +35,14 @@ impl Examined {
         Self { refused: Some(reason), ..Self::default() }
     }
 
-    /// What would be written.
+    /// How much would be written.
     pub(crate) fn bytes(&self) -> Bytes {
         self.pieces.iter().map(|piece| Bytes(piece.len() as u64)).sum()
     }
 }
 
-/// Looks at the whole pages inside `block`. `resident` says how many bytes of a range are in memory.
+/// Looks at the whole pages inside `block`. `resident` says how many bytes of a range are in
+/// memory.
 pub(crate) fn examine(
     block: &Range<usize>,
     page: usize,
@@ -97,8 +100,8 @@ fn is_written_again(area: &Area) -> bool {
     area.anonymous >= WRITTEN_AGAIN || area.anonymous.0 * SHARE_WRITTEN_AGAIN > size
 }
 
-/// Cuts a range into pieces, leaving out those that are hardly in memory: what was never touched,
-/// or swapped out, would only cost disk. A reservation of 64 GB costs a look at its pages.
+/// Cuts a range into pieces, without those that are hardly in memory: what was never touched or is
+/// swapped out would only cost disk space. A reservation of 64 GB costs a look at its pages.
 fn add_pieces(
     range: &Range<usize>,
     resident: &mut dyn FnMut(&Range<usize>) -> usize,
@@ -198,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_parked_already_is_told_from_what_is_not() {
+    fn what_is_parked_already_is_not_written_again() {
         let areas = areas(&[
             "10000-11000 rw-p 00000000 00:00 0 ",
             "11000-12000 rw-p 00000000 fe:00 7 /var/tmp/#7 (deleted)",

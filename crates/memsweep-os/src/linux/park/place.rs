@@ -1,16 +1,17 @@
 //! Where spill files may go: only where what is written leaves memory for a disk of this machine.
 //!
-//! Three questions, each answered by the file system at hand and never by its name alone:
-//! - Is it known to keep files on a local disk? A read that fails or hangs later would take the whole
-//!   process with it, so a file system that nobody has thought of is refused.
-//! - What lies beneath it? An overlay may lie over tmpfs, and a disk may be a loop, a mapping or a RAID
-//!   of something that is memory. In a container the names of what lies beneath may lead nowhere.
-//! - Does it write? A file is written, flushed and dropped, and must be gone from memory. This
-//!   answers for overlays that are mounted `volatile`, which answer every flush with success and
-//!   write nothing, and for any layer of tmpfs whose name could not be found.
+//! Three questions, none of which is answered by the file system's name alone:
+//! - Is it known to keep files on a local disk? A read that fails or hangs later would end or hang
+//!   the whole process, so an unknown file system is refused.
+//! - What lies beneath it? An overlay may lie over tmpfs, and a disk may be a loop device, a
+//!   mapping or a RAID over something that is memory. In a container the names of what lies beneath
+//!   may lead nowhere.
+//! - Does it write? A file is written, flushed and dropped, and must then be gone from memory. This
+//!   finds overlays that are mounted `volatile`, which report every flush as a success and write
+//!   nothing, and any layer of tmpfs whose name could not be found.
 //!
-//! What this cannot see: a disk that is memory beneath a virtual machine, and a RAM disk beneath an
-//! overlay or a loop whose name belongs to another mount namespace.
+//! This cannot find a disk that is memory beneath a virtual machine, or a RAM disk beneath an
+//! overlay or loop device whose name belongs to another mount namespace.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -28,11 +29,11 @@ use crate::linux::page_cache;
 use crate::linux::text::{parse_number, read_small, unescape};
 
 const OVERLAY: u64 = 0x794c_7630;
-/// Known to keep their files on a disk of this machine, to have files without a name, and seen to
-/// give back all that a flush stored when the disk then takes no more: ext4 and xfs.
+/// ext4 and xfs: known to keep their files on a disk of this machine and to have nameless files,
+/// and seen to return everything that a flush stored when the disk then fails.
 const ON_DISK: [u64; 2] = [0xef53, 0x5846_5342];
 
-/// What people meet, by name. Anything else is refused by its number.
+/// File systems that people use, refused by name. Any other is refused by its number.
 const REFUSED: [(u64, &str); 16] = [
     (0x0102_1994, "tmpfs, which is memory"),
     (0x8584_58f6, "ramfs, which is memory"),
@@ -44,10 +45,10 @@ const REFUSED: [(u64, &str); 16] = [
     (0x0102_1997, "9p, and memory must not depend on another machine"),
     (0x786f_4256, "a folder of the virtual machine's host, and memory must not depend on it"),
     (0x6573_5546, "FUSE or virtiofs, and memory must not depend on another program"),
-    // Seen: once a disk runs full, what was committed before can no longer be read, and whoever touches
-    // it gets SIGBUS, also where each file was committed (`syncfs`) before its pages were exchanged.
+    // Seen: once the disk runs full, what was committed before can no longer be read, and touching
+    // it is SIGBUS, even where each file was committed (`syncfs`) before its pages were swapped.
     (0x9123_683e, "btrfs, which may not read again what it stored once its disk runs full"),
-    // Of the same build, with books of their own about what they stored, and not tried.
+    // Similar designs, with their own records of what they stored, and not tried.
     (0x2fc1_2fc1, "zfs, on which parking has not been proved"),
     (0xca45_1a4e, "bcachefs, on which parking has not been proved"),
     (0xf2f5_2010, "f2fs, on which parking has not been proved"),
@@ -55,26 +56,26 @@ const REFUSED: [(u64, &str); 16] = [
     (0x6175_6673, "aufs, which has no files without a name"),
 ];
 
-/// Overlays over loops over overlays end somewhere.
+/// How deep overlays over loop devices over overlays may go.
 const DEEPEST: usize = 8;
 
-/// How much is written to see whether it leaves memory, and how often that is looked at.
+/// How much is written to see whether it leaves memory, and how often to look.
 const PROBE_BYTES: usize = 128 * 1024;
 const PROBE_LOOKS: u32 = 5;
 
-/// Why spill files must not go into this folder; worded to follow "is on".
+/// Why spill files must not go into this folder, in words that follow "is on".
 pub(super) fn refusal(roots: &Roots, folder: &Path) -> Option<String> {
     beneath_folder(roots, folder, 0)
 }
 
-/// Writes a file without a name and makes sure that it left memory. `Err` is worded as a reason.
+/// Writes a nameless file and makes sure that it leaves memory. `Err` says why it did not.
 pub(super) fn prove(mut file: File, folder: &Path) -> Result<(), String> {
     let failed = |error: std::io::Error| error.to_string();
     file.write_all(&vec![0x5a; PROBE_BYTES]).map_err(failed)?;
     file.sync_data().map_err(|error| format!("flushing: {error}"))?;
     let data = file.metadata().map_err(failed)?;
     for look in 0..PROBE_LOOKS {
-        // Somebody else's read-ahead or a journal may hold a page for a moment.
+        // A read-ahead or a journal may keep a page for a moment.
         thread::sleep(time::Duration::from_millis(u64::from(look) * 20));
         rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)
             .map_err(|error| failed(error.into()))?;
@@ -109,7 +110,7 @@ fn beneath_folder(roots: &Roots, path: &Path, depth: usize) -> Option<String> {
     if kind == OVERLAY {
         if mount.options().any(|option| option.ends_with(b"volatile")) {
             return Some(
-                "an overlay mounted volatile, which writes nothing when told to".to_owned(),
+                "an overlay mounted volatile, which writes nothing when flushed".to_owned(),
             );
         }
         let upper = mount.upper()?;
@@ -118,7 +119,7 @@ fn beneath_folder(roots: &Roots, path: &Path, depth: usize) -> Option<String> {
     mount.devices(roots).into_iter().find_map(|device| beneath_device(roots, &device, depth + 1))
 }
 
-/// Why a block device, named by its folder in `/sys`, is no disk.
+/// Why a block device, given by its folder in `/sys`, is not a disk.
 fn beneath_device(roots: &Roots, device: &Path, depth: usize) -> Option<String> {
     let device = fs::canonicalize(device).ok().filter(|_| depth < DEEPEST)?;
     // A partition is a folder inside its disk's.
@@ -139,7 +140,7 @@ fn beneath_device(roots: &Roots, device: &Path, depth: usize) -> Option<String> 
     slaves.flatten().find_map(|slave| beneath_device(roots, &slave.path(), depth + 1))
 }
 
-/// What the kernel writes as `\ooo` in a table of mounts.
+/// What the kernel writes as `\ooo` in a mount table.
 const ESCAPED: &[u8] = b" \t\n\\#,=:";
 
 /// A line of `/proc/self/mountinfo`.
@@ -188,7 +189,7 @@ impl Mount {
         if !self.device.starts_with(b"0:") {
             return std::str::from_utf8(&self.device).map(of_number).into_iter().collect();
         }
-        // The file system has a number of its own, and names one of its devices.
+        // The file system has a device number of its own, and its source names one of its devices.
         let source = PathBuf::from(OsString::from_vec(self.source.clone()));
         let Ok(data) = source.metadata() else { return Vec::new() };
         let (major, minor) = (rustix::fs::major(data.rdev()), rustix::fs::minor(data.rdev()));
@@ -237,22 +238,22 @@ mod tests {
             ("rampart", &[]),
             ("itself", &[("itself", "->")]),
         ]);
-        let told = |name: &str| {
+        let refused = |name: &str| {
             let device = folder.path().join("devices/virtual/block").join(name);
             beneath_device(&roots, &device, 0)
         };
         for name in ["vda", "vda/vda1", "loop1", "dm-1", "rampart", "itself", "missing"] {
-            assert_eq!(told(name), None, "{name}");
+            assert_eq!(refused(name), None, "{name}");
         }
-        assert_eq!(told("zram0").unwrap(), "zram, which is memory");
-        assert_eq!(told("ram1/ram1p1").unwrap(), "a RAM disk");
+        assert_eq!(refused("zram0").unwrap(), "zram, which is memory");
+        assert_eq!(refused("ram1/ram1p1").unwrap(), "a RAM disk");
         for name in ["loop0", "dm-0"] {
-            assert_eq!(told(name).unwrap(), "a loop device over tmpfs, which is memory");
+            assert_eq!(refused(name).unwrap(), "a loop device over tmpfs, which is memory");
         }
     }
 
     #[test]
-    fn a_line_of_the_table_of_mounts_is_taken_apart() {
+    fn a_line_of_the_mount_table_is_parsed() {
         let line = br"66 63 0:39 / /mnt\040a rw shared:1 master:2 - overlay o rw,upperdir=/a\040b,volatile";
         let mount = Mount::parse(line, b"66").unwrap();
         assert_eq!((&mount.device[..], &mount.source[..]), (&b"0:39"[..], &b"o"[..]));

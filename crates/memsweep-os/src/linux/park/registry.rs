@@ -1,5 +1,5 @@
-//! The spill files of this process. What is still mapped of them is asked of the kernel each time:
-//! memory may have been freed, moved or unmapped since, and nobody tells us.
+//! The spill files of this process. The kernel is asked each time what of them is still mapped:
+//! memory may have been freed, moved or unmapped without our knowing.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,15 +8,16 @@ use std::sync::Mutex;
 use memsweep_core::bytes::Bytes;
 
 use super::areas::{self, Area};
+use crate::Detail;
 use crate::linux::text::read_up_to;
 
 const MAPS_LIMIT: u64 = 64 * 1024 * 1024;
 
 static INODES: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
 
-/// Spill files by their inode. Their mappings carry the name that the kernel gives to files
-/// without one, so that an inode used again for another file is not taken for one of ours. The
-/// device number is left out: btrfs and overlayfs show another one here than `stat` does.
+/// Spill files by their inode. Their mappings have the name that the kernel gives to nameless
+/// files, so another file that gets the same inode later is not mistaken for one of ours. The
+/// device number is not compared: btrfs and overlayfs show another one here than `stat` does.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Spills(BTreeSet<u64>);
 
@@ -33,14 +34,14 @@ impl Spills {
 }
 
 /// All files that were made and may still be mapped. A forked child may have inherited the lock
-/// while it was held; it then knows of none, and leaves everything alone.
+/// while it was held; then it knows of none, and leaves everything alone.
 pub(crate) fn known() -> Spills {
     INODES.try_lock().map(|inodes| Spills(inodes.clone())).unwrap_or_default()
 }
 
-/// Remembers a file, once something of it is mapped.
+/// Remembers a file of which something is now mapped.
 pub(crate) fn add(inode: u64) {
-    // Never without end, for the sake of that child.
+    // Not for ever, for the sake of that child.
     for _ in 0..1000 {
         if let Ok(mut inodes) = INODES.try_lock() {
             inodes.insert(inode);
@@ -50,11 +51,15 @@ pub(crate) fn add(inode: u64) {
     }
 }
 
-/// Bytes that lie in spill files now. `None` when the kernel's table cannot be read.
-pub(crate) fn parked(proc: &Path) -> Option<Bytes> {
+/// Bytes that are in spill files now. `None` when the kernel's table cannot be read; a quick
+/// reading does not read it.
+pub(crate) fn parked(proc: &Path, detail: Detail) -> Option<Bytes> {
     let spills = known();
     if spills.0.is_empty() {
         return Some(Bytes::ZERO);
+    }
+    if detail == Detail::Quick {
+        return None;
     }
     let content = read_up_to(&proc.join("self/maps"), MAPS_LIMIT)?;
     let areas: Vec<Area> =
@@ -63,7 +68,7 @@ pub(crate) fn parked(proc: &Path) -> Option<Bytes> {
     Some(mapped(&spills, &areas).map(size).sum())
 }
 
-/// Bytes of spill files that are in memory again: read since, or written and now beside the file.
+/// Bytes of parked memory that are in RAM again, because they were read or written since.
 pub(crate) fn back_in_memory(areas: &[Area]) -> Bytes {
     mapped(&known(), areas).map(|area| area.resident).sum()
 }

@@ -1,41 +1,41 @@
 //! Spill files: nameless, reserved, written, flushed, mapped over memory.
 //!
-//! A file has no name from the start (`O_TMPFILE`), and its descriptor is closed when it is mapped:
-//! the mappings alone keep it. So nothing is left behind however the process ends, and its disk
-//! space comes back when the last mapping is gone, those of forked children included. Holes are
-//! never punched: a child may still read what we no longer do.
+//! A file never has a name (`O_TMPFILE`), and its descriptor is closed once it is mapped: only its
+//! mappings keep it. So nothing is left behind however the process ends, and its disk space is
+//! freed when the last mapping is gone, including those of forked children. Holes are never
+//! punched: a child may still read what we no longer do.
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::{ptr, thread, time};
+use std::{fmt, thread, time};
 
 use memsweep_core::bytes::Bytes;
 use rustix::fs::{Advice, FallocateFlags, Mode, OFlags};
-use rustix::mm::{MapFlags, MremapFlags, ProtFlags};
 
 use super::place;
 use crate::Roots;
+use crate::linux::mapping::{Mapping, is_mapped, map_over};
 
-/// What is compared at once stays in the processor's cache.
+/// Small enough to stay in the processor's cache while it is compared.
 pub(super) const COMPARED_AT_ONCE: usize = 128 * 1024;
 
-/// What a park asks of the disk, so that tests can let every single step fail.
+/// What parking does with the disk, as a trait so that tests can make every single step fail.
 pub(crate) trait Disk {
-    /// A file without a name and with `bytes` of disk space of its own.
+    /// Makes a nameless file with `bytes` of reserved disk space.
     fn create(&self, bytes: usize) -> io::Result<File>;
-    /// Writes memory into the file. Memory that is gone is an error, never a fault.
+    /// Writes memory into the file. If the memory is gone, that is an error and not a fault.
     fn write(&self, file: &File, offset: usize, address: usize, bytes: usize) -> io::Result<()>;
-    /// Begins to write to the disk.
+    /// Begins to write the file to the disk.
     fn start_flush(&self, file: &File) -> io::Result<()>;
-    /// Waits until everything is on disk.
+    /// Waits until the file is on disk.
     fn flush(&self, file: &File) -> io::Result<()>;
-    /// Whether memory holds what the file holds from `offset` on. `copy` is for what is read.
+    /// Whether memory is equal to the file from `offset` on. `copy` is room for what is read.
     ///
     /// # Safety
-    /// The memory is mapped and readable, and nobody unmaps it meanwhile.
+    /// The memory is mapped and readable, and is not unmapped during the call.
     unsafe fn holds(
         &self,
         file: &File,
@@ -43,11 +43,11 @@ pub(crate) trait Disk {
         memory: &Range<usize>,
         copy: &mut [u8],
     ) -> io::Result<bool>;
-    /// Puts the file's pages in place of memory, all or nothing.
+    /// Replaces memory by the file's pages, all or nothing.
     ///
     /// # Safety
-    /// The range is whole pages of private memory that hold what the file holds there, and nobody
-    /// writes to it meanwhile.
+    /// The range is whole pages of private memory that equal the file there, and is not written
+    /// during the call.
     unsafe fn swap(
         &self,
         file: &File,
@@ -59,7 +59,7 @@ pub(crate) trait Disk {
     fn drop_cache(&self, file: &File) -> io::Result<()>;
 }
 
-/// What a user can do about a folder that does not serve.
+/// What a user can do about an unsuitable folder.
 const CURE: &str =
     "choose a writable one on ext4 or xfs (MEMSWEEP_PARK_FOLDER, or `folder` in `parking`)";
 
@@ -70,8 +70,8 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Checks that the folder can take spill files and that they leave memory, and says what to do
-    /// where it cannot. Writes a small file without a name.
+    /// Checks that the folder can hold spill files and that they leave memory. `Err` says why not,
+    /// and what to do. Writes a small nameless file.
     pub(crate) fn open(roots: &Roots, path: &Path) -> Result<Self, String> {
         let shown = path.display();
         let data = path.metadata().map_err(|error| format!("spill folder {shown}: {error}"))?;
@@ -93,11 +93,7 @@ impl Folder {
         Ok(folder)
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Disk space that this user may still take.
+    /// Disk space that this user may still use.
     pub(crate) fn free(&self) -> Option<Bytes> {
         let system = rustix::fs::statvfs(&self.path).ok()?;
         Some(Bytes(system.f_bavail.saturating_mul(system.f_frsize)))
@@ -109,11 +105,17 @@ impl Folder {
     }
 }
 
+impl fmt::Display for Folder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.display().fmt(f)
+    }
+}
+
 impl Disk for Folder {
     fn create(&self, bytes: usize) -> io::Result<File> {
         let file = self.file()?;
-        // Space is taken before anything is written: a mapped file that finds the disk full later
-        // cannot tell anybody.
+        // Reserves the space before anything is written: once a file is mapped, a full disk can no
+        // longer be reported as an error.
         rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes as u64)?;
         Ok(file)
     }
@@ -144,15 +146,16 @@ impl Disk for Folder {
         Ok(())
     }
 
-    /// This advice begins to write before it drops what is clean, and unlike `sync_file_range` it
-    /// reaches the files beneath an overlay. Only a hint: an error is seen when flushing.
+    /// This advice begins to write dirty pages before it drops clean ones, and unlike
+    /// `sync_file_range` it reaches the file beneath an overlay. Only a hint: errors show when
+    /// flushing.
     fn start_flush(&self, file: &File) -> io::Result<()> {
         self.drop_cache(file)
     }
 
-    /// `sync_file_range` would not wait for the journal, and be faster; but it answers with success
-    /// on an overlay and writes nothing, and it does not see a journal that failed. Then pages would
-    /// be swapped that the disk never stored.
+    /// `sync_file_range` would not wait for the journal and would be faster. But on an overlay it
+    /// reports success and writes nothing, and it does not notice a failed journal: pages would be
+    /// swapped that the disk never stored.
     fn flush(&self, file: &File) -> io::Result<()> {
         Ok(rustix::fs::fdatasync(file)?)
     }
@@ -165,14 +168,14 @@ impl Disk for Folder {
         memory: &Range<usize>,
         copy: &mut [u8],
     ) -> io::Result<bool> {
-        // Read bit by bit and not mapped: a mapping of it would count as the process's memory, and a
-        // page that the disk cannot bring back would be a `SIGBUS` and not an error.
+        // Read in parts and not mapped: a mapping would count as the process's memory, and a page
+        // that the disk cannot read back would be a `SIGBUS` and not an error.
         for at in memory.clone().step_by(copy.len()) {
             let bytes = copy.len().min(memory.end - at);
             let part = &mut copy[..bytes];
             file.read_exact_at(part, (offset + at - memory.start) as u64)?;
-            // SAFETY: readable by the caller's promise. `memcmp` instead of slices: memory that
-            // somebody writes must not be borrowed.
+            // SAFETY: readable by the caller's promise. `memcmp` and not slices: memory that may be
+            // written must not be borrowed.
             if unsafe { libc::memcmp(part.as_ptr().cast(), at as *const libc::c_void, bytes) } != 0
             {
                 return Ok(false);
@@ -189,34 +192,23 @@ impl Disk for Folder {
         address: usize,
         bytes: usize,
     ) -> io::Result<()> {
-        // Mapped somewhere else first: what can be refused (mappings, limits, accounting) is
-        // refused while the old pages are still in place.
-        // SAFETY: a new mapping at an address the kernel chooses.
-        let fresh =
-            unsafe { map_private(file, offset, ptr::null_mut(), bytes, MapFlags::empty()) }?;
-        let flags = MremapFlags::MAYMOVE;
-        // SAFETY: the fresh mapping is ours; the target is the caller's promise.
-        let moved = unsafe {
-            rustix::mm::mremap_fixed(fresh, bytes, bytes, flags, address as *mut libc::c_void)
-        };
-        let Err(error) = moved else { return Ok(()) };
+        // Mapped elsewhere first: whatever the kernel may refuse (mappings, limits, accounting), it
+        // refuses while the old pages are still in place.
+        let fresh = Mapping::private(file, offset as u64, bytes)?;
+        // SAFETY: the caller's promise.
+        let Err(error) = (unsafe { fresh.move_over(address) }) else { return Ok(()) };
         if is_mapped(address, bytes) {
-            // SAFETY: still ours, as it was not moved.
-            let _ = unsafe { rustix::mm::munmap(fresh, bytes) };
-            return Err(error.into());
+            return Err(error);
         }
-        // The kernel took the old pages away and then found no memory for its own books, which
-        // it has never been seen to do. The bytes are safe in the file: they must only be seen again.
-        loop {
-            // SAFETY: nothing is mapped at the target, and the file holds what was there.
-            let mapped = unsafe {
-                map_private(file, offset, address as *mut libc::c_void, bytes, MapFlags::FIXED)
-            };
-            if mapped.is_ok() {
-                return Ok(());
-            }
+        // The kernel removed the old pages and then lacked memory for the new mapping, which has
+        // never been seen to happen. The bytes are safe in the file and only have to be mapped
+        // again.
+        let range = address..address + bytes;
+        // SAFETY: not all of the target is mapped any more, and the file holds what was there.
+        while unsafe { map_over(file, offset as u64, &range) }.is_err() {
             thread::sleep(time::Duration::from_millis(1));
         }
+        Ok(())
     }
 
     fn drop_cache(&self, file: &File) -> io::Result<()> {
@@ -224,43 +216,12 @@ impl Disk for Folder {
     }
 }
 
-/// # Safety
-/// With `FIXED`, the range at `address` may be replaced.
-unsafe fn map_private(
-    file: &File,
-    offset: usize,
-    address: *mut libc::c_void,
-    bytes: usize,
-    flags: MapFlags,
-) -> rustix::io::Result<*mut libc::c_void> {
-    let protection = ProtFlags::READ | ProtFlags::WRITE;
-    let flags = MapFlags::PRIVATE | flags;
-    // SAFETY: the caller's promise.
-    unsafe { rustix::mm::mmap(address, bytes, protection, flags, file, offset as u64) }
-}
-
-pub(crate) fn is_mapped(address: usize, bytes: usize) -> bool {
-    pages_in_memory(address, bytes).is_some()
-}
-
-/// Bytes of a range of private memory that are in RAM. 0 where it is not mapped.
-pub(crate) fn resident(address: usize, bytes: usize) -> usize {
-    pages_in_memory(address, bytes).unwrap_or(0) * rustix::param::page_size()
-}
-
-/// `None` where not all of the range is mapped.
-fn pages_in_memory(address: usize, bytes: usize) -> Option<usize> {
-    let mut flags = vec![0_u8; bytes.div_ceil(rustix::param::page_size())];
-    // SAFETY: `mincore` touches no page, and `flags` has a byte for each.
-    let answer = unsafe { libc::mincore(address as *mut libc::c_void, bytes, flags.as_mut_ptr()) };
-    (answer == 0).then(|| flags.iter().filter(|flag| **flag & 1 == 1).count())
-}
-
-/// Asks the kernel to drop what is clean of an already parked range. Unlike `MADV_DONTNEED` this never
-/// loses a page, whatever is mapped there by now: nobody holds the memory meanwhile.
+/// Asks the kernel to drop clean pages of a range that was parked before. Unlike `MADV_DONTNEED`
+/// this never loses a page, whatever is mapped there by now: the memory is not held during the
+/// call.
 pub(crate) fn page_out(address: usize, bytes: usize) {
-    // SAFETY: the kernel moves pages out and brings them back on touch; no content changes, and a
-    // range that is not mapped any more is an error.
+    // SAFETY: the kernel moves pages out and brings them back on touch. No content changes, and for
+    // a range that is no longer mapped the call fails.
     let _ = unsafe { libc::madvise(address as *mut libc::c_void, bytes, libc::MADV_PAGEOUT) };
 }
 

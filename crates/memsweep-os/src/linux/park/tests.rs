@@ -2,13 +2,23 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use super::*;
+use memsweep_core::bytes::Bytes;
+use memsweep_core::park::{ParkLimits, Parked};
 use memsweep_core::reason::{Refusal, Stopped, Why};
+
+use super::areas;
+use super::batches::FEWEST_FILES;
+use super::pieces::{self, Piece};
+use super::spill::{Disk, Folder};
+use super::survey::examine_all;
+use crate::{Block, Gate, Roots, Stop};
 
 const MIB: usize = 1024 * 1024;
 
@@ -190,7 +200,7 @@ fn assert_untouched(blocks: &[Vec<u8>], step: usize) {
 }
 
 #[test]
-fn an_error_at_any_step_loses_nothing_and_is_told() {
+fn an_error_at_any_step_loses_nothing_and_is_reported() {
     let mut blocks = blocks();
     let steps = {
         let disk = Faulty::new(usize::MAX, Fault::Error(0));

@@ -1,46 +1,21 @@
-//! Process and machine memory. A call that fails, or an impossible 0, is unknown.
+//! RAM and commit charge of the machine.
 
 use std::ffi::c_void;
-use std::mem;
 
 use memsweep_core::bytes::Bytes;
-use memsweep_core::reading::{MachineMemory, ProcessMemory};
+use memsweep_core::reading::MachineMemory;
 use windows_sys::Win32::System::ProcessStatus::{
-    ENUM_PAGE_FILE_INFORMATION, K32EnumPageFilesW, K32GetPerformanceInfo, K32GetProcessMemoryInfo,
-    PERFORMANCE_INFORMATION, PROCESS_MEMORY_COUNTERS, PROCESS_MEMORY_COUNTERS_EX,
+    ENUM_PAGE_FILE_INFORMATION, K32EnumPageFilesW, K32GetPerformanceInfo, PERFORMANCE_INFORMATION,
 };
 use windows_sys::Win32::System::SystemInformation::{GlobalMemoryStatusEx, MEMORYSTATUSEX};
-use windows_sys::Win32::System::Threading::GetCurrentProcess;
 
-pub(crate) fn process() -> ProcessMemory {
-    let mut counters = PROCESS_MEMORY_COUNTERS_EX {
-        cb: size::<PROCESS_MEMORY_COUNTERS_EX>(),
-        ..PROCESS_MEMORY_COUNTERS_EX::default()
-    };
-    // SAFETY: the pseudo handle is always valid; the extended structure begins with the plain
-    // one, and `cb` tells the call how much it may fill.
-    let known = unsafe {
-        K32GetProcessMemoryInfo(
-            GetCurrentProcess(),
-            (&raw mut counters).cast::<PROCESS_MEMORY_COUNTERS>(),
-            counters.cb,
-        )
-    };
-    if known == 0 {
-        return ProcessMemory::default();
-    }
-    ProcessMemory {
-        resident: nonzero(counters.WorkingSetSize),
-        commit: nonzero(counters.PrivateUsage),
-        ..ProcessMemory::default()
-    }
-}
+use super::answers::{nonzero, size};
 
-pub(crate) fn machine() -> MachineMemory {
+pub(crate) fn read() -> MachineMemory {
     let mut memory = MachineMemory::default();
     let mut status =
         MEMORYSTATUSEX { dwLength: size::<MEMORYSTATUSEX>(), ..MEMORYSTATUSEX::default() };
-    // SAFETY: the structure is ours and carries its own length, as the call demands.
+    // SAFETY: the structure is ours and holds its own length, as the call requires.
     if unsafe { GlobalMemoryStatusEx(&raw mut status) } != 0 {
         memory.total = Some(Bytes(status.ullTotalPhys));
         memory.available = Some(Bytes(status.ullAvailPhys));
@@ -72,13 +47,14 @@ struct PageFiles {
 
 fn page_files() -> Option<PageFiles> {
     let mut files = PageFiles::default();
-    // SAFETY: the callback gets the pointer back, during this call only.
+    // SAFETY: the callback gets the pointer back, and only during this call.
     let known = unsafe { K32EnumPageFilesW(Some(add_page_file), (&raw mut files).cast()) };
     (known != 0).then_some(files)
 }
 
 /// # Safety
-/// `files` is a [`PageFiles`] of nobody else, and `file` is what the system describes.
+/// `files` points to a [`PageFiles`] that nothing else uses, and `file` to what the system
+/// describes.
 unsafe extern "system" fn add_page_file(
     files: *mut c_void,
     file: *mut ENUM_PAGE_FILE_INFORMATION,
@@ -89,15 +65,4 @@ unsafe extern "system" fn add_page_file(
     files.total = files.total.saturating_add(file.TotalSize);
     files.in_use = files.in_use.saturating_add(file.TotalInUse);
     1
-}
-
-/// A live process and a running system never have 0 of these: compatibility layers that do not
-/// know a number answer 0.
-fn nonzero(bytes: usize) -> Option<Bytes> {
-    (bytes != 0).then_some(Bytes(bytes as u64))
-}
-
-/// The size of a small structure, in the type these calls take.
-const fn size<T>() -> u32 {
-    mem::size_of::<T>() as u32
 }

@@ -1,4 +1,5 @@
-//! The machine's page cache. A host-wide side effect: only the `system_wide` switch may ask.
+//! The machine's page cache. Dropping it affects every program, so only the `system_wide` switch
+//! allows it.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -8,13 +9,13 @@ use memsweep_core::action::Outcome;
 use memsweep_core::reason::Missing;
 
 /// Writes dirty pages to disk, then drops the clean caches: page cache, directory entries and
-/// inodes (3). The file is opened first, because a `sync` can take minutes and is only worth
-/// paying when the drop will be allowed.
+/// inodes (3). The file is opened first, because a `sync` can take minutes and is pointless if
+/// dropping is not permitted.
 pub(crate) fn drop_caches(proc: &Path, sync: impl FnOnce()) -> Outcome {
     let path = proc.join("sys/vm/drop_caches");
     let mut file = match OpenOptions::new().write(true).open(&path) {
         Ok(file) => file,
-        Err(error) => return Outcome::unsupported(Missing::from(no_right(&path, &error))),
+        Err(error) => return Outcome::unsupported(Missing::from(not_permitted(&path, &error))),
     };
     sync();
     match file.write_all(b"3") {
@@ -26,10 +27,10 @@ pub(crate) fn drop_caches(proc: &Path, sync: impl FnOnce()) -> Outcome {
     }
 }
 
-fn no_right(path: &Path, error: &std::io::Error) -> String {
+fn not_permitted(path: &Path, error: &std::io::Error) -> String {
     format!(
         "open {} for writing: {error}; it needs root outside a container \
-         (sync; echo 3 > /proc/sys/vm/drop_caches), and programs run as well without it",
+         (sync; echo 3 > /proc/sys/vm/drop_caches), and programs run just as well without it",
         path.display()
     )
 }
@@ -42,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_the_right_no_sync_is_paid() {
+    fn without_permission_nothing_is_synced() {
         let folder = tempfile::tempdir().unwrap();
         let synced = Cell::new(false);
         let outcome = drop_caches(folder.path(), || synced.set(true));
@@ -53,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn with_the_right_it_syncs_first_and_then_writes() {
+    fn with_permission_it_syncs_first_and_then_writes() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("sys/vm/drop_caches");
         fs::create_dir_all(file.parent().unwrap()).unwrap();

@@ -1,20 +1,20 @@
-//! Whether a library that takes locks of its own may still be asked after a fork.
+//! Whether a library with locks of its own may still be called after a fork.
 //!
-//! A child that was forked while another thread was inside such a library inherits locks that
-//! nobody will ever give back. It must not ask, or it hangs.
+//! A child that was forked while another thread was inside such a library inherits locks that are
+//! never released. It must not call the library, or it hangs.
 
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-/// The calls into one library.
+/// The calls into one library that are in progress.
 #[derive(Debug)]
 pub(super) struct Calls {
-    /// Whose calls are counted; 0 before the first one.
+    /// The process whose calls are counted; 0 before the first call.
     process: AtomicU32,
     under_way: AtomicU32,
 }
 
-/// A call under way; over when dropped.
+/// A call in progress, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Entered<'a>(&'a Calls);
 
@@ -23,7 +23,7 @@ impl Calls {
         Self { process: AtomicU32::new(0), under_way: AtomicU32::new(0) }
     }
 
-    /// `None` for ever in a child that was forked while a call was under way.
+    /// Always `None` in a child that was forked during a call.
     pub(super) fn enter(&self) -> Option<Entered<'_>> {
         self.enter_as(process::id())
     }
@@ -31,7 +31,7 @@ impl Calls {
     fn enter_as(&self, own: u32) -> Option<Entered<'_>> {
         let counted = self.process.load(SeqCst);
         if counted != own {
-            // Of our own calls none is under way before the number has changed.
+            // None of our own calls is in progress before the process id was stored.
             if self.under_way.load(SeqCst) > 0 && self.process.load(SeqCst) == counted {
                 return None;
             }
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_child_asks_unless_it_was_forked_in_mid_call() {
+    fn a_child_asks_unless_it_was_forked_during_a_call() {
         let calls = Calls::new();
         drop(calls.enter_as(1));
         let parent = calls.enter_as(1);

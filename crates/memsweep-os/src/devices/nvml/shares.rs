@@ -1,4 +1,4 @@
-//! Who has how much of a card, from the driver's lists of processes.
+//! How much of a card each process uses, from the driver's lists of processes.
 
 use memsweep_core::bytes::Bytes;
 use nvml_wrapper::enums::device::UsedGpuMemory;
@@ -16,26 +16,26 @@ impl From<&ProcessInfo> for Share {
     fn from(info: &ProcessInfo) -> Self {
         let used = match info.used_gpu_memory {
             UsedGpuMemory::Used(bytes) => Some(bytes),
-            // Always under Windows' display driver model.
+            // Always so under Windows' display driver model.
             UsedGpuMemory::Unavailable => None,
         };
         Self { pid: info.pid, slice: (info.gpu_instance_id, info.compute_instance_id), used }
     }
 }
 
-/// Our bytes, and everybody else's. A list is `None` where the driver did not give it: the other
-/// one may still hold us, and what others have is unknown.
+/// Our bytes, and those of all other processes. A list is `None` where the driver did not give it:
+/// we may still be in the other one, but what others use is unknown then.
 ///
-/// Both are unknown when we are not in a list, because a driver does not list every process in
-/// every mode. Both are unknown, too, when `own_pid` is: what is listed under our number may then
-/// be a stranger.
+/// Both are unknown when we are in no list, because a driver does not list every process in every
+/// mode. Both are also unknown when `own_pid` is: the process listed under our id may then be
+/// another one.
 pub(super) fn split(
     compute: Option<&[Share]>,
     graphics: Option<&[Share]>,
     own_pid: Option<u32>,
 ) -> (Option<Bytes>, Option<Bytes>) {
     let complete = compute.is_some() && graphics.is_some();
-    // A process that computes and draws is listed twice with the same bytes.
+    // A process that both computes and draws is listed twice with the same bytes.
     let mut distinct: Vec<Share> = Vec::new();
     for share in compute.into_iter().chain(graphics).flatten() {
         if !distinct.iter().any(|seen| seen.pid == share.pid && seen.slice == share.slice) {

@@ -1,7 +1,7 @@
-//! The three questions that a reading asks of each card, in as few calls as they need.
+//! The three things that a reading asks about each card, in as few calls as possible.
 //!
-//! The wrapper asks twice for a list, once for its length, and knows no older form of the memory
-//! question; what it offers otherwise is used as it is.
+//! The wrapper makes two calls for a list, the first for its length, and does not know the older
+//! call for memory. Everything else is used as the wrapper offers it.
 
 use std::mem;
 use std::os::raw::c_uint;
@@ -13,16 +13,16 @@ use nvml_wrapper::struct_wrappers::device::{MemoryInfo, ProcessInfo};
 
 use super::shares::Share;
 
-/// The card fell off the bus or was pulled out: nothing it said before is true of it now.
+/// The card fell off the bus or was unplugged: nothing that was known about it is true any more.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Lost;
 
-/// Total and used bytes. Unknown where the driver does not say.
+/// Total and used bytes, where the driver reports them.
 pub(super) fn memory(card: &Device<'_>) -> Result<(Option<Bytes>, Option<Bytes>), Lost> {
     match card.memory_info() {
         Ok(info) => Ok(totals(&info)),
-        // Drivers before 510 have the older question alone. After any other error it is not
-        // asked: it counts the driver's reserve as used, and a difference of the two is nobody's.
+        // Drivers before 510 have only the older call. It is not made after any other error: it
+        // counts the driver's reserve as used, so numbers of the two must not be mixed.
         Err(NvmlError::FailedToLoadSymbol(_) | NvmlError::FunctionNotFound) => {
             Ok(known(older_memory(card))?.unwrap_or_default())
         }
@@ -30,33 +30,33 @@ pub(super) fn memory(card: &Device<'_>) -> Result<(Option<Bytes>, Option<Bytes>)
     }
 }
 
-/// What programs can have, and what they have. The driver's own reserve is in neither, as in
-/// CUDA's own total, so that total less used is what the driver calls free.
+/// What programs can use, and what they use. The driver's own reserve is in neither, as in CUDA's
+/// total, so total minus used is what the driver calls free.
 fn totals(info: &MemoryInfo) -> (Option<Bytes>, Option<Bytes>) {
     (info.total.checked_sub(info.reserved).map(Bytes), Some(Bytes(info.used)))
 }
 
-/// Here the driver's reserve is in both; total less used is what it calls free here too.
+/// Here the driver's reserve is in both, so total minus used is what it calls free here too.
 fn older_memory(card: &Device<'_>) -> Result<(Option<Bytes>, Option<Bytes>), NvmlError> {
     let call = card.nvml().lib().nvmlDeviceGetMemoryInfo.as_ref().map_err(missing)?;
     // SAFETY: three integers, of which any bytes are a value; the type is the call's own.
     let mut info = unsafe { mem::zeroed() };
-    // SAFETY: the handle is of the library that is asked, which is never closed, and the driver
-    // writes one structure of the type that its own signature names.
+    // SAFETY: the handle belongs to this library, which is never closed, and the driver writes one
+    // structure of the type in its signature.
     nvml_try(unsafe { call(card.handle(), &mut info) })?;
     Ok((Some(Bytes(info.total)), Some(Bytes(info.used))))
 }
 
-/// The processes that compute. `None` when the driver does not say, which is not "none".
+/// The processes that compute. `None` when the driver does not list them, which is not "none".
 pub(super) fn computing(card: &Device<'_>) -> Result<Option<Vec<Share>>, Lost> {
     let library = card.nvml().lib();
     let Ok(call) = &library.nvmlDeviceGetComputeRunningProcesses_v3 else { return Ok(None) };
-    // SAFETY: as `listed` asks: the handle is of this library, which is never closed, and the
-    // driver writes at most as many entries as it is told that there is room for.
+    // SAFETY: the handle belongs to this library, which is never closed, and the driver writes at
+    // most `count` entries, as `listed` requires.
     known(listed(|count, entries| unsafe { call(card.handle(), count, entries) }))
 }
 
-/// The processes that draw, in the same way.
+/// The processes that draw, likewise.
 pub(super) fn drawing(card: &Device<'_>) -> Result<Option<Vec<Share>>, Lost> {
     let library = card.nvml().lib();
     let Ok(call) = &library.nvmlDeviceGetGraphicsRunningProcesses_v3 else { return Ok(None) };
@@ -64,8 +64,8 @@ pub(super) fn drawing(card: &Device<'_>) -> Result<Option<Vec<Share>>, Lost> {
     known(listed(|count, entries| unsafe { call(card.handle(), count, entries) }))
 }
 
-/// A list in one call, unless it is longer than expected. `call` fills in the entries, at most
-/// as many as the count that it is given, and says in the count how many there are.
+/// A list in one call, unless it is longer than expected. `call` fills in at most as many entries
+/// as the count it is given, and sets the count to how many there are.
 fn listed<Entry: Copy>(
     mut call: impl FnMut(*mut c_uint, *mut Entry) -> c_uint,
 ) -> Result<Vec<Share>, NvmlError>
@@ -83,7 +83,8 @@ where
                 let infos = entries.into_iter().map(ProcessInfo::from);
                 return Ok(infos.map(|info| Share::from(&info)).collect());
             }
-            // Processes may start between two calls; the count is what there was room needed for.
+            // The count is what would have been needed; more processes may start before the next
+            // call.
             Err(NvmlError::InsufficientSize(_)) if room < 16 * 1024 => {
                 room = count.max(room).saturating_add(16).saturating_mul(2);
             }
@@ -92,7 +93,7 @@ where
     }
 }
 
-/// An answer, or none; a lost card is told apart.
+/// The answer, or `None` for any error but a lost card.
 fn known<Answer>(answer: Result<Answer, NvmlError>) -> Result<Option<Answer>, Lost> {
     match answer {
         Ok(answer) => Ok(Some(answer)),

@@ -1,0 +1,215 @@
+//! Steps 2 and 3 of parking: written files replace memory, batch by batch, and are then dropped
+//! from the page cache.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use memsweep_core::bytes::Bytes;
+use memsweep_core::park::Parked;
+use memsweep_core::reason::{Refusal, Stopped};
+
+use super::ahead::Written;
+use super::layout::Layout;
+use super::pieces::length;
+use super::registry;
+use super::spill::{self, COMPARED_AT_ONCE, Disk};
+use crate::linux::page_cache;
+use crate::{Gate, Stop};
+
+/// How many files are compared and mapped in one hold. At first 128 MiB, about 30 ms; later as many
+/// as take as long as the gate's own work, which does not grow with the batch. With a large heap to
+/// walk, fewer and longer holds stop the program for less time in total.
+pub(super) const FEWEST_FILES: usize = 4;
+const MOST_FILES: usize = 16;
+
+/// How long the parts of a hold took.
+#[derive(Clone, Copy)]
+struct Hold {
+    proving: Duration,
+    moving: Duration,
+}
+
+impl Hold {
+    /// For how many files moving would take as long as proving, given that it took this long for
+    /// `files`.
+    fn balanced(self, files: usize) -> usize {
+        let factor = self.proving.as_secs_f64() / self.moving.as_secs_f64().max(1e-9);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+        let balanced = (files as f64 * factor) as usize;
+        balanced
+    }
+}
+
+/// What was done so far, and what the size of the next batch depends on.
+pub(super) struct Progress<'a> {
+    proc: &'a Path,
+    /// Room for the part of a file that is being compared.
+    copy: Vec<u8>,
+    /// Bytes written in the batches so far; `None` before the first one is to be swapped.
+    written: Option<usize>,
+    /// The last hold in which something moved.
+    hold: Option<Hold>,
+    parked: Parked,
+}
+
+impl<'a> Progress<'a> {
+    pub(super) fn new(proc: &'a Path) -> Self {
+        let copy = vec![0; COMPARED_AT_ONCE];
+        Self { proc, copy, written: None, hold: None, parked: Parked::default() }
+    }
+
+    /// What was parked, and what was not.
+    pub(super) fn into_parked(self) -> Parked {
+        self.parked
+    }
+
+    /// Swaps files batch by batch. `Err` says why it ended early: what was swapped by then stays
+    /// parked, the rest stays as it was.
+    pub(super) fn swap_all(
+        &mut self,
+        disk: &impl Disk,
+        files: mpsc::Receiver<Result<Written<'_>, Stopped>>,
+        gate: &mut dyn Gate,
+        total: Bytes,
+    ) -> Result<(), Stopped> {
+        let mut at_once = FEWEST_FILES;
+        loop {
+            let mut batch = Vec::with_capacity(at_once);
+            let mut stop = None;
+            for file in files.iter().take(at_once) {
+                match file {
+                    Ok(file) => batch.push(file),
+                    // The files before it can be parked all the same.
+                    Err(why) => stop = Some(why),
+                }
+            }
+            if !batch.is_empty() {
+                self.batch(disk, &batch, gate, total)?;
+            }
+            if let Some(why) = stop {
+                return Err(why);
+            }
+            if batch.is_empty() {
+                return Ok(());
+            }
+            // Waiting for the lock counts as proving, so one slow hold must not decide alone.
+            let most = MOST_FILES.min(2 * at_once);
+            at_once = self.hold.map_or(at_once, |hold| hold.balanced(batch.len()));
+            at_once = at_once.clamp(FEWEST_FILES, most);
+        }
+    }
+
+    fn batch(
+        &mut self,
+        disk: &impl Disk,
+        batch: &[Written<'_>],
+        gate: &mut dyn Gate,
+        total: Bytes,
+    ) -> Result<(), Stopped> {
+        for Written { file, .. } in batch {
+            disk.flush(file).map_err(|error| format!("flushing: {error}"))?;
+        }
+        let tell = |gate: &mut dyn Gate, written: usize| {
+            gate.progress(Bytes(written as u64), total).map_err(|_| Stopped::Cancelled)
+        };
+        let written = match self.written {
+            Some(written) => written,
+            None => tell(gate, 0).map(|()| 0)?,
+        } + batch.iter().map(|file| length(file.pieces)).sum::<usize>();
+        self.written = Some(written);
+        let held = self.swap(disk, batch, gate);
+        let mut all_cached = true;
+        for Written { file, .. } in batch {
+            // The kernel can take pages that stay cached at any time; the program does not need
+            // them.
+            all_cached &= disk.drop_cache(file).is_ok() && still_cached(file);
+        }
+        held?;
+        if all_cached {
+            return Err(Stopped::KeptInMemory);
+        }
+        tell(gate, written)
+    }
+
+    fn swap(
+        &mut self,
+        disk: &impl Disk,
+        written: &[Written<'_>],
+        gate: &mut dyn Gate,
+    ) -> Result<(), Stopped> {
+        let pieces = || written.iter().flat_map(|file| file.pieces);
+        let mut blocks: Vec<usize> = pieces().map(|piece| piece.block).collect();
+        blocks.dedup();
+        let end = pieces().map(|piece| piece.range.end).max().unwrap_or_default();
+        let mut swapped = vec![false; blocks.len()];
+        let mut trouble: Option<Stopped> = None;
+        let begun = Instant::now();
+        let (mut proven, mut layout) = (None, None);
+        let held = gate.hold(&blocks, &mut |number| {
+            let Some(&block) = blocks.get(number) else { return };
+            let layout = layout.get_or_insert_with(|| Layout::read(self.proc, end));
+            proven.get_or_insert_with(Instant::now);
+            swapped[number] = true;
+            for Written { file, pieces, .. } in written {
+                for piece in pieces.iter().filter(|piece| piece.block == block) {
+                    let bytes = piece.range.len();
+                    if let Err(reason) = layout.allows(&piece.range) {
+                        self.parked.refuse(reason, 1, Bytes(bytes as u64));
+                        continue;
+                    }
+                    // SAFETY: the gate calls us for blocks that are allocated and that nothing
+                    // frees or writes until we return; the piece lies inside, and is readable, as
+                    // just looked up.
+                    let same =
+                        unsafe { disk.holds(file, piece.offset, &piece.range, &mut self.copy) };
+                    match same {
+                        Ok(true) => {}
+                        Ok(false) => {
+                            self.parked.refuse(Refusal::WrittenMeanwhile, 1, Bytes(bytes as u64));
+                            continue;
+                        }
+                        Err(error) => {
+                            trouble = Some(format!("comparing what was written: {error}").into());
+                            continue;
+                        }
+                    }
+                    // SAFETY: as above; it is also private memory of the heap, as just looked up,
+                    // and equal to the file, as just compared.
+                    match unsafe { disk.swap(file, piece.offset, piece.range.start, bytes) } {
+                        Ok(()) => {
+                            self.parked.bytes = self.parked.bytes.plus(Bytes(bytes as u64));
+                            self.parked.regions += 1;
+                            if let Ok(inode) = spill::inode(file) {
+                                registry::add(inode);
+                            }
+                        }
+                        Err(error) => trouble = Some(format!("mapping the file: {error}").into()),
+                    }
+                }
+            }
+        });
+        if let Some(proven) = proven {
+            self.hold = Some(Hold { proving: proven - begun, moving: proven.elapsed() });
+        }
+        for (block, _) in blocks.iter().zip(&swapped).filter(|(_, swapped)| !**swapped) {
+            let bytes = pieces()
+                .filter(|piece| piece.block == *block)
+                .map(|piece| Bytes(piece.range.len() as u64))
+                .sum();
+            self.parked.refuse(Refusal::InUseMeanwhile, 1, bytes);
+        }
+        match (held, trouble) {
+            (Err(Stop(why)), _) => Err(why.into()),
+            (Ok(()), Some(trouble)) => Err(trouble),
+            (Ok(()), None) => Ok(()),
+        }
+    }
+}
+
+/// Whether nearly all of a file is still in the page cache although it should have been dropped.
+fn still_cached(file: &File) -> bool {
+    let Ok(data) = file.metadata() else { return false };
+    page_cache::cached_bytes(file, &data).is_some_and(|cached| cached.0 * 10 > data.len() * 9)
+}

@@ -6,6 +6,7 @@ use crate::action::Action;
 use crate::inventory::{Executor, Inventory};
 use crate::level::Level;
 use crate::live::live_set;
+use crate::names::Names;
 use crate::plan::{Step, entries};
 use crate::policy::Policy;
 use crate::reason::Release;
@@ -61,7 +62,8 @@ fn destroy(
         }
         Executor::Identified(execution) => {
             let live = live_set(execution);
-            if let Some(node) = live.unreadable.or(live.any_model) {
+            let names = Names::of(inventory);
+            if let Some(node) = live.unreadable.or(live.any_model).map(|id| names.node(&id)) {
                 notes.push(format!(
                     "nothing was destroyed, because node {node} is still to run and may read any output"
                 ));
@@ -83,7 +85,7 @@ fn destroy(
                 if entry.slots.is_none() {
                     notes.push(format!(
                         "nothing was destroyed, because {} has a shape we do not know",
-                        entry.name
+                        names.entry(number, entry)
                     ));
                     return None;
                 }

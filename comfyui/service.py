@@ -10,6 +10,7 @@ import base64
 import contextlib
 import json
 import logging
+import sys
 import traceback
 import zlib
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ def run(
     values: Mapping[str, Any],
     widgets: Mapping[str, Any],
     unique_id: Any,
+    metadata: Any,
     dynprompt: Any,
 ) -> dict[str, Any]:
     """Sweeps for one node and answers with `text` and `report`."""
@@ -44,17 +46,17 @@ def run(
         why = ascii(comfy_host.said(error))
         LOG.warning("%s (%s)", INSTALL, why)
         return _problem(INSTALL, why)
-    passing = comfy_host.STOPS
+    passing, name = comfy_host.STOPS, f"#{unique_id}"
     try:
-        host = comfy_host.ComfyHost(hosting, unique_id, dynprompt)
-        passing = host.passing
+        host = comfy_host.ComfyHost(hosting, unique_id, dynprompt, metadata)
+        passing, name = host.passing, host.name
         if spec.task == "read":
             return _read(hosting, host)
         return _sweep(hosting, host, spec, values, widgets)
     except passing:
         raise
     except BaseException as error:
-        _log_error(hosting, "the sweep of node %s failed", unique_id, error)
+        _log_error(hosting, "the sweep of %s failed", name, error)
         return _problem(
             "MemSweep stopped. The data was passed on; the log has the details.",
             _plain(hosting, comfy_host.said(error)),
@@ -91,11 +93,11 @@ def _sweep(
     except BaseException as stop:
         # The log is all that a cancelled prompt leaves. Nothing here may stand in the cancel's way.
         with contextlib.suppress(Exception):
-            LOG.info("node %s: %s", _plain(hosting, host.node), stop.memsweep_report.summary)
+            LOG.info("%s: %s", _logged(hosting, host.name), stop.memsweep_report.summary)
         raise
     if spec.task == "release_model":
         host.after_node(lambda: LOG.info("after Release Model: %s", _again(hosting)))
-    LOG.info("node %s: %s", _plain(hosting, host.node), report.summary)
+    LOG.info("%s: %s", _logged(hosting, host.name), report.summary)
     return _answer(str(report), report.to_json())
 
 
@@ -121,7 +123,7 @@ def _kept_error_notes(hosting: Any, host: comfy_host.ComfyHost) -> list[str]:
     except host.passing:
         raise
     except BaseException as error:
-        _log_error(hosting, "node %s: what errors keep could not be found out", host.node, error)
+        _log_error(hosting, "%s: what errors keep could not be found out", host.name, error)
         return []
 
 
@@ -137,7 +139,7 @@ def _facts(
     except host.passing:
         raise
     except BaseException as error:
-        _log_error(hosting, "node %s: what is in use could not be found out", host.node, error)
+        _log_error(hosting, "%s: what is in use could not be found out", host.name, error)
         note = "no model was unloaded and no cached output dropped, because what is in use "
         why = f"could not be found out: {comfy_host.said(error)}"
         return {
@@ -149,9 +151,9 @@ def _facts(
 
 def _read(hosting: Any, host: comfy_host.ComfyHost) -> dict[str, Any]:
     reading = hosting.read(host)
-    models = host.loaded_models()
+    models = [{"what": comfy_host.label(model), **model} for model in host.loaded_models()]
     lines = [
-        f"model {_plain(hosting, model['name'])} on {_plain(hosting, model['device'])}: "
+        f"{_plain(hosting, model['what'])}: "
         f"{'unknown' if model['bytes'] is None else format(model['bytes'] / 2**20, '.1f')} MiB loaded"
         for model in models
     ]
@@ -186,11 +188,17 @@ def _plain(hosting: Any, text: str) -> str:
     return shown
 
 
-def _log_error(hosting: Any, message: str, node: object, error: BaseException) -> None:
+def _logged(hosting: Any, text: str) -> str:
+    """The same in letters that the log can write: a Windows console has not all that a title has."""
+    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+    return _plain(hosting, text).encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _log_error(hosting: Any, message: str, node: str, error: BaseException) -> None:
     """An error with its traceback. Nothing in it can pass for a line of the log."""
     trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    lines = [f"    | {_plain(hosting, line)}" for line in trace.rstrip("\n").split("\n")]
-    LOG.error(f"{message}:\n%s", _plain(hosting, str(node)), "\n".join(lines))
+    lines = [f"    | {_logged(hosting, line)}" for line in trace.rstrip("\n").split("\n")]
+    LOG.error(f"{message}:\n%s", _logged(hosting, node), "\n".join(lines))
 
 
 def _packed(report: str) -> str:

@@ -32,6 +32,8 @@ def folders(comfy, tmp_path, monkeypatch):
         (tmp_path / kind / "sub").mkdir(parents=True)
         (tmp_path / kind / "sub" / f"{kind}.safetensors").touch()
         folder_paths.folder_names_and_paths[kind] = ([str(tmp_path / kind)], {".safetensors"})
+    # Packs have model folders within their own.
+    folder_paths.folder_names_and_paths["custom_nodes"] = ([str(tmp_path)], set())
     (tmp_path / "checkpoints" / FILE).symlink_to(checkpoints() / FILE)
     save_file({"nothing.lora_up.weight": torch.zeros(1)}, tmp_path / "loras" / "lora.safetensors")
     return tmp_path
@@ -82,7 +84,10 @@ def forgetting(monkeypatch):
     monkeypatch.setattr(ModelPatcher, "cached_patcher_init", nothing, raising=False)
 
 
-@pytest.mark.parametrize("recorded", (True, False), ids=("recorded", "by the loader's inputs"))
+RECORDED = pytest.mark.parametrize("recorded", (True, False), ids=("recorded", "by the loader's inputs"))
+
+
+@RECORDED
 @pytest.mark.parametrize("lora", (False, True), ids=("", "with a LoRA"))
 def test_the_parts_of_a_checkpoint_go_by_its_file(runner, folders, monkeypatch, recorded, lora):
     if not recorded:
@@ -127,7 +132,10 @@ def test_a_model_of_an_unknown_kind_goes_by_the_only_file_that_its_node_names(ru
     assert unloaded(runner.run(prompt)) == {"model sub/ours.safetensors on cpu": "sub/ours.safetensors"}
 
 
-def test_memory_report_and_a_sweep_call_a_model_alike(runner, folders):
+@RECORDED
+def test_memory_report_and_a_sweep_call_a_model_alike(runner, folders, monkeypatch, recorded):
+    if not recorded:
+        forgetting(monkeypatch)
     prompt = used()
     prompt["other"] = node("ToyModel", label="idle")
     prompt["5"]["inputs"]["after"] = ["other", 0]
@@ -254,7 +262,7 @@ def loaders_function(module):
     (("comfy.sd", "checkpoints/a.safetensors"), ["a.safetensors"]),
     (("comfy.sd", ["text_encoders/l.safetensors", "text_encoders/sub/t5.safetensors"]),
      ["l.safetensors", "sub/t5.safetensors"]),
-    (("comfy.sd", "elsewhere/b.safetensors"), ["b.safetensors"]),
+    (("comfy.sd", "../elsewhere/b.safetensors"), ["b.safetensors"]),
     (("another_pack.loaders", "checkpoints/a.safetensors"), []),
     (("comfy.sd", 7), []),
     (("comfy.sd", ["checkpoints/a.safetensors", None]), []),

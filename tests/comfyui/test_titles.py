@@ -136,6 +136,7 @@ def test_a_title_from_anywhere_forges_no_line(runner, logged, way):
 ODD = {
     "nothing": {},
     "no workflow": {"workflow": None},
+    "a workflow that is a text": {"workflow": "{}"},
     "a list": [{"nodes": []}],
     "no nodes": {"workflow": {"nodes": None}},
     "nodes by name": {"workflow": {"nodes": {"6": {"title": "x"}}}},

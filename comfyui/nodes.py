@@ -42,9 +42,10 @@ class SweepNode:
         if self.lists:
             inputs = {name: items[0] for name, items in inputs.items()}
         unique_id, dynprompt = inputs.pop("unique_id", None), inputs.pop("dynprompt", None)
+        metadata = inputs.pop("metadata", None)
         ui: dict[str, Any] = {"text": (), "memsweep": ()}
         if not self._seen(dynprompt):
-            answer = service.run(spec, values, inputs, unique_id, dynprompt)
+            answer = service.run(spec, values, inputs, unique_id, metadata, dynprompt)
             self._report = answer["text"]
             ui = {"text": (answer["text"],), "memsweep": (answer,)}
         absent = [None] if self.lists else None
@@ -72,7 +73,12 @@ def _input_types(spec: NodeSpec) -> dict[str, Any]:
     return {
         "required": {**dict(data[: spec.required]), **spec.widgets},
         "optional": {**dict(data[spec.required :]), **spec.optional_widgets},
-        "hidden": {"unique_id": "UNIQUE_ID", "dynprompt": "DYNPROMPT"},
+        "hidden": {
+            "unique_id": "UNIQUE_ID",
+            "dynprompt": "DYNPROMPT",
+            # The workflow as it is on the page: it has the titles of nodes.
+            "metadata": "EXTRA_PNGINFO",
+        },
     }
 
 

@@ -10,6 +10,7 @@ import base64
 import contextlib
 import json
 import logging
+import sys
 import traceback
 import zlib
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ def run(
     values: Mapping[str, Any],
     widgets: Mapping[str, Any],
     unique_id: Any,
+    metadata: Any,
     dynprompt: Any,
 ) -> dict[str, Any]:
     """Sweeps for one node and answers with `text` and `report`."""
@@ -44,17 +46,17 @@ def run(
         why = ascii(comfy_host.said(error))
         LOG.warning("%s (%s)", INSTALL, why)
         return _problem(INSTALL, why)
-    passing = comfy_host.STOPS
+    passing, name = comfy_host.STOPS, f"#{unique_id}"
     try:
-        host = comfy_host.ComfyHost(hosting, unique_id, dynprompt)
-        passing = host.passing
+        host = comfy_host.ComfyHost(hosting, unique_id, dynprompt, metadata)
+        passing, name = host.passing, host.name
         if spec.task == "read":
             return _read(hosting, host)
         return _sweep(hosting, host, spec, values, widgets)
     except passing:
         raise
     except BaseException as error:
-        _log_error(hosting, "the sweep of node %s failed", unique_id, error)
+        _log_error(hosting, "the sweep of %s failed", name, error)
         return _problem(
             "MemSweep stopped. The data was passed on; the log has the details.",
             _plain(hosting, comfy_host.said(error)),
@@ -75,36 +77,37 @@ def _sweep(
         "park": parking,
     }
     inventory: dict[str, Any] = {}
-    if hosting.level_of(json.dumps(settings)) not in ("trim", "collect"):
+    policy = hosting.policy_of(settings)
+    if policy.needs_facts:
         protected = dict(values)
         targets = None
         if spec.task == "release_model":
             targets = [protected.pop("model", None)]
         inventory = _facts(hosting, host, protected, targets)
-        inventory.setdefault("notes", []).extend(_none_notes(protected))
+        inventory.setdefault("notes", []).extend(_none_notes(hosting, protected))
         del protected, targets
     else:
-        inventory["notes"] = _none_notes(values)
+        inventory["notes"] = _none_notes(hosting, values)
     inventory.setdefault("notes", []).extend([*warnings, *_kept_error_notes(hosting, host)])
     try:
-        report = hosting.sweep_with(host, settings, inventory)
+        report = hosting.sweep_with(host, policy, inventory)
     except BaseException as stop:
         # The log is all that a cancelled prompt leaves. Nothing here may stand in the cancel's way.
         with contextlib.suppress(Exception):
-            LOG.info("node %s: %s", _plain(hosting, host.node), stop.memsweep_report.summary)
+            LOG.info("%s: %s", _logged(hosting, host.name), stop.memsweep_report.summary)
         raise
     if spec.task == "release_model":
         host.after_node(lambda: LOG.info("after Release Model: %s", _again(hosting)))
-    LOG.info("node %s: %s", _plain(hosting, host.node), report.summary)
+    LOG.info("%s: %s", _logged(hosting, host.name), report.summary)
     return _answer(str(report), report.to_json())
 
 
-def _parking(hosting: Any) -> tuple[dict[str, Any], list[str]]:
+def _parking(hosting: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What the environment says on parking. A mistake there parks nothing, and is told."""
     try:
         return hosting.park_settings(), []
     except Exception as error:
-        return {"off": True}, [f"nothing was parked: {error}"]
+        return {"off": True}, [hosting.note("parking_misconfigured", error=str(error))]
 
 
 def _again(hosting: Any) -> str:
@@ -113,15 +116,15 @@ def _again(hosting: Any) -> str:
     return summary
 
 
-def _kept_error_notes(hosting: Any, host: comfy_host.ComfyHost) -> list[str]:
+def _kept_error_notes(hosting: Any, host: comfy_host.ComfyHost) -> list[dict[str, Any]]:
     """What errors keep alive, which no sweep can free. Not knowing it is no reason to stop."""
     try:
-        notes: list[str] = hosting.kept_error_notes()
+        notes: list[dict[str, Any]] = hosting.kept_error_notes()
         return notes
     except host.passing:
         raise
     except BaseException as error:
-        _log_error(hosting, "node %s: what errors keep could not be found out", host.node, error)
+        _log_error(hosting, "%s: what errors keep could not be found out", host.name, error)
         return []
 
 
@@ -137,34 +140,36 @@ def _facts(
     except host.passing:
         raise
     except BaseException as error:
-        _log_error(hosting, "node %s: what is in use could not be found out", host.node, error)
-        note = "no model was unloaded and no cached output dropped, because what is in use "
-        why = f"could not be found out: {comfy_host.said(error)}"
+        _log_error(hosting, "%s: what is in use could not be found out", host.name, error)
+        why = comfy_host.said(error)
         return {
-            "notes": [f"{note}{why}"],
+            "notes": [hosting.note("facts_unknown", error=why)],
             # Whatever needs to know it is left out.
-            "executor": {"kind": "unidentified", "reason": f"what is in use {why}"},
+            "executor": {
+                "kind": "unidentified",
+                "reason": f"what is in use could not be found out: {why}",
+            },
         }
 
 
 def _read(hosting: Any, host: comfy_host.ComfyHost) -> dict[str, Any]:
     reading = hosting.read(host)
-    models = host.loaded_models()
+    models = [{"what": comfy_host.label(model), **model} for model in host.loaded_models()]
     lines = [
-        f"model {_plain(hosting, model['name'])} on {_plain(hosting, model['device'])}: "
+        f"{_plain(hosting, model['what'])}: "
         f"{'unknown' if model['bytes'] is None else format(model['bytes'] / 2**20, '.1f')} MiB loaded"
         for model in models
     ]
     fields = f'"reading":{reading.to_json()},"lines":{reading.lines_json()}'
     return _answer(
         "\n".join([str(reading).rstrip("\n"), *lines]),
-        f'{{"schema":1,{fields},"models":{json.dumps(models)}}}',
+        f'{{"schema":2,{fields},"models":{json.dumps(models)}}}',
     )
 
 
-def _none_notes(values: Mapping[str, Any]) -> list[str]:
+def _none_notes(hosting: Any, values: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
-        f"input `{name}` is None, so it protects nothing"
+        hosting.note("input_is_none", input=name)
         for name, value in values.items()
         if value is None
     ]
@@ -186,11 +191,17 @@ def _plain(hosting: Any, text: str) -> str:
     return shown
 
 
-def _log_error(hosting: Any, message: str, node: object, error: BaseException) -> None:
+def _logged(hosting: Any, text: str) -> str:
+    """The same in letters that the log can write: a Windows console has not all that a title has."""
+    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+    return _plain(hosting, text).encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _log_error(hosting: Any, message: str, node: str, error: BaseException) -> None:
     """An error with its traceback. Nothing in it can pass for a line of the log."""
     trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    lines = [f"    | {_plain(hosting, line)}" for line in trace.rstrip("\n").split("\n")]
-    LOG.error(f"{message}:\n%s", _plain(hosting, str(node)), "\n".join(lines))
+    lines = [f"    | {_logged(hosting, line)}" for line in trace.rstrip("\n").split("\n")]
+    LOG.error(f"{message}:\n%s", _logged(hosting, node), "\n".join(lines))
 
 
 def _packed(report: str) -> str:

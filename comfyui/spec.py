@@ -43,6 +43,30 @@ AGGRESSIVE = (
 
 
 @dataclass(frozen=True)
+class LevelWidget:
+    """The widget that says how far a node's sweep goes."""
+
+    name: str
+    # The level that each of its values asks for.
+    levels: Mapping[Any, str]
+    # What it was in prompts that were saved without it.
+    absent: Any
+
+    def level(self, widgets: Mapping[str, Any]) -> str:
+        """The level these widget values ask for. The library refuses what is no level."""
+        value = widgets.get(self.name, self.absent)
+        if isinstance(self.absent, bool):
+            value = bool(value)
+        return self.levels.get(value, str(value))
+
+
+BY_AGGRESSIVE = LevelWidget("aggressive", {False: "collect", True: "evict"}, absent=False)
+BY_MODE = LevelWidget("mode", {"VRAM": "unload", "RAM": "park"}, absent="RAM")
+BY_LEFTOVERS = LevelWidget("leftovers", {"park": "park", "destroy": "destroy"}, absent="park")
+BY_LEVEL = LevelWidget("level", {level: level for level in LEVELS}, absent="evict")
+
+
+@dataclass(frozen=True)
 class NodeSpec:
     """One node."""
 
@@ -51,13 +75,13 @@ class NodeSpec:
     description: str
     # Data inputs, in order; the first `required` of them must be connected.
     data: Mapping[str, Any]
+    # How far its sweep goes: always as far, or as one of its widgets says.
+    level: str | LevelWidget
     required: int = 1
     widgets: Mapping[str, Any] = field(default_factory=dict)
     optional_widgets: Mapping[str, Any] = field(default_factory=dict)
     # Names of the data inputs that come out again, in order; empty for a terminal node.
     passes: tuple[str, ...] = ()
-    # A fixed level, or `None` when a widget decides (see `level_for`).
-    level: str | None = None
     output_node: bool = False
     # `sweep`, `release_model` or `read`.
     task: str = "sweep"
@@ -69,20 +93,7 @@ class NodeSpec:
 
     def level_for(self, widgets: Mapping[str, Any]) -> str:
         """The level these widget values ask for."""
-        if self.level is not None:
-            return self.level
-        if "aggressive" in self.default_widgets:
-            return "evict" if widgets.get("aggressive") else "collect"
-        if "mode" in self.default_widgets:
-            return "unload" if widgets.get("mode") == "VRAM" else "park"
-        if "leftovers" in self.default_widgets:
-            return str(widgets.get("leftovers", "park"))
-        return str(widgets["level"])
-
-    @property
-    def default_widgets(self) -> Mapping[str, Any]:
-        """All widgets, required and optional."""
-        return {**self.widgets, **self.optional_widgets}
+        return self.level if isinstance(self.level, str) else self.level.level(widgets)
 
 
 def _free_memory(kind: str) -> NodeSpec:
@@ -92,6 +103,7 @@ def _free_memory(kind: str) -> NodeSpec:
         title=f"Free Memory ({kind})",
         description="Frees memory at this point of the workflow and passes its input on.",
         data={name: "STRING" if kind == "String" else kind.upper()},
+        level=BY_AGGRESSIVE,
         widgets={"aggressive": AGGRESSIVE},
         optional_widgets={"system_wide": SYSTEM_WIDE},
         passes=(name,),
@@ -130,6 +142,7 @@ SPECS: tuple[NodeSpec, ...] = (
         "PurgeAll",
         "Purge ALL",
         "Frees all that can be freed without breaking anything.",
+        level=BY_LEFTOVERS,
         optional_widgets={
             "leftovers": (
                 ["park", "destroy"],
@@ -148,6 +161,7 @@ SPECS: tuple[NodeSpec, ...] = (
         "Purge & Pass",
         "Frees memory at this point of the workflow and passes its input on.",
         data={"data": ANY},
+        level=BY_MODE,
         widgets={"mode": MODE},
         passes=("data",),
     ),
@@ -164,6 +178,7 @@ SPECS: tuple[NodeSpec, ...] = (
         "Purge & Pass Multi",
         "Purge & Pass with up to four protected inputs.",
         data=FOUR,
+        level=BY_MODE,
         # Optional there, so prompts saved without it exist.
         optional_widgets={"mode": MODE},
         passes=tuple(FOUR),
@@ -173,6 +188,7 @@ SPECS: tuple[NodeSpec, ...] = (
         title="Free Memory (Any)",
         description="Frees memory as far as the chosen level goes and passes its input on.",
         data={"anything": ANY},
+        level=BY_LEVEL,
         widgets={
             "level": (
                 list(LEVELS),

@@ -84,7 +84,7 @@ class Run:
         for node in nodes:
             if node["entry"] is not None:
                 entry = entries[node["entry"]]
-                entry.nodes.append(f"{node['id']} {node['class']}")
+                entry.nodes.append(node["id"])
                 entry.made_now = entry.made_now or node["id"] in self.executed
         facts = {
             "kind": "identified",
@@ -124,7 +124,6 @@ class Run:
             if any(value is entry.entry for value in sources.values())
         ]
         return {
-            "name": ", ".join(entry.nodes) or "an earlier workflow's node",
             "slots": len(entry.outputs) if is_readable(entry) else None,
             "has_ui": entry.has_ui(),
             "held_for": consumers,

@@ -130,7 +130,7 @@ def test_a_cancel_passes_as_soon_as_the_step_under_way_returns(
     nodes.interrupt_processing(False)
     assert case.calls and result.interrupted and not result.ok
     (line,) = logged
-    assert line.startswith("node sweep: MemSweep evict: private RAM ") and "; cancelled; " in line
+    assert line.startswith("#sweep Free Memory (Any): MemSweep evict: private RAM ") and "; cancelled; " in line
     case.before.check_whole()
     assert kind in asked[-1], f"a step began after the cancel: {asked}"
     case.next_prompts()
@@ -169,7 +169,7 @@ def test_a_process_that_may_open_no_more_files(case, faults, tmp_path):
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     case.arm(lambda: (
-        case.patch.setattr(pack("comfy_host.host"), "_model_files", lambda _: files),
+        case.patch.setattr(pack("comfy_host.files"), "of_models", lambda _: files),
         case.patch.setattr(hosting, "sweep_with", starved),
     ))
     # Only here: without files the switch cannot touch the machine that runs the tests.

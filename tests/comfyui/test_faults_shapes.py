@@ -164,7 +164,7 @@ def test_a_pending_nodes_class_that_does_not_say_its_inputs(case, faults, toys, 
     assert case.gone == 0
     reasons = {row["because"]["kind"] for row in report["kept"]}
     assert "unreadable_node" in reasons
-    assert any("unreadable_node" == row["because"]["kind"] and row["because"]["node"] == "d" for row in report["kept"])
+    assert any("unreadable_node" == row["because"]["kind"] and row["because"]["node"] == "#d ToyView" for row in report["kept"])
     faults.check_went_on(report)
 
 
@@ -174,4 +174,4 @@ def test_a_pending_nodes_class_that_is_gone(case, faults):
     while_we_look(case, faults, lambda patch: patch.delitem(nodes.NODE_CLASS_MAPPINGS, "ToyView"))
     report = case.run()
     assert case.gone == 0
-    assert any(row["because"] == {"kind": "unreadable_node", "node": "d"} for row in report["kept"])
+    assert any(row["because"] == {"kind": "unreadable_node", "node": "#d ToyView"} for row in report["kept"])

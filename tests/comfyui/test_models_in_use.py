@@ -227,7 +227,7 @@ def test_a_thread_that_begins_after_the_plan_is_seen_before_the_unload(midway, s
 
     def late(self, *arguments):
         facts = inventory(self, *arguments)
-        box = [self._models[0].model]
+        box = [self.models.numbered[0].model]
 
         def hold():
             local = box.pop()

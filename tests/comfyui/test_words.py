@@ -42,7 +42,7 @@ def test_the_id_of_a_node_forges_no_line_and_costs_no_facts(runner, logged):
     assert result.ok, result.error
     (line,) = logged()
     check_one_line(line)
-    assert line.startswith("node 7\\n[INFO] node 8")
+    assert line.startswith("#7\\n[INFO] node 8")
     assert any(row["action"]["kind"] == "evict" for row in result.report(FORGED)["rows"])
     for line in result.text(FORGED).strip("\n").split("\n"):
         check_one_line(line)
@@ -59,7 +59,7 @@ def test_the_error_of_another_pack_forges_no_line(runner, logged, monkeypatch):
     assert result.ok, result.error
     (record,) = logged()
     first, *trace = record.split("\n")
-    assert first.startswith("the sweep of node 7\\n[INFO]") and len(trace) > 3
+    assert first.startswith("the sweep of #7\\n[INFO]") and len(trace) > 3
     for line in (first, *trace):
         check_one_line(line)
     assert all(line.startswith("    | ") for line in trace)

@@ -58,6 +58,12 @@ pub struct StorageFact {
 pub struct ModelFact {
     /// Class name of the model.
     pub name: String,
+    /// The files it was loaded from, as its loader shows them. Empty where that is not known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+    /// What it is in a workflow: diffusion model, text encoder, VAE, ControlNet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
     /// The device it is loaded on.
     pub device: String,
     /// Bytes it takes on that device, as its manager says.
@@ -124,6 +130,9 @@ pub struct NodeFact {
     pub id: String,
     /// Its class key.
     pub class: String,
+    /// What the page calls it: its user's title, or its class's display name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
     /// It has still to run, or to finish.
     pub pending: bool,
     /// It is an output node: saves, shows, or sweeps.
@@ -157,7 +166,8 @@ pub struct Link {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct EntryFact {
-    /// For people: `4 CheckpointLoaderSimple`, or `an earlier workflow`.
+    /// For people, where the host has a name of its own for it. Else the nodes name it whose it is.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// Its outputs; `None` when they are not of a shape we know.
     pub slots: Option<Vec<SlotFact>>,

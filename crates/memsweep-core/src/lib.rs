@@ -20,6 +20,7 @@ pub mod headline;
 pub mod inventory;
 pub mod level;
 pub mod live;
+pub mod names;
 pub mod park;
 pub mod plain;
 pub mod plan;

@@ -54,13 +54,13 @@ def live_set_ignored() -> Iterator[None]:
 @contextlib.contextmanager
 def protection_by_ids_only() -> Iterator[None]:
     """A model counts as connected only when its very object is, not a clone that shares it."""
-    host = pack("service").comfy_host.ComfyHost
+    models = pack("comfy_host.models").Models
 
     def by_id(self, hits):
         found = {id(value) for value in hits}
-        return [n for n, loaded in enumerate(self._models) if id(loaded.model) in found]
+        return [n for n, loaded in enumerate(self.numbered) if id(loaded.model) in found]
 
-    with mock.patch.object(host, "_models_among", by_id):
+    with mock.patch.object(models, "among", by_id):
         yield
 
 

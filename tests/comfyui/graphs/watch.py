@@ -73,7 +73,7 @@ class Watch:
             request = json.loads(action)
             chosen = []
             if request["kind"] == "evict":
-                chosen = [host._entries[number] for number in request["entries"]]
+                chosen = [host.facts.entries[number] for number in request["entries"]]
                 chosen = [(e.cache, e.key, _tensors([e.outputs])) for e in chosen]
             answer = release(host, action)
             if chosen and json.loads(answer)["kind"] == "done":
@@ -86,7 +86,7 @@ class Watch:
     def end(self) -> None:
         self.service.run, self.host_class.release = self._run, self._release
 
-    def _watched_run(self, spec, values, widgets, unique_id, dynprompt):
+    def _watched_run(self, spec, values, widgets, unique_id, metadata, dynprompt):
         running = executor_locals()
         execution = running["execution_list"]
         before = self._entries()
@@ -101,7 +101,7 @@ class Watch:
         littered = litter is not None and litter() is not None
         self._planned, self._unloaded = [], 0
 
-        answer = self._run(spec, values, widgets, unique_id, dynprompt)
+        answer = self._run(spec, values, widgets, unique_id, metadata, dynprompt)
 
         self._check_entries(before, linked)
         self._check_models(models)

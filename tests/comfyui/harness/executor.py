@@ -144,8 +144,9 @@ class Runner:
             cache_args={"lru": 100, "ram": 0, "ram_inactive": 0},
         )
 
-    def run(self, prompt: dict, outputs: list[str] | None = None) -> Result:
-        """Runs what `outputs` names; all output nodes when it names nothing."""
+    def run(self, prompt: dict, outputs: list[str] | None = None, metadata: object = None) -> Result:
+        """Runs what `outputs` names; all output nodes when it names nothing. `metadata` is what the page
+        sends along."""
         import nodes
 
         if outputs is None:
@@ -155,9 +156,10 @@ class Runner:
             ]
         self.executor.success = True
         # ComfyUI deep-copies what it queues; an executor must not share our dicts.
-        prompt = {name: {"class_type": d["class_type"], "inputs": dict(d["inputs"])} for name, d in prompt.items()}
+        prompt = {name: {**data, "inputs": dict(data["inputs"])} for name, data in prompt.items()}
         # With a client, older versions too tell what cached nodes show.
-        self.executor.execute(prompt, uuid.uuid4().hex, {"client_id": "tests"}, outputs)
+        extra = {"client_id": "tests", **({} if metadata is None else {"extra_pnginfo": metadata})}
+        self.executor.execute(prompt, uuid.uuid4().hex, extra, outputs)
         return Result(self.executor)
 
     def reset(self) -> None:

@@ -6,6 +6,7 @@ use crate::action::Action;
 use crate::bytes::Bytes;
 use crate::inventory::{EntryFact, Execution, Inventory};
 use crate::live::LiveSet;
+use crate::names::Names;
 use crate::plan::{Kept, Step, targets};
 use crate::reason::{Keep, Release};
 
@@ -19,7 +20,7 @@ pub(super) fn decide(
     if inventory.is_targeted() {
         return targets::decide(inventory, execution, live, kept);
     }
-    let rules = Rules::new(execution, live);
+    let rules = Rules::new(execution, live, Names::of(inventory));
     let mut staying: BTreeMap<u32, Keep> = BTreeMap::new();
     for (number, entry) in (0u32..).zip(&execution.entries) {
         // Last: who holds a model for its own ends says nothing of the rest of the entry, but while
@@ -70,10 +71,11 @@ pub(super) fn note_kept(
     staying: BTreeMap<u32, Keep>,
     kept: &mut Vec<Kept>,
 ) {
+    let names = Names::of(inventory);
     for (number, because) in staying {
         let Some(entry) = execution.entries.get(number as usize) else { continue };
         let bytes = Some(size(inventory, &storages(entry).collect()));
-        kept.push(Kept { what: entry.name.clone(), bytes, because });
+        kept.push(Kept { what: names.entry(number, entry), bytes, because });
     }
 }
 
@@ -84,9 +86,11 @@ pub(super) fn step(
     going: Vec<u32>,
     held: &BTreeSet<u32>,
 ) -> Option<Step> {
-    let (mut names, mut dropped) = (Vec::new(), BTreeSet::new());
-    for entry in going.iter().filter_map(|number| execution.entries.get(*number as usize)) {
-        names.push(entry.name.clone());
+    let names = Names::of(inventory);
+    let (mut named, mut dropped) = (Vec::new(), BTreeSet::new());
+    for number in &going {
+        let Some(entry) = execution.entries.get(*number as usize) else { continue };
+        named.push(names.entry(*number, entry));
         dropped.extend(storages(entry).filter(|storage| !held.contains(storage)));
     }
     if going.is_empty() {
@@ -96,13 +100,14 @@ pub(super) fn step(
     Some(Step {
         what: format!("cached outputs of {} {plural}", going.len()),
         action: Action::Evict { entries: going },
-        because: Release::NoReaderLeft { entries: names },
+        because: Release::NoReaderLeft { entries: named },
         estimated: Some(size(inventory, &dropped)),
     })
 }
 
 struct Rules<'a> {
     live: &'a LiveSet,
+    names: Names<'a>,
     of_output_nodes: BTreeSet<u32>,
     feeding: BTreeMap<u32, &'a str>,
     of_this_prompt: BTreeSet<u32>,
@@ -112,7 +117,7 @@ struct Rules<'a> {
 }
 
 impl<'a> Rules<'a> {
-    fn new(execution: &'a Execution, live: &'a LiveSet) -> Self {
+    fn new(execution: &'a Execution, live: &'a LiveSet, names: Names<'a>) -> Self {
         let entry_of: BTreeMap<&str, u32> = execution
             .nodes
             .iter()
@@ -125,6 +130,7 @@ impl<'a> Rules<'a> {
             .collect();
         Self {
             live,
+            names,
             of_output_nodes: outputs().filter_map(|node| node.entry).collect(),
             feeding,
             of_this_prompt: execution.nodes.iter().filter_map(|node| node.entry).collect(),
@@ -140,17 +146,17 @@ impl<'a> Rules<'a> {
 
     fn keep(&self, number: u32, entry: &EntryFact) -> Option<Keep> {
         if let Some(node) = self.live.entries.get(&number) {
-            return Some(Keep::NeededBy { node: node.clone() });
+            return Some(Keep::NeededBy { node: self.names.node(node) });
         }
         if let (Some(node), true) = (&self.live.unreadable, self.of_this_prompt.contains(&number)) {
-            return Some(Keep::UnreadableNode { node: node.clone() });
+            return Some(Keep::UnreadableNode { node: self.names.node(node) });
         }
         if entry.has_ui || self.of_output_nodes.contains(&number) {
             return Some(Keep::OutputNode);
         }
         let unread = self.unread_output.filter(|_| self.of_this_prompt.contains(&number));
         if let Some(node) = self.feeding.get(&number).copied().or(unread) {
-            return Some(Keep::FeedsOutputNode { node: node.to_owned() });
+            return Some(Keep::FeedsOutputNode { node: self.names.node(node) });
         }
         if self.unrepeatable.contains(&number) {
             return Some(Keep::Unrepeatable);

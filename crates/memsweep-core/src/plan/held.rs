@@ -6,6 +6,7 @@ use crate::action::Action;
 use crate::inventory::{Executor, Inventory};
 use crate::level::Level;
 use crate::live::LiveSet;
+use crate::names::Names;
 use crate::plan::{Step, entries};
 use crate::policy::Policy;
 use crate::reason::{Note, Release, Why};
@@ -62,8 +63,9 @@ fn destroy(
             return Err(Note::NotDestroyedExecutorUnknown { reason: reason.clone() });
         }
         Executor::Identified(execution) => {
+            let names = Names::of(inventory);
             if let Some(node) = live.unreadable.as_ref().or(live.any_model.as_ref()) {
-                return Err(Note::NotDestroyedAnyOutput { node: node.clone() });
+                return Err(Note::NotDestroyedAnyOutput { node: names.node(node) });
             }
             let going: BTreeSet<u32> = evict
                 .iter()
@@ -79,7 +81,7 @@ fn destroy(
                     continue;
                 }
                 if entry.slots.is_none() {
-                    return Err(Note::NotDestroyedUnreadable { entry: entry.name.clone() });
+                    return Err(Note::NotDestroyedUnreadable { entry: names.entry(number, entry) });
                 }
                 keep.extend(entries::storages(entry));
             }

@@ -6,6 +6,7 @@ use crate::action::Action;
 use crate::bytes::Bytes;
 use crate::inventory::{Inventory, ModelFact};
 use crate::live::LiveSet;
+use crate::names::{self, Names};
 use crate::plan::{Kept, Step};
 use crate::reason::{Keep, Release};
 
@@ -14,6 +15,7 @@ use crate::reason::{Keep, Release};
 /// computing with one would go on with weights that have lost their patches.
 pub(super) fn decide(inventory: &Inventory, live: &LiveSet, kept: &mut Vec<Kept>) -> Vec<Step> {
     let connected: BTreeSet<u32> = inventory.connected.models.iter().copied().collect();
+    let names = Names::of(inventory);
     let mut steps = Vec::new();
     for (number, model) in (0u32..).zip(&inventory.models) {
         let chosen = !inventory.is_targeted() || inventory.targets.contains(&number);
@@ -23,20 +25,17 @@ pub(super) fn decide(inventory: &Inventory, live: &LiveSet, kept: &mut Vec<Kept>
         let because = if connected.contains(&number) {
             Keep::Connected
         } else if let Some(node) = live.models.get(&number) {
-            Keep::NeededBy { node: node.clone() }
+            Keep::NeededBy { node: names.node(node) }
         } else if let Some(node) = live.unreadable.as_ref().or(live.any_model.as_ref()) {
-            Keep::UnreadableNode { node: node.clone() }
+            Keep::UnreadableNode { node: names.node(node) }
         } else if let Some(by) = &model.in_use_by {
             Keep::InUse { by: by.clone() }
         } else {
             steps.push(unload(number, model));
             continue;
         };
-        kept.push(Kept {
-            what: format!("model {} on {}", model.name, model.device),
-            bytes: model.bytes,
-            because,
-        });
+        let what = names::model_on_its_device(model);
+        kept.push(Kept { what, bytes: model.bytes, because });
     }
     steps
 }
@@ -51,8 +50,8 @@ fn unload(number: u32, model: &ModelFact) -> Step {
         Release::NotNeeded
     };
     Step {
-        action: Action::Unload { model: number, name: model.name.clone() },
-        what: format!("model {} on {}", model.name, model.device),
+        action: Action::Unload { model: number, name: names::model(model) },
+        what: names::model_on_its_device(model),
         because,
         estimated: if stays || model.device.starts_with("cpu") {
             Some(Bytes::ZERO)

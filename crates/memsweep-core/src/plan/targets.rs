@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::inventory::{EntryFact, Execution, Inventory};
 use crate::live::LiveSet;
+use crate::names::Names;
 use crate::plan::{Kept, Step, entries};
 use crate::reason::Keep;
 
@@ -17,6 +18,7 @@ pub(super) fn decide(
     live: &LiveSet,
     kept: &mut Vec<Kept>,
 ) -> Option<Step> {
+    let names = Names::of(inventory);
     let targets: BTreeSet<u32> = inventory.targets.iter().copied().collect();
     let connected = inventory.connected.models.iter().any(|model| targets.contains(model));
     let outputs: BTreeSet<u32> =
@@ -29,9 +31,9 @@ pub(super) fn decide(
         if !holds(entry, &targets) {
             held.extend(entries::storages(entry));
         } else if let Some(node) = live.entries.get(&number) {
-            staying.insert(number, Keep::NeededBy { node: node.clone() });
+            staying.insert(number, Keep::NeededBy { node: names.node(node) });
         } else if let Some(node) = &live.unreadable {
-            staying.insert(number, Keep::UnreadableNode { node: node.clone() });
+            staying.insert(number, Keep::UnreadableNode { node: names.node(node) });
         } else if connected {
             staying.insert(number, Keep::Connected);
         } else if let Some(because) =

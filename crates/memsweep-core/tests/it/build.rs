@@ -3,9 +3,12 @@
 //! ```text
 //! storages 10 20 cuda:0=30       numbered s0, s1, ... in bytes, on the CPU unless said
 //! model UNET cuda:0 500          numbered m0, m1, ...; `?` for unknown bytes, `-` when not loaded,
-//!                                `kept=cpu` for its offload device, `user=WHO` for who else uses it
-//! entry loader (s0 m0) (plain)   numbered from 0; also `?` for an unknown shape, `ui`, `held=3,4`
-//! node 4 pending entry=0 <- 3.1  also `output`, `opaque`, `parent=2`; links are source.slot
+//!                                `kept=cpu` for its offload device, `user=WHO` for who else uses it,
+//!                                `file=NAME` and `part=text_encoder` for where it came from
+//! entry loader (s0 m0) (plain)   numbered from 0; also `?` for an unknown shape, `ui`, `held=3,4`;
+//!                                one called `-` has no name of its own
+//! node 4 pending entry=0 <- 3.1  also `output`, `opaque`, `parent=2`, `title=VAE_Decode`; links are
+//!                                source.slot
 //! connected s0 m0                what the running node's inputs reach
 //! ```
 //! The running node is `me` unless a line `running ID` says otherwise.
@@ -72,14 +75,22 @@ fn storage(text: &str) -> StorageFact {
 
 fn model(text: &str) -> ModelFact {
     let words: Vec<&str> = text.split(' ').collect();
+    let named = |name: &'static str| words.iter().filter_map(move |word| word.strip_prefix(name));
     ModelFact {
         name: words[0].to_owned(),
+        files: named("file=").map(str::to_owned).collect(),
+        part: named("part=").map(spaced).next(),
         device: words[1].to_owned(),
         bytes: words[2].parse().ok().map(Bytes),
         loaded: words.get(3) != Some(&"-"),
-        offload_device: words.iter().find_map(|word| word.strip_prefix("kept=")).map(str::to_owned),
-        in_use_by: words.iter().find_map(|word| word.strip_prefix("user=")).map(str::to_owned),
+        offload_device: named("kept=").map(str::to_owned).next(),
+        in_use_by: named("user=").map(str::to_owned).next(),
     }
+}
+
+/// A word for several.
+fn spaced(word: &str) -> String {
+    word.replace('_', " ")
 }
 
 fn entry(text: &str) -> EntryFact {
@@ -89,7 +100,7 @@ fn entry(text: &str) -> EntryFact {
     };
     let mut words = head.split_whitespace();
     let mut fact = EntryFact {
-        name: words.next().unwrap().to_owned(),
+        name: words.next().filter(|name| *name != "-").unwrap_or_default().to_owned(),
         slots: Some(
             slots
                 .split(')')
@@ -133,6 +144,7 @@ fn node(text: &str) -> NodeFact {
             ("output", _) => fact.output = true,
             ("opaque", _) => fact.opaque = true,
             ("unrepeatable", _) => fact.unrepeatable = true,
+            (_, Some(("title", title))) => fact.title = Some(spaced(title)),
             (_, Some(("parent", id))) => fact.parent = Some(id.to_owned()),
             (_, Some(("entry", number))) => fact.entry = Some(number.parse().unwrap()),
             _ => fact.class = word.to_owned(),

@@ -4,6 +4,8 @@
 //! memsweep-core` writes them anew; look at the difference before keeping it.
 #![expect(clippy::disallowed_methods, reason = "the tests read files, the core does not")]
 
+mod named;
+
 use memsweep_core::action::{Destroyed, Outcome, Owner};
 use memsweep_core::bytes::Bytes;
 use memsweep_core::inventory::Inventory;
@@ -36,7 +38,9 @@ struct Story {
 
 #[test]
 fn stories_are_told_as_before() {
-    for story in [sd15_on_cpu(), two_gpus(), failures(), dry_run(), leftovers(), windows()] {
+    for story in
+        [sd15_on_cpu(), two_gpus(), named::story(), failures(), dry_run(), leftovers(), windows()]
+    {
         let name = story.name;
         let before = story.readings.first().unwrap().clone();
         check_json(&format!("reading-{name}.json"), &before);
@@ -52,7 +56,8 @@ fn stories_are_told_as_before() {
 
 #[test]
 fn every_fixture_of_ours_is_still_told() {
-    let told = ["sd15-cpu", "two-gpus", "failures", "sd15-dry-run", "leftovers", "windows"];
+    let told =
+        ["sd15-cpu", "two-gpus", "named", "failures", "sd15-dry-run", "leftovers", "windows"];
     for file in std::fs::read_dir(files::root().join("fixtures")).unwrap() {
         let name = file.unwrap().file_name().into_string().unwrap();
         let (stem, _) = name.rsplit_once('.').unwrap_or((&name, ""));

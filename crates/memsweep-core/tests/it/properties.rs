@@ -148,7 +148,7 @@ proptest! {
         }
         for (number, model) in inventory.models.iter().enumerate() {
             let gone = unloaded(&found).iter().filter(|gone| **gone as usize == number).count();
-            let what = format!("model {} on {}", model.name, model.device);
+            let what = memsweep_core::names::model_on_its_device(model);
             let kept = found.kept.iter().filter(|kept| kept.what == what).count();
             prop_assert_eq!(gone + kept, usize::from(model.loaded), "{}", &model.name);
         }

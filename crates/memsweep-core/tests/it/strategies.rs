@@ -48,6 +48,7 @@ pub(crate) fn inventories() -> impl Strategy<Value = Inventory> {
             // Names tell them apart in what the plan says for people.
             for (number, model) in inventory.models.iter_mut().enumerate() {
                 model.name = format!("m{number}");
+                model.files.iter_mut().for_each(|file| file.push_str(&model.name));
             }
             inventory
         })
@@ -64,14 +65,19 @@ fn model() -> impl Strategy<Value = ModelFact> {
         prop::bool::weighted(0.8),
         option::of(device()),
         prop::bool::weighted(0.15),
+        (vec("[a-z]{1,4}", 0..3), option::of("[a-z ]{1,4}")),
     )
-        .prop_map(|(device, bytes, loaded, offload_device, is_used)| ModelFact {
-            name: String::new(),
-            device,
-            bytes: bytes.map(Bytes),
-            loaded,
-            offload_device,
-            in_use_by: is_used.then(|| "somebody".to_owned()),
+        .prop_map(|(device, bytes, loaded, offload_device, is_used, (files, part))| {
+            ModelFact {
+                name: String::new(),
+                files,
+                part,
+                device,
+                bytes: bytes.map(Bytes),
+                loaded,
+                offload_device,
+                in_use_by: is_used.then(|| "somebody".to_owned()),
+            }
         })
 }
 
@@ -107,17 +113,21 @@ fn node() -> impl Strategy<Value = NodeFact> {
         option::weighted(0.2, id()),
         vec((id(), 0_u32..3), 0..3),
         option::weighted(0.6, 0..ENTRIES + 1),
+        option::of("[a-z ]{0,4}"),
     )
-        .prop_map(|(pending, output, opaque, unrepeatable, parent, links, entry)| NodeFact {
-            id: String::new(),
-            class: "Any".to_owned(),
-            pending,
-            output,
-            opaque,
-            unrepeatable,
-            parent,
-            links: links.into_iter().map(|(source, slot)| Link { source, slot }).collect(),
-            entry,
+        .prop_map(|(pending, output, opaque, unrepeatable, parent, links, entry, title)| {
+            NodeFact {
+                id: String::new(),
+                class: "Any".to_owned(),
+                title,
+                pending,
+                output,
+                opaque,
+                unrepeatable,
+                parent,
+                links: links.into_iter().map(|(source, slot)| Link { source, slot }).collect(),
+                entry,
+            }
         })
 }
 

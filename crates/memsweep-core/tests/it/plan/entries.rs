@@ -18,7 +18,7 @@ fn what_a_pending_node_reads_stays_and_the_rest_goes() {
         node 2 entry=1
         node 3 pending <- 1.0
         node me pending";
-    assert_lines(&evict(text), &["evict spent, 20 B", "keep read: node 3 still needs it"]);
+    assert_lines(&evict(text), &["evict spent, 20 B", "keep read: node #3 still needs it"]);
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_result_of_a_pending_node_stays_because_it_is_staged_again() {
         entry mine (s0)
         node 1 pending entry=0
         node me pending";
-    assert_lines(&evict(text), &["keep mine: node 1 still needs it"]);
+    assert_lines(&evict(text), &["keep mine: node #1 still needs it"]);
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn an_unevaluated_source_keeps_its_nearest_cached_ancestors_only() {
         node 5 entry=2
         node 6 pending <- 4.0
         node me pending";
-    assert_lines(&evict(text), &["evict far aside, 40 B", "keep near: node 6 still needs it"]);
+    assert_lines(&evict(text), &["evict far aside, 40 B", "keep near: node #6 still needs it"]);
 }
 
 #[test]
@@ -82,8 +82,8 @@ fn an_unevaluated_source_that_could_not_be_read_keeps_the_prompt() {
         &evict(text),
         &[
             "evict earlier, 20 B",
-            "keep model UNET on cuda:0: node 2 is still to run and may read any output",
-            "keep maybe: node 2 is still to run and may read any output",
+            "keep model UNET on cuda:0: node #2 is still to run and may read any output",
+            "keep maybe: node #2 is still to run and may read any output",
         ],
     );
 }
@@ -97,7 +97,7 @@ fn a_pending_source_is_not_walked_past_twice() {
         node 2 pending <- 1.0
         node 3 pending <- 2.0
         node me pending";
-    assert_lines(&evict(text), &["keep first: node 2 still needs it"]);
+    assert_lines(&evict(text), &["keep first: node #2 still needs it"]);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn an_entry_of_two_nodes_stays_when_either_is_needed() {
         node 2 entry=0
         node 3 pending <- 2.0
         node me pending";
-    assert_lines(&evict(text), &["keep shared: node 3 still needs it"]);
+    assert_lines(&evict(text), &["keep shared: node #3 still needs it"]);
 }
 
 #[test]
@@ -129,8 +129,8 @@ fn results_inside_an_expansion_stay_while_an_ancestor_is_pending() {
         &evict(text),
         &[
             "evict other, 30 B",
-            "keep child: node 1 still needs it",
-            "keep grandchild: node 1 still needs it",
+            "keep child: node #1 still needs it",
+            "keep grandchild: node #1 still needs it",
         ],
     );
 }
@@ -142,7 +142,7 @@ fn an_expansion_of_a_node_nobody_described_stays() {
         entry orphan (s0)
         node 1.a entry=0 parent=gone
         node me pending";
-    assert_lines(&evict(text), &["keep orphan: node gone still needs it"]);
+    assert_lines(&evict(text), &["keep orphan: node #gone still needs it"]);
 }
 
 #[test]
@@ -160,9 +160,9 @@ fn what_the_executor_holds_for_another_node_stays() {
         &[
             "evict ours, 20 B",
             // A consumer that nobody described may read any output.
-            "keep model UNET on cuda:0: node gone still needs it",
-            "keep held: node 3 still needs it",
-            "keep foreign: node gone still needs it",
+            "keep model UNET on cuda:0: node #gone still needs it",
+            "keep held: node #3 still needs it",
+            "keep foreign: node #gone still needs it",
         ],
     );
 }
@@ -181,8 +181,8 @@ fn a_pending_node_that_could_not_be_read_keeps_its_prompt_and_every_model() {
         &evict(text),
         &[
             "evict earlier, 20 B",
-            "keep model UNET on cuda:0: node 2 is still to run and may read any output",
-            "keep mine: node 2 is still to run and may read any output",
+            "keep model UNET on cuda:0: node #2 is still to run and may read any output",
+            "keep mine: node #2 is still to run and may read any output",
         ],
     );
     let finished = text.replace("node 2 pending opaque", "node 2 opaque");
@@ -205,7 +205,7 @@ fn output_nodes_and_what_feeds_them_stay() {
         &evict(text),
         &[
             "evict deep, 10 B",
-            "keep feeder: feeds output node 3 directly",
+            "keep feeder: feeds output node #3 directly",
             "keep saved: an output node would run again without it",
             "keep shown: an output node would run again without it",
         ],
@@ -219,7 +219,7 @@ fn a_terminal_sweep_keeps_what_feeds_it() {
         entry image (s0)
         node 1 entry=0
         node me pending output <- 1.0";
-    assert_lines(&evict(text), &["keep image: feeds output node me directly"]);
+    assert_lines(&evict(text), &["keep image: feeds output node #me directly"]);
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn a_finished_output_node_whose_inputs_are_unknown_keeps_its_prompt() {
         &[
             "evict earlier, 20 B",
             "unload UNET, 500 B",
-            "keep perhaps-feeds: feeds output node 2 directly",
+            "keep perhaps-feeds: feeds output node #2 directly",
         ],
     );
 }
@@ -263,7 +263,7 @@ fn entries_that_gain_nothing_stay() {
             "keep number: dropping it would free nothing",
             "keep nothing: dropping it would free nothing",
             "keep alias: dropping it would free nothing",
-            "keep needed: node 2 still needs it",
+            "keep needed: node #2 still needs it",
         ],
     );
 }
@@ -293,8 +293,8 @@ fn an_entry_of_unknown_shape_stays() {
     assert_lines(
         &evict(&needed),
         &[
-            "keep model UNET on cuda:0: node 2 is still to run and may read any output",
-            "keep odd: node 2 still needs it",
+            "keep model UNET on cuda:0: node #2 is still to run and may read any output",
+            "keep odd: node #2 still needs it",
         ],
     );
 }
@@ -341,7 +341,7 @@ fn nothing_is_destroyed_where_it_is_not_known_what_is_needed() {
         ),
         (
             "storages 10\nnode 1 pending opaque",
-            "nothing was destroyed, because node 1 is still to run and may read any output",
+            "nothing was destroyed, because node #1 is still to run and may read any output",
         ),
         (
             "storages 10\nentry odd ?",
@@ -368,7 +368,7 @@ fn cycles_end() {
         node 6 parent=6
         node 9 entry=0
         node me pending parent=me <- me.0";
-    assert_lines(&evict(text), &["keep kept: node 3 still needs it"]);
+    assert_lines(&evict(text), &["keep kept: node #3 still needs it"]);
 }
 
 #[test]
@@ -386,7 +386,7 @@ fn what_points_nowhere_protects_nothing_and_hides_nothing() {
     // Node 2 has no result, whatever its number says, so its ancestor is what must stay.
     assert_lines(
         &evict(text),
-        &["evict spent, 20 B", "unload UNET, 500 B", "keep ancestor: node 3 still needs it"],
+        &["evict spent, 20 B", "unload UNET, 500 B", "keep ancestor: node #3 still needs it"],
     );
 }
 

@@ -2,6 +2,7 @@
 
 mod entries;
 mod models;
+mod names;
 mod order;
 
 use std::fmt::Write as _;

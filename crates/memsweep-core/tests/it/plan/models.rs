@@ -15,8 +15,8 @@ fn models_are_protected_by_the_output_that_is_read() {
         &[
             "unload UNET, 100 B",
             "unload CLIP, 20 B",
-            "keep model VAE on cuda:0: node 8 still needs it",
-            "keep loader: node 8 still needs it",
+            "keep model VAE on cuda:0: node #8 VAEDecode still needs it",
+            "keep loader: node #8 VAEDecode still needs it",
         ],
     );
     let sample = format!("{decode}\nnode 3 KSampler pending <- 4.0");
@@ -24,8 +24,8 @@ fn models_are_protected_by_the_output_that_is_read() {
         &check(&sample, Level::Unload),
         &[
             "unload CLIP, 20 B",
-            "keep model UNET on cuda:0: node 3 still needs it",
-            "keep model VAE on cuda:0: node 8 still needs it",
+            "keep model UNET on cuda:0: node #3 KSampler still needs it",
+            "keep model VAE on cuda:0: node #8 VAEDecode still needs it",
         ],
     );
     let nonsense = format!("{LOADER}\nnode 8 VAEDecode pending <- 4.7");
@@ -89,7 +89,9 @@ fn a_model_that_somebody_else_is_using_stays_and_so_does_the_output_that_holds_i
     let connected = format!("{text}\nconnected m0");
     assert!(check(&connected, Level::Unload).contains("UNET on cuda:0: connected"));
     let needed = format!("{text}\nnode 3 KSampler pending <- 4.0");
-    assert!(check(&needed, Level::Unload).contains("UNET on cuda:0: node 3 still needs it"));
+    assert!(
+        check(&needed, Level::Unload).contains("UNET on cuda:0: node #3 KSampler still needs it")
+    );
 }
 
 #[test]
@@ -131,8 +133,8 @@ fn one_model_by_name_takes_the_entries_that_hold_it_and_nothing_else() {
         &[
             // `lora` keeps `s0`, so only CLIP and VAE would come back.
             "evict loader, 25 B",
-            "keep model UNET on cuda:0: node 9 still needs it",
-            "keep lora: node 9 still needs it",
+            "keep model UNET on cuda:0: node #9 still needs it",
+            "keep lora: node #9 still needs it",
         ],
     );
     let connected = format!("{text}\nconnected m0");

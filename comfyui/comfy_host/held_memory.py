@@ -45,22 +45,21 @@ class Progress:
             self._bar.update_absolute(done, total)
 
 
-def destroy(hosting: Any, keep: set[Any], node: str) -> dict[str, Any]:
-    """Destroys what neither the workflow nor ComfyUI itself holds."""
+def destroying(hosting: Any, keep: set[Any], node: str) -> Any:
+    """What may be destroyed: what neither the workflow nor ComfyUI itself holds."""
     import comfy.model_management as management
 
-    destroying = hosting.destroying
+    library = hosting.destroying
     loaded = [entry.model for entry in management.current_loaded_models]
     when = time.strftime("%Y-%m-%d %H:%M:%S")
-    outcome: dict[str, Any] = destroying.destroy(
+    return hosting.Destroying(
         keep,
-        [*destroying.constants(_is_of_a_pack), loaded],
-        destroying.frames_of(_is_of_the_executor),
+        [*library.constants(_is_of_a_pack), loaded],
+        library.frames_of(_is_of_the_executor),
         f"its memory was taken by MemSweep node {node} (Purge ALL, leftovers: destroy) at {when}; "
         "connect it to the sweep, or restart the pack's loader",
         _is_of_a_pack,
     )
-    return outcome
 
 
 def _is_of_a_pack(module: ModuleType) -> bool:

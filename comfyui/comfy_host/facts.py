@@ -1,0 +1,121 @@
+"""The facts of one plan, and what its numbers stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from . import files
+from .entries import Entry, Unidentified
+from .errors import said
+from .executor import Run
+from .models import Models
+from .titles import Titles
+
+
+class Facts:
+    """Describes models and outputs for one node, and keeps them by number until they are acted on."""
+
+    def __init__(
+        self, hosting: Any, node: str, prompt: Any, titles: Titles, models: Models,
+        passing: tuple[type[BaseException], ...],
+    ) -> None:
+        self.entries: list[Entry] = []
+        self.storages: Any = None
+        self._hosting = hosting
+        self._node = node
+        self._prompt = prompt
+        self._titles = titles
+        self._models = models
+        self._passing = passing
+
+    def inventory(
+        self, protected: Mapping[str, Any], targets: list[Any] | None
+    ) -> dict[str, Any]:
+        """The facts. `targets` are models to release by name, wherever they sit."""
+        storages = self.storages = self._hosting.Storages()
+        self._models.number()
+        roots = list(protected.values())
+        run, executor, slots = self._executor()
+        if run is not None:
+            # A list input calls the node once per item; the executor holds all of them.
+            roots += [run.inputs.get(name) for name in protected]
+            self._models.tracker = run.tracker
+        types = (*storages.types(), *self._models.types())
+        reached = self._hosting.reach_many(
+            [roots, targets or [], *([value] for value in slots)], types
+        )
+        chosen = self._models.targets(reached[1]) if targets else []
+        facts = [self._slot_facts(hits) for hits in reached]
+        del reached
+        if run is not None:
+            run.fill(executor, slots, facts[2:])
+        del slots
+        for node in executor.get("nodes", ()):
+            node["title"] = self._titles.of(node["id"])
+        connected = {name: facts[0][name] for name in ("storages", "models")}
+        models = self._models.facts(self._files(executor))
+        for model, user in zip(models, self._models.users(), strict=True):
+            model["in_use_by"] = user
+        return {
+            "storages": storages.facts,
+            "models": models,
+            "targets": chosen,
+            "only_targets": targets is not None,
+            "connected": connected,
+            "executor": executor,
+            "mapped_files": files.of_models(self._hosting.mapped_files()),
+        }
+
+    def loaded_models(self) -> list[dict[str, Any]]:
+        """The facts of the models that are loaded, without a plan."""
+        self._models.number()
+        return self._models.facts(self._files_alone())
+
+    def places(self, numbers: list[int]) -> set[Any]:
+        """Where the memory of these storages lies."""
+        return set() if self.storages is None else self.storages.places(numbers)
+
+    def _executor(self) -> tuple[Run | None, dict[str, Any], list[Any]]:
+        """The executor around us, its facts without what its outputs reach, and these outputs."""
+        run, slots = None, []
+        try:
+            run = Run.find(self._node, self._prompt, self._hosting.variables)
+            self.entries, executor, slots = run.describe()
+        except Unidentified as reason:
+            executor = {"kind": "unidentified", "reason": str(reason)}
+        except self._passing:
+            # In older versions a cancel is an `Exception` too.
+            raise
+        except Exception as error:
+            executor = {"kind": "unidentified", "reason": f"it cannot be read: {said(error)}"}
+        return run, executor, slots
+
+    def _slot_facts(self, hits: list[Any]) -> dict[str, list[int]]:
+        return {"storages": self.storages.numbers(hits), "models": self._models.among(hits)}
+
+    def _files(self, executor: Mapping[str, Any]) -> dict[int, list[str]]:
+        """Files that only the loaders in the workflow tell. A name is worth no plan."""
+        try:
+            return files.of_loaders(executor, self._prompt, self._models.without_record())
+        except self._passing:
+            raise
+        except Exception:
+            return {}
+
+    def _files_alone(self) -> dict[int, list[str]]:
+        """The same where nothing else is asked of the workflow."""
+        if not self._models.without_record():
+            return {}
+        run, executor, slots = self._executor()
+        self.entries = []
+        if run is None:
+            return {}
+        try:
+            reached = self._hosting.reach_many([[value] for value in slots], self._models.types())
+        except self._passing:
+            raise
+        except BaseException:
+            return {}
+        run.fill(executor, slots, [{"models": self._models.among(hits)} for hits in reached])
+        return self._files(executor)

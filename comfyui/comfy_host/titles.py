@@ -1,0 +1,63 @@
+"""What people call the nodes of a workflow: the titles that the page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+class Titles:
+    """The titles of one prompt. All that is read here comes from outside, and none of it is needed:
+    what is not of the expected shape gives no title."""
+
+    def __init__(self, prompt: Any, metadata: Any) -> None:
+        """`metadata` is what the page sent along with the prompt, where it did."""
+        self._prompt = prompt
+        self._given = dict(_given(metadata))
+
+    def of(self, node_id: str) -> str | None:
+        """The title that its user gave, or the display name of its class. A node that another one
+        expanded to has the title of the one that the page shows in its place."""
+        shown, node = self._shown(node_id)
+        class_key, meta = _text(node.get("class_type")), node.get("_meta")
+        return (
+            self._given.get((shown, class_key))
+            or _text(meta.get("title") if isinstance(meta, Mapping) else None)
+            or _display_name(class_key)
+        )
+
+    def name(self, node_id: str) -> str:
+        """`#6 VAE Decode`, as the core's `names.rs` has it, for what is said without a plan."""
+        title = self.of(node_id) or _text(self._shown(node_id)[1].get("class_type"))
+        return f"#{node_id} {title.strip()}" if title else f"#{node_id}"
+
+    def _shown(self, node_id: str) -> tuple[str, Mapping[str, Any]]:
+        try:
+            shown = self._prompt.get_display_node_id(node_id)
+            node = self._prompt.get_node(shown)
+        except Exception:
+            return node_id, {}
+        return shown, node if isinstance(node, Mapping) else {}
+
+
+def _given(metadata: Any) -> Iterator[tuple[tuple[str, str | None], str]]:
+    """The titles in the saved workflow, which holds those that were changed. By id and class: the
+    metadata of another workflow may be sent along."""
+    workflow = metadata.get("workflow") if isinstance(metadata, Mapping) else None
+    nodes = workflow.get("nodes") if isinstance(workflow, Mapping) else None
+    for node in nodes if isinstance(nodes, list) else ():
+        if isinstance(node, Mapping):
+            title, class_key = _text(node.get("title")), _text(node.get("type"))
+            if title and class_key:
+                yield (str(node.get("id")), class_key), title
+
+
+def _display_name(class_key: str | None) -> str | None:
+    import nodes as registry
+
+    return _text(getattr(registry, "NODE_DISPLAY_NAME_MAPPINGS", {}).get(class_key))
+
+
+def _text(value: Any) -> str | None:
+    """A text that says something."""
+    return value if isinstance(value, str) and value.strip() else None

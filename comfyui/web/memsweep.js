@@ -47,10 +47,10 @@ var ReportView = class {
     if (report.badge !== "") head.append(part("div", "memsweep-badge", report.badge));
     const lines = part("div", "memsweep-lines");
     let kind = report.lines[0]?.kind;
-    for (const each of report.lines) {
-      const row = lineElement(each);
-      if (each.kind !== kind && starts(each)) row.classList.add("memsweep-first");
-      kind = each.kind;
+    for (const each2 of report.lines) {
+      const row = lineElement(each2);
+      if (each2.kind !== kind && starts(each2)) row.classList.add("memsweep-first");
+      kind = each2.kind;
       lines.append(row);
     }
     this.element.replaceChildren(head, lines);
@@ -307,10 +307,53 @@ function line(kind, label, value = "", detail = "") {
 }
 
 // src/report/older.ts
+function upgraded(value) {
+  if (!isObject(value) || value["schema"] !== 1) return value;
+  const rows = each(value["rows"], (row) => ({
+    ...row,
+    measured: withDevices(row["measured"]),
+    outcome: upgradedOutcome(row["outcome"])
+  }));
+  return {
+    ...value,
+    schema: 2,
+    ...value["reading"] === void 0 ? {} : { reading: withDevices(value["reading"]) },
+    before: withDevices(value["before"]),
+    after: withDevices(value["after"]),
+    freed: withDevices(value["freed"]),
+    rows,
+    notes: texts(value["notes"]).map((text) => ({ reason: text }))
+  };
+}
+function upgradedOutcome(value) {
+  if (!isObject(value) || typeof value["stopped"] !== "string") return value;
+  return { ...value, stopped: { reason: value["stopped"] } };
+}
+function withDevices(value) {
+  if (!isObject(value)) return value;
+  return {
+    ...value,
+    devices: each(value["devices"], (device) => ({
+      ...device,
+      driver: { used: device["used"], process: device["process"], others: device["others"] },
+      torch: { allocated: device["torch_allocated"], reserved: device["torch_reserved"] },
+      comfyui: { paged: device["comfy_dynamic"] }
+    }))
+  };
+}
+function each(value, change2) {
+  return Array.isArray(value) ? value.map((one) => isObject(one) ? change2(one) : one) : value;
+}
+function texts(value) {
+  return Array.isArray(value) ? value.filter((one) => typeof one === "string") : [];
+}
+function isObject(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
 function olderHeadline(report) {
   const freed = fields(report.freed);
-  const devices = list(freed.devices).flatMap((each) => {
-    const { id, ours } = fields(each);
+  const devices = list(freed.devices).flatMap((each2) => {
+    const { id, ours } = fields(each2);
     return place(string(id), "held", ours);
   });
   const failed = list(report.rows).filter((row) => is(fields(fields(row).outcome).kind, "failed"));
@@ -328,13 +371,13 @@ function process(freed) {
   return place("process", "resident", freed.process_resident);
 }
 function outermost(value) {
-  const { id, ours, torch_reserved, torch_allocated } = fields(value);
+  const { id, ours, torch } = fields(value);
   const numbers = [
     ["held", ours],
-    ["held", torch_reserved],
-    ["tensors", torch_allocated]
+    ["held", fields(torch).reserved],
+    ["tensors", fields(torch).allocated]
   ];
-  const [measure, bytes] = numbers.find(([, each]) => (number(each) ?? 0) !== 0) ?? ["held", void 0];
+  const [measure, bytes] = numbers.find(([, each2]) => (number(each2) ?? 0) !== 0) ?? ["held", void 0];
   return place(string(id), measure, bytes);
 }
 function place(name2, measure, value) {
@@ -342,19 +385,19 @@ function place(name2, measure, value) {
   return bytes === null ? [] : [{ place: name2, measure, bytes }];
 }
 function olderLines(text) {
-  const lines = text.split("\n").filter((each) => each.trim() !== "");
-  return lines.map((each) => {
-    const cut = each.lastIndexOf(": ");
-    if (cut < 0) return line("total", each.trim());
-    return line(each.startsWith(" ") ? "part" : "total", each.slice(0, cut).trim(), each.slice(cut + 2));
+  const lines = text.split("\n").filter((each2) => each2.trim() !== "");
+  return lines.map((each2) => {
+    const cut = each2.lastIndexOf(": ");
+    if (cut < 0) return line("total", each2.trim());
+    return line(each2.startsWith(" ") ? "part" : "total", each2.slice(0, cut).trim(), each2.slice(cut + 2));
   });
 }
 
 // src/report/places.ts
 var PROCESS = "process";
 function places(values) {
-  return list(values).flatMap((each) => {
-    const { place: place2, measure, bytes } = fields(each);
+  return list(values).flatMap((each2) => {
+    const { place: place2, measure, bytes } = fields(each2);
     const known = number(bytes);
     return known === null ? [] : [{ place: string(place2), measure: string(measure), bytes: known }];
   });
@@ -407,7 +450,7 @@ function told(value) {
 // src/report/kept.ts
 var MOST_KEPT = 3;
 function kept(report) {
-  const rows = list(report.kept).map((each) => fields(each)).filter((row) => !is(row.bytes, 0)).sort((one, other) => (number(other.bytes) ?? -1) - (number(one.bytes) ?? -1));
+  const rows = list(report.kept).map((each2) => fields(each2)).filter((row) => !is(row.bytes, 0)).sort((one, other) => (number(other.bytes) ?? -1) - (number(one.bytes) ?? -1));
   const lines = rows.slice(0, MOST_KEPT).map((row) => {
     const bytes = number(row.bytes);
     return line("kept", string(row.what), bytes === null ? "" : formatBytes(bytes), string(row.reason));
@@ -425,24 +468,29 @@ function levels(value) {
   const process2 = fields(reading.process);
   const ram = number(process2.resident) ?? number(process2.anonymous);
   const parts = [ram === null ? "RAM unknown" : `RAM ${formatBytes(ram)}`];
-  for (const each of list(reading.devices)) {
-    const device = fields(each);
-    const bytes = number(device.used) ?? number(device.torch_reserved);
+  for (const each2 of list(reading.devices)) {
+    const device = fields(each2);
+    const bytes = number(fields(device.driver).used) ?? number(fields(device.torch).reserved);
     if (bytes !== null) parts.push(`${string(device.id)} ${formatBytes(bytes)}`);
   }
   return parts.join(", ");
 }
 function balance(report, text) {
   if (!("lines" in report)) return olderLines(text);
-  const lines = list(report.lines).map((each) => {
-    const { name: name2, bytes, part: part2 } = fields(each);
+  const lines = list(report.lines).map((each2) => {
+    const { name: name2, bytes, part: part2 } = fields(each2);
     return line(is(part2, true) ? "part" : "total", string(name2), size(number(bytes)));
   });
-  const models = list(report.models).map((each) => {
-    const { name: name2, device, bytes } = fields(each);
-    return line("total", `model ${string(name2)} on ${string(device)}`, `${size(number(bytes))} loaded`);
+  const models = list(report.models).map((each2) => {
+    const { device, bytes } = fields(each2);
+    return line("total", `${model(fields(each2))} on ${string(device)}`, `${size(number(bytes))} loaded`);
   });
   return [...lines, ...models];
+}
+function model({ name: name2, files, part: part2 }) {
+  const from = list(files).map((file) => string(file)).filter((file) => file !== "");
+  const what = string(part2);
+  return from.length > 0 && what !== "" ? `${from.join(" + ")}, ${what}` : `model ${string(name2)}`;
 }
 
 // src/report/steps.ts
@@ -462,8 +510,8 @@ var VERBS = {
 function steps(report) {
   const lines = [];
   const idle = [];
-  for (const each of list(report.rows)) {
-    const row = fields(each);
+  for (const each2 of list(report.rows)) {
+    const row = fields(each2);
     const shown = ran(row);
     if (shown !== null) lines.push(...shown);
     else if (is(report.dry_run, true)) lines.push(line("step", name(row), estimated(row), string(row.reason)));
@@ -524,7 +572,7 @@ function measured(row) {
     return claimed === null ? "done" : `${formatBytes(claimed)} claimed`;
   }
   const gave = "gave" in row ? places(row.gave) : olderGave(row);
-  const parts = gave.map((each) => isProcess(each) ? change(each.bytes) : gaveText(each));
+  const parts = gave.map((each2) => isProcess(each2) ? change(each2.bytes) : gaveText(each2));
   return parts.join(", ") || "not measured";
 }
 function estimated(row) {
@@ -542,7 +590,7 @@ function parked(outcome) {
     ["back in memory, of everything parked", number(outcome.in_memory)]
   ];
   const lines = parts.flatMap(([label, bytes]) => (bytes ?? 0) > 0 ? [line("part", label, size(bytes))] : []);
-  const why = string(outcome.stopped);
+  const why = string(fields(outcome.stopped).reason);
   return why === "" ? lines : [...lines, line("problem", "Parking ended early", "", why)];
 }
 function destroyed(value) {
@@ -552,8 +600,8 @@ function destroyed(value) {
   return line("part", `${count} of ${string(owner.name)}`, size(number(owner.bytes)));
 }
 function stayed(outcome) {
-  return list(outcome.refused).map((each) => {
-    const { reason, bytes } = fields(each);
+  return list(outcome.refused).map((each2) => {
+    const { reason, bytes } = fields(each2);
     return line("kept", string(reason), size(number(bytes)), "stayed in memory");
   });
 }
@@ -573,17 +621,27 @@ function totals(report) {
   if (number(freed.process_charged) === null) {
     lines.push(total("Resident RAM", was.resident, now.resident, freed.process_resident));
   }
-  for (const each of list(after.devices)) {
-    const device = fields(each);
+  for (const each2 of list(after.devices)) {
+    const device = fields(each2);
     const id = string(device.id);
     const then = byId(before.devices, id);
     const gave = byId(freed.devices, id);
     lines.push(
-      total(`${id}, all programs`, then.used, device.used, gave.used),
-      total(`${id} torch`, then.torch_reserved, device.torch_reserved, gave.torch_reserved)
+      total(
+        `${id}, all programs`,
+        fields(then.driver).used,
+        fields(device.driver).used,
+        fields(gave.driver).used
+      ),
+      total(
+        `${id} torch`,
+        fields(then.torch).reserved,
+        fields(device.torch).reserved,
+        fields(gave.torch).reserved
+      )
     );
   }
-  return lines.filter((each) => each !== null);
+  return lines.filter((each2) => each2 !== null);
 }
 function total(label, before, after, freed) {
   const was = number(before);
@@ -592,19 +650,19 @@ function total(label, before, after, freed) {
   return line("total", label, change(number(freed)), `${formatBytes(was)} ${ARROW} ${formatBytes(now)}`);
 }
 function byId(devices, id) {
-  const found = list(devices).find((each) => {
-    const device = each;
+  const found = list(devices).find((each2) => {
+    const device = each2;
     return is(fields(device).id, id);
   });
   return fields(found);
 }
 
 // src/report/read.ts
-var SCHEMA = 1;
+var SCHEMA = 2;
 function nodeReport(output) {
   const message = fields(list(fields(promised(output)).memsweep)[0]);
   const text = string(message.text);
-  const json = parsed(string(message.report));
+  const json = upgraded(parsed(string(message.report)));
   const report = fields(promised(json));
   if (!is(report.schema, SCHEMA)) return withoutReport(fields(message.problem), text);
   const memory = fields(promised(json));
@@ -619,7 +677,7 @@ function sweepLines(report) {
     ...steps(report),
     ...goal(report),
     ...kept(report),
-    ...list(report.notes).map((note) => line("note", string(note)))
+    ...list(report.notes).map((note) => line("note", string(fields(note).reason)))
   ];
 }
 function named(lines) {
@@ -637,7 +695,7 @@ function withoutReport(problem, text) {
   if (what !== "") return { headline: what, badge: "", lines: [line("problem", string(problem.why))], text };
   const [summary = "", ...more] = text.split("\n");
   if (summary === "") return null;
-  const lines = more.filter((each) => each.trim() !== "").map((each) => line("note", each));
+  const lines = more.filter((each2) => each2.trim() !== "").map((each2) => line("note", each2));
   return { headline: summary, badge: "", lines, text };
 }
 function goal(report) {

@@ -87,7 +87,7 @@ test("what was parked, destroyed or left alone is shown with owners and reasons"
     "step: Destroy tensors that somebody still holds | 1.4 GiB freed",
     "part: 212 tensors of global CACHE of custom_nodes.upscaler | 1.4 GiB",
     "part: 1 tensor of unknown | 6.0 MiB",
-    "kept: numpy arrays share its memory | 64.0 MiB",
+    "kept: numpy arrays hold it | 64.0 MiB",
     "step: Collect reference cycles | unchanged",
     "step: Park memory that is held and idle | 2.0 GiB freed",
     "part: already on disk, not written again | 300.0 MiB",
@@ -263,7 +263,7 @@ test("a claim that no reading shows is a problem, not a result", () => {
 });
 
 test("a report of an unknown schema is shown as its text", () => {
-  const report = nodeReport({ memsweep: [{ text: "short\nlong", report: '{"schema":2}' }] });
+  const report = nodeReport({ memsweep: [{ text: "short\nlong", report: '{"schema":3}' }] });
   assert.equal(report?.headline, "short");
   assert.deepEqual(report?.lines.map(({ label }) => label), ["long"]);
 });

@@ -34,7 +34,12 @@ export interface MemoryReport {
 }
 
 export interface LoadedModel {
+  /** Its class. */
   name: string;
+  /** Where it was loaded from, as far as that is known. Absent in 0.1. */
+  files?: string[];
+  /** What of these files it is. Absent in 0.1. */
+  part?: string | null;
   device: string;
   bytes: number | null;
   loaded: boolean;

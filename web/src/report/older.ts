@@ -5,6 +5,59 @@ import type { DeviceFreed, Freed, Gave, Measure, Report, Row } from "../shapes/r
 import { type Fields, fields, is, list, number, type Promised, string } from "./fields.ts";
 import { line, type Line } from "./lines.ts";
 
+type Json = Record<string, unknown>;
+
+/** JSON of schema 1, which 0.1 wrote, as the current schema has it. Anything else stays as it is. */
+export function upgraded(value: unknown): unknown {
+  if (!isObject(value) || value["schema"] !== 1) return value;
+  const rows = each(value["rows"], (row) => ({
+    ...row,
+    measured: withDevices(row["measured"]),
+    outcome: upgradedOutcome(row["outcome"]),
+  }));
+  return {
+    ...value,
+    schema: 2,
+    ...(value["reading"] === undefined ? {} : { reading: withDevices(value["reading"]) }),
+    before: withDevices(value["before"]),
+    after: withDevices(value["after"]),
+    freed: withDevices(value["freed"]),
+    rows,
+    notes: texts(value["notes"]).map((text) => ({ reason: text })),
+  };
+}
+
+function upgradedOutcome(value: unknown): unknown {
+  if (!isObject(value) || typeof value["stopped"] !== "string") return value;
+  return { ...value, stopped: { reason: value["stopped"] } };
+}
+
+/** Numbers of a device by who says them, where they stood side by side. */
+function withDevices(value: unknown): unknown {
+  if (!isObject(value)) return value;
+  return {
+    ...value,
+    devices: each(value["devices"], (device) => ({
+      ...device,
+      driver: { used: device["used"], process: device["process"], others: device["others"] },
+      torch: { allocated: device["torch_allocated"], reserved: device["torch_reserved"] },
+      comfyui: { paged: device["comfy_dynamic"] },
+    })),
+  };
+}
+
+function each(value: unknown, change: (one: Json) => Json): unknown {
+  return Array.isArray(value) ? value.map((one: unknown) => (isObject(one) ? change(one) : one)) : value;
+}
+
+function texts(value: unknown): string[] {
+  return Array.isArray(value) ? value.filter((one: unknown) => typeof one === "string") : [];
+}
+
+function isObject(value: unknown): value is Json {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
 /** The headline of a report without one. 0.1 did not say what was parked. */
 export function olderHeadline(report: Fields<Report>): { freed: Gave[]; parked: number; failed: number } {
   const freed = fields(report.freed);
@@ -32,11 +85,11 @@ function process(freed: Fields<Freed>): Gave[] {
 
 /** The outermost number of ours that moved: what we gave back, else torch's cache, else its tensors. */
 function outermost(value: Promised<DeviceFreed>): Gave[] {
-  const { id, ours, torch_reserved, torch_allocated } = fields(value);
+  const { id, ours, torch } = fields(value);
   const numbers: [Measure, Promised<number | null>][] = [
     ["held", ours],
-    ["held", torch_reserved],
-    ["tensors", torch_allocated],
+    ["held", fields(torch).reserved],
+    ["tensors", fields(torch).allocated],
   ];
   const [measure, bytes] = numbers.find(([, each]) => (number(each) ?? 0) !== 0) ?? ["held", undefined];
   return place(string(id), measure, bytes);

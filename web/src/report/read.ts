@@ -10,18 +10,19 @@ import { badge, headline } from "./headline.ts";
 import { kept } from "./kept.ts";
 import { line, type Line, type NodeReport } from "./lines.ts";
 import type { MemoryReport, Output, Problem } from "./message.ts";
+import { upgraded } from "./older.ts";
 import { balance, levels } from "./reading.ts";
 import { steps } from "./steps.ts";
 import { totals } from "./totals.ts";
 
 /** The version of the JSON that this reads. */
-const SCHEMA = 1;
+const SCHEMA = 2;
 
 /** What a node shows after it ran; null where its output says nothing. */
 export function nodeReport(output: unknown): NodeReport | null {
   const message = fields(list(fields(promised<Output>(output)).memsweep)[0]);
   const text = string(message.text);
-  const json = parsed(string(message.report));
+  const json = upgraded(parsed(string(message.report)));
   const report = fields(promised<Report>(json));
   if (!is(report.schema, SCHEMA)) return withoutReport(fields(message.problem), text);
   const memory = fields(promised<MemoryReport>(json));
@@ -37,7 +38,7 @@ function sweepLines(report: Fields<Report>): Line[] {
     ...steps(report),
     ...goal(report),
     ...kept(report),
-    ...list(report.notes).map((note) => line("note", string(note))),
+    ...list(report.notes).map((note) => line("note", string(fields(note).reason))),
   ];
 }
 

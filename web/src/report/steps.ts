@@ -119,7 +119,7 @@ function parked(outcome: Fields<Outcome>): Line[] {
     ["back in memory, of everything parked", number(outcome.in_memory)],
   ];
   const lines = parts.flatMap(([label, bytes]) => ((bytes ?? 0) > 0 ? [line("part", label, size(bytes))] : []));
-  const why = string(outcome.stopped);
+  const why = string(fields(outcome.stopped).reason);
   return why === "" ? lines : [...lines, line("problem", "Parking ended early", "", why)];
 }
 

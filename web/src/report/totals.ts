@@ -28,8 +28,18 @@ export function totals(report: Fields<Report>): Line[] {
     const then = byId(before.devices, id);
     const gave = byId(freed.devices, id);
     lines.push(
-      total(`${id}, all programs`, then.used, device.used, gave.used),
-      total(`${id} torch`, then.torch_reserved, device.torch_reserved, gave.torch_reserved),
+      total(
+        `${id}, all programs`,
+        fields(then.driver).used,
+        fields(device.driver).used,
+        fields(gave.driver).used,
+      ),
+      total(
+        `${id} torch`,
+        fields(then.torch).reserved,
+        fields(device.torch).reserved,
+        fields(gave.torch).reserved,
+      ),
     );
   }
   return lines.filter((each) => each !== null);

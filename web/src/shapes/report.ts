@@ -6,6 +6,10 @@
  */
 export type Bytes = number;
 /**
+ * Who tells what a driver knows.
+ */
+export type Source = "nvml" | "sysfs" | "torch" | "other";
+/**
  * A signed difference of two measurements, in bytes. Positive means given back.
  */
 export type Change = number;
@@ -87,6 +91,119 @@ export type Keep =
  * The ladder. Each level includes those before it.
  */
 export type Level = "trim" | "collect" | "unload" | "evict" | "park" | "destroy";
+/**
+ * A remark that belongs to no step.
+ */
+export type Note =
+  | {
+      kind: "parking_off";
+      /**
+       * As far as the sweep goes instead.
+       */
+      level: Level;
+    }
+  | {
+      /**
+       * Blocks of memory.
+       */
+      blocks: number;
+      /**
+       * Their size.
+       */
+      bytes: Bytes;
+      kind: "protected";
+    }
+  | {
+      kind: "no_target";
+    }
+  | {
+      kind: "executor_unknown";
+      /**
+       * What did not match.
+       */
+      reason: string;
+    }
+  | {
+      kind: "no_cache";
+    }
+  | {
+      kind: "not_destroyed_executor_unknown";
+      /**
+       * What did not match.
+       */
+      reason: string;
+    }
+  | {
+      kind: "not_destroyed_any_output";
+      /**
+       * That node.
+       */
+      node: string;
+    }
+  | {
+      /**
+       * That output.
+       */
+      entry: string;
+      kind: "not_destroyed_unreadable";
+    }
+  | {
+      kind: "no_manager";
+    }
+  | {
+      /**
+       * Its name.
+       */
+      input: string;
+      kind: "input_is_none";
+    }
+  | {
+      /**
+       * What is wrong.
+       */
+      error: string;
+      kind: "parking_misconfigured";
+    }
+  | {
+      /**
+       * The error.
+       */
+      error: string;
+      kind: "facts_unknown";
+    }
+  | {
+      /**
+       * Reached only from there, at least.
+       */
+      bytes: Bytes;
+      kind: "kept_by_last_error";
+      /**
+       * Names that delete it.
+       */
+      names: string[];
+      /**
+       * IPython keeps it in more places.
+       */
+      shell: boolean;
+    }
+  | {
+      /**
+       * Reached only from there, at least.
+       */
+      bytes: Bytes;
+      kind: "kept_by_handled_error";
+      /**
+       * The thread; `null` for the one that sweeps.
+       */
+      thread: string | null;
+    }
+  | {
+      kind: "other";
+      /**
+       * In words.
+       */
+      text: string;
+    };
 /**
  * One step of a plan. Carried out by the host, never by the core.
  */
@@ -243,7 +360,7 @@ export type Outcome =
       /**
        * Why it ended early.
        */
-      stopped: string | null;
+      stopped: WhyStopped | null;
     }
   | {
       kind: "destroyed";
@@ -256,27 +373,15 @@ export type Outcome =
        */
       refused: Refused[];
     }
-  | {
+  | (WhyNothing & {
       kind: "nothing_to_do";
-      /**
-       * Why.
-       */
-      reason: string;
-    }
-  | {
+    })
+  | (WhySkip & {
       kind: "skipped";
-      /**
-       * Why.
-       */
-      reason: string;
-    }
-  | {
+    })
+  | (WhyMissing & {
       kind: "unsupported";
-      /**
-       * Why, and what would help.
-       */
-      reason: string;
-    }
+    })
   | {
       /**
        * The error.
@@ -286,6 +391,238 @@ export type Outcome =
     }
   | {
       kind: "cancelled";
+    };
+/**
+ * Why a block of memory stays.
+ */
+export type Refusal =
+  | {
+      kind: "in_use";
+    }
+  | {
+      kind: "in_use_meanwhile";
+    }
+  | {
+      kind: "written_meanwhile";
+    }
+  | {
+      kind: "hardly_in_memory";
+    }
+  | {
+      kind: "byte_limit";
+    }
+  | {
+      kind: "disk_limit";
+    }
+  | {
+      kind: "mapping_limit";
+    }
+  | {
+      kind: "smaller_than_page";
+    }
+  | {
+      kind: "not_mapped";
+    }
+  | {
+      kind: "mapped_file";
+    }
+  | {
+      kind: "shared";
+    }
+  | {
+      kind: "read_only";
+    }
+  | {
+      kind: "page_locked";
+    }
+  | {
+      kind: "page_locked_by_driver";
+    }
+  | {
+      kind: "page_lock_unknown";
+    }
+  | {
+      kind: "huge_pages";
+    }
+  | {
+      kind: "special_mapping";
+    }
+  | {
+      kind: "undescribed";
+    }
+  | {
+      kind: "not_of_the_heap";
+    }
+  | {
+      kind: "another_library";
+    }
+  | {
+      kind: "cuda_graph";
+    }
+  | {
+      kind: "arrays";
+    }
+  | {
+      kind: "python_class";
+    }
+  | {
+      kind: "not_torchs";
+    }
+  | {
+      kind: "weak_references";
+    }
+  | {
+      kind: "used_by_torch";
+    }
+  | {
+      kind: "class_not_set";
+    }
+  | {
+      kind: "other";
+      /**
+       * In words.
+       */
+      text: string;
+    };
+/**
+ * Why parking ended before everything chosen had moved.
+ */
+export type Stopped =
+  | {
+      kind: "time";
+      /**
+       * The limit.
+       */
+      seconds: number;
+    }
+  | {
+      kind: "cancelled";
+    }
+  | {
+      kind: "kept_in_memory";
+    }
+  | {
+      kind: "other";
+      /**
+       * In words.
+       */
+      text: string;
+    };
+/**
+ * Why there was nothing to do.
+ */
+export type Nothing =
+  | {
+      kind: "no_device";
+    }
+  | {
+      kind: "no_torch";
+    }
+  | {
+      kind: "no_tensor";
+    }
+  | {
+      kind: "no_idle_block";
+    }
+  | {
+      kind: "entries_gone";
+    }
+  | {
+      kind: "not_loaded";
+    }
+  | {
+      /**
+       * Who, in words.
+       */
+      by: string;
+      kind: "begun_to_use";
+    }
+  | {
+      kind: "heap_in_use";
+    }
+  | {
+      kind: "no_file";
+    }
+  | {
+      kind: "other";
+      /**
+       * In words.
+       */
+      text: string;
+    };
+/**
+ * Why a step was left out.
+ */
+export type Skip =
+  | {
+      kind: "dry_run";
+    }
+  | {
+      kind: "goal_met";
+    }
+  | {
+      kind: "nothing_released";
+    }
+  | {
+      kind: "sweep_ended";
+    }
+  | {
+      kind: "other";
+      /**
+       * In words.
+       */
+      text: string;
+    };
+/**
+ * What a machine, a library or a program lacks for a step.
+ */
+export type Missing =
+  | {
+      kind: "no_host";
+    }
+  | {
+      kind: "not_this_program";
+    }
+  | {
+      kind: "no_parking";
+    }
+  | {
+      kind: "no_models";
+    }
+  | {
+      kind: "no_torch_call";
+    }
+  | {
+      kind: "parking_needs_linux";
+    }
+  | {
+      kind: "allocator";
+      /**
+       * Its name.
+       */
+      name: string;
+    }
+  | {
+      kind: "not_of_the_heap";
+    }
+  | {
+      kind: "no_trim";
+    }
+  | {
+      kind: "no_file_cache";
+    }
+  | {
+      kind: "system_cache_needs_linux";
+    }
+  | {
+      kind: "working_set_needs_windows";
+    }
+  | {
+      kind: "other";
+      /**
+       * In words: what is missing, and what would help.
+       */
+      text: string;
     };
 /**
  * The outcome of a step held against the measurement.
@@ -340,7 +677,7 @@ export interface Report {
   /**
    * What people should know.
    */
-  notes: string[];
+  notes: WhyNote[];
   /**
    * The level asked for.
    */
@@ -371,7 +708,7 @@ export interface Reading {
    */
   process: ProcessMemory;
   /**
-   * 1 when written by this version.
+   * 2 when written by this version.
    */
   schema: number;
   /**
@@ -384,9 +721,13 @@ export interface Reading {
  */
 export interface DeviceMemory {
   /**
-   * Resident pages of models that ComfyUI pages by itself; torch does not count them.
+   * What ComfyUI says.
    */
-  comfy_dynamic: Bytes | null;
+  comfyui: ComfyView;
+  /**
+   * What the driver says.
+   */
+  driver: DriverView;
   /**
    * Torch's name where torch knows the device (`cuda:0`), else the driver's (`amdgpu:card0`).
    */
@@ -396,41 +737,64 @@ export interface DeviceMemory {
    */
   name: string | null;
   /**
-   * Used by other processes, where the driver says.
-   */
-  others: Bytes | null;
-  /**
    * PCI bus address (`0000:01:00.0`, lower case), which joins the driver's and torch's views.
    */
   pci: string | null;
   /**
-   * Used by this process, as the driver says.
+   * Who was asked for the driver's view.
    */
-  process: Bytes | null;
+  source: Source | null;
   /**
-   * Where `used` came from: `nvml`, `sysfs`, `torch`.
+   * What torch says.
    */
-  source: string | null;
-  /**
-   * Bytes in live tensors (`torch.cuda.memory_allocated`).
-   */
-  torch_allocated: Bytes | null;
-  /**
-   * Bytes torch's allocator holds, tensors included (`memory_reserved`).
-   */
-  torch_reserved: Bytes | null;
+  torch: TorchView;
   /**
    * Memory of the device.
    */
   total: Bytes | null;
   /**
-   * Used by all programs, as the driver says.
-   */
-  used: Bytes | null;
-  /**
    * The device's own number, where it has one, without the driver's prefix. Joins the two views where torch tells no address; absent in the JSON where it is unknown.
    */
   uuid?: string | null;
+}
+/**
+ * ComfyUI's view of a device.
+ */
+export interface ComfyView {
+  /**
+   * Resident pages of models that ComfyUI pages by itself; torch does not count them.
+   */
+  paged: Bytes | null;
+}
+/**
+ * The driver's view of a device. `T` is a number of bytes, or its change.
+ */
+export interface DriverView {
+  /**
+   * Used by other processes.
+   */
+  others: Bytes | null;
+  /**
+   * Used by this process.
+   */
+  process: Bytes | null;
+  /**
+   * Used by all programs.
+   */
+  used: Bytes | null;
+}
+/**
+ * Torch's view of a device.
+ */
+export interface TorchView {
+  /**
+   * In live tensors (`torch.cuda.memory_allocated`).
+   */
+  allocated: Bytes | null;
+  /**
+   * Held by torch's allocator, tensors included (`memory_reserved`).
+   */
+  reserved: Bytes | null;
 }
 /**
  * RAM of the machine, and the limits that apply to us.
@@ -548,9 +912,13 @@ export interface Freed {
  */
 export interface DeviceFreed {
   /**
-   * Fall of the pages that ComfyUI manages by itself.
+   * Falls of what ComfyUI says.
    */
-  comfy_dynamic: Change | null;
+  comfyui: ComfyView2;
+  /**
+   * Falls of what the driver says.
+   */
+  driver: DriverView2;
   /**
    * Device id.
    */
@@ -564,21 +932,48 @@ export interface DeviceFreed {
    */
   ours: Change | null;
   /**
-   * Fall of this process's use, as the driver says.
+   * Falls of what torch says.
+   */
+  torch: TorchView2;
+}
+/**
+ * ComfyUI's view of a device.
+ */
+export interface ComfyView2 {
+  /**
+   * Resident pages of models that ComfyUI pages by itself; torch does not count them.
+   */
+  paged: Change | null;
+}
+/**
+ * The driver's view of a device. `T` is a number of bytes, or its change.
+ */
+export interface DriverView2 {
+  /**
+   * Used by other processes.
+   */
+  others: Change | null;
+  /**
+   * Used by this process.
    */
   process: Change | null;
   /**
-   * Fall of the bytes in live tensors.
-   */
-  torch_allocated: Change | null;
-  /**
-   * Fall of the bytes torch's allocator holds.
-   */
-  torch_reserved: Change | null;
-  /**
-   * Fall of the driver's "used", other programs included.
+   * Used by all programs.
    */
   used: Change | null;
+}
+/**
+ * Torch's view of a device.
+ */
+export interface TorchView2 {
+  /**
+   * In live tensors (`torch.cuda.memory_allocated`).
+   */
+  allocated: Change | null;
+  /**
+   * Held by torch's allocator, tensors included (`memory_reserved`).
+   */
+  reserved: Change | null;
 }
 /**
  * The answer of a sweep in a few numbers.
@@ -631,7 +1026,7 @@ export interface Gave {
  */
 export interface KeptRow {
   /**
-   * Why, for programs.
+   * For programs.
    */
   because: Keep;
   /**
@@ -639,13 +1034,23 @@ export interface KeptRow {
    */
   bytes: Bytes | null;
   /**
-   * Why, for people.
+   * The same in words, in English.
    */
   reason: string;
   /**
    * What it is.
    */
   what: string;
+}
+export interface WhyNote {
+  /**
+   * For programs.
+   */
+  because: Note;
+  /**
+   * The same in words, in English.
+   */
+  reason: string;
 }
 /**
  * One step and what came of it.
@@ -656,7 +1061,7 @@ export interface Row {
    */
   action: Action;
   /**
-   * Why, for programs.
+   * For programs.
    */
   because: Release;
   /**
@@ -676,7 +1081,7 @@ export interface Row {
    */
   outcome: Outcome;
   /**
-   * Why, for people.
+   * The same in words, in English.
    */
   reason: string;
   /**
@@ -714,6 +1119,10 @@ export interface ParkLimits {
  */
 export interface Refused {
   /**
+   * For programs.
+   */
+  because: Refusal;
+  /**
    * How many.
    */
   blocks: number;
@@ -722,7 +1131,17 @@ export interface Refused {
    */
   bytes: Bytes;
   /**
-   * Why.
+   * The same in words, in English.
+   */
+  reason: string;
+}
+export interface WhyStopped {
+  /**
+   * For programs.
+   */
+  because: Stopped;
+  /**
+   * The same in words, in English.
    */
   reason: string;
 }
@@ -742,4 +1161,34 @@ export interface Owner {
    * How many tensors.
    */
   tensors: number;
+}
+export interface WhyNothing {
+  /**
+   * For programs.
+   */
+  because: Nothing;
+  /**
+   * The same in words, in English.
+   */
+  reason: string;
+}
+export interface WhySkip {
+  /**
+   * For programs.
+   */
+  because: Skip;
+  /**
+   * The same in words, in English.
+   */
+  reason: string;
+}
+export interface WhyMissing {
+  /**
+   * For programs.
+   */
+  because: Missing;
+  /**
+   * The same in words, in English.
+   */
+  reason: string;
 }

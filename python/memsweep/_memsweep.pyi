@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any, final
 
+__all__: list[str]
 __version__: str
 
 @final

@@ -113,6 +113,7 @@ class _Kinds(dict[type, Callable[[object], bool]]):
     """Whether to look at an object, by its type; each type is judged once."""
 
     def __missing__(self, kind: type) -> Callable[[object], bool]:
+        judge: Callable[[object], bool]
         if issubclass(kind, (type, ModuleType)):
             judge = _never
         elif kind in (dict, tuple) or issubclass(kind, _memory()):
@@ -170,7 +171,7 @@ def _memory() -> tuple[type, ...]:
 def _borders() -> set[int]:
     """What belongs to the whole program: globals of modules, and the frames that are running."""
     modules = [module for module in list(sys.modules.values()) if _is(module, (ModuleType,))]
-    borders = {id(ModuleType.__dict__["__dict__"].__get__(module)) for module in modules}
+    borders = {id(vars(ModuleType)["__dict__"].__get__(module)) for module in modules}
     running: list[FrameType | None] = list(sys._current_frames().values())
     while running:
         frame = running.pop()

@@ -6,6 +6,7 @@ from unittest import mock
 
 import pytest
 from harness.executor import executor_locals, pack
+from harness.reports import notes
 
 
 @pytest.fixture
@@ -143,7 +144,7 @@ def test_a_cached_entry_of_a_kind_that_nobody_has_seen_stays(case, faults, kind)
     while_we_look(case, faults, change)
     report = case.run()
     assert kept == [True]
-    said = "\n".join(report["notes"] + [f"{row['what']}: {row['because']['kind']}" for row in report["kept"]])
+    said = "\n".join(notes(report) + [f"{row['what']}: {row['because']['kind']}" for row in report["kept"]])
     assert "a ToyApply: unreadable" in said or "executor was not recognised" in said, said
     faults.check_went_on(report)
 

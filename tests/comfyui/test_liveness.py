@@ -259,7 +259,7 @@ def test_terminal_nodes_run_on_every_queue(runner, toys):
         result = runner.run(prompt)
         assert result.ok, result.error
         assert "sweep" not in result.cached
-        assert result.report("sweep")["schema"] == 1
+        assert result.report("sweep")["schema"] == 2
 
 
 def test_a_pass_through_node_with_unchanged_input_does_not_run_again(comfy, toys):

@@ -2,6 +2,7 @@
 
 import numpy
 import pytest
+from harness.reports import notes
 from workflows import node
 
 
@@ -80,4 +81,4 @@ def test_release_model_without_a_model_releases_nothing_else(runner, toys, kind)
     result = runner.run(prompt)
     assert result.ok, result.error
     assert not [r for r in result.report("release")["rows"] if r["action"]["kind"] == "evict"]
-    assert any("no model" in note for note in result.report("release")["notes"])
+    assert any("no model" in note for note in notes(result.report("release")))

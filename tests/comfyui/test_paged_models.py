@@ -49,7 +49,7 @@ def paging(comfy, toys, monkeypatch):
         management.current_loaded_models.append(loaded)
         return patcher
 
-    row = {"id": "cuda:0", "torch_allocated": GIB, "torch_reserved": GIB, "source": "torch"}
+    row = {"id": "cuda:0", "torch": {"allocated": GIB, "reserved": GIB}, "source": "torch"}
     monkeypatch.setattr(hosting.TorchHost, "devices", lambda self: json.dumps([row]))
     monkeypatch.setattr(management, "current_loaded_models", [])
     monkeypatch.setattr(management, "get_free_memory", lambda *_, **__: 0)
@@ -75,7 +75,7 @@ def paged_of(comfy):
 
     host = comfy.pack("comfy_host").ComfyHost(hosting, "1", None)
     [row] = json.loads(host.devices())
-    return row.get("comfy_dynamic")
+    return row["comfyui"]["paged"]
 
 
 def test_pages_of_the_last_model_that_leaves_count_as_given_back(paging):
@@ -84,9 +84,9 @@ def test_pages_of_the_last_model_that_leaves_count_as_given_back(paging):
     report = swept()
     outcomes = [row["outcome"] for row in report["rows"] if row["action"]["kind"] == "unload"]
     assert [outcome["kind"] for outcome in outcomes] == ["done"] * 2, outcomes
-    assert [reading["devices"][0]["comfy_dynamic"] for reading in (report["before"], report["after"])] == [6 * GIB, 0]
+    assert [reading["devices"][0]["comfyui"]["paged"] for reading in (report["before"], report["after"])] == [6 * GIB, 0]
     [freed] = report["freed"]["devices"]
-    assert (freed["comfy_dynamic"], freed["ours"]) == (6 * GIB, 6 * GIB)
+    assert (freed["comfyui"]["paged"], freed["ours"]) == (6 * GIB, 6 * GIB)
 
 
 def test_a_comfyui_that_pages_and_holds_no_page_says_0(paging, comfy):

@@ -69,7 +69,7 @@ def test_what_cannot_be_read_is_absent_and_never_zero(result_and_readings):
             assert process[name] > 0
         for device in report[moment]["devices"]:
             if not device["id"].startswith("cuda"):
-                assert device.get("torch_allocated") is None
+                assert device["torch"]["allocated"] is None
         assert report[moment]["machine"]["total"] > 0
     assert report["goal"] is None
     assert report["goal_met"] is None

@@ -61,7 +61,7 @@ def check_prompt(server, oracle, step, prompt, result, passes_ran):
 
 
 def check_report(where, report, level):
-    assert report["schema"] == 1, where
+    assert report["schema"] == 2, where
     if level is not None:
         assert report["requested_level"] == level, where
         assert report["level"] == level, where

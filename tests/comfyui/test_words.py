@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from harness.executor import pack
+from harness.reports import notes
 from workflows import node
 
 # A node's id is any string of the prompt's JSON, half a character included.
@@ -100,7 +101,7 @@ def test_a_setting_that_is_wrong_parks_nothing_and_stops_nothing_else(runner, lo
     assert result.ok, result.error
     for name in ("sweep", "ram"):
         report = result.report(name)
-        told = [note for note in report["notes"] if note.startswith("nothing was parked: ")]
+        told = [note for note in notes(report) if note.startswith("nothing was parked: ")]
         assert len(told) == 1 and ("MEMSWEEP_PARK" in told[0] or "folder" in told[0])
         check_one_line(told[0])
         assert [row["outcome"]["kind"] for row in report["rows"] if row["action"]["kind"] == "collect"]
@@ -118,8 +119,8 @@ def test_memory_that_an_error_keeps_is_told_by_every_node(runner, monkeypatch):
     except ValueError as error:
         monkeypatch.setattr(sys, "last_value", error, raising=False)
     for level in ("trim", "collect", "unload", "evict"):
-        notes = runner.run(swept(level=level)).report("sweep")["notes"]
-        (told,) = [note for note in notes if "uncaught error" in note]
+        report = runner.run(swept(level=level)).report("sweep")
+        (told,) = [note for note in notes(report) if "uncaught error" in note]
         assert told.startswith("at least 3.0 MiB") and "`del sys.last_value`" in told
 
 

@@ -14,6 +14,7 @@ from workflows import bypass, node
 
 from harness.executor import quiet
 from harness.toys import STORAGES, ToyNetwork, toy, watched
+from harness.reports import notes
 
 SIDE_TABLES = ("used_generation", "timestamps", "children")
 GONE = object()
@@ -205,7 +206,7 @@ def check_refused(case, report, words):
     """No entry went, the report says why, and what needs no facts was done."""
     assert not [row for row in report["rows"] if row["action"]["kind"] == "evict"]
     assert case.gone == 0
-    assert words in "\n".join(report["notes"]), report["notes"]
+    assert words in "\n".join(notes(report)), report["notes"]
     check_went_on(report)
 
 

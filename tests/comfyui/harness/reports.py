@@ -10,3 +10,8 @@ def unpacked(shown: dict) -> dict | None:
     if shown["report"] is None:
         return None
     return json.loads(zlib.decompress(base64.b64decode(shown["report"])))
+
+
+def notes(report: dict) -> list[str]:
+    """What the report wants people to know, in words."""
+    return [note["reason"] for note in report["notes"]]

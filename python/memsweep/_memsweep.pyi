@@ -4,7 +4,27 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any, final
 
-__all__: list[str]
+__all__ = [
+    "Candidates",
+    "Policy",
+    "Reading",
+    "Report",
+    "__version__",
+    "candidates",
+    "command",
+    "mapped_files",
+    "page_locked",
+    "park",
+    "pinned",
+    "plain",
+    "reach",
+    "reach_many",
+    "read",
+    "self_test",
+    "sweep",
+    "variables",
+]
+
 __version__: str
 
 @final

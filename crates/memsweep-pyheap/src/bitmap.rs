@@ -2,7 +2,7 @@
 //!
 //! Two objects never begin within the same 16 bytes, because an object header is at least that long.
 //! So a bit per 16-byte granule is exact for objects, also for static ones that are only 8-aligned.
-//! Addresses that do not fit the scheme go to a hash set; nothing is ever refused.
+//! Addresses that do not fit the scheme go to a hash set.
 
 use crate::table::{AddressHashSet, OutOfMemory, zeroed};
 

@@ -1,15 +1,16 @@
 //! Hidden references: an object's reference count, less the references met in a walk over the whole heap.
 //!
-//! What is left is held by something a traversal cannot show: a running frame, C code on the
-//! stack, a C++ library. Everything such an object reaches is in use, and counts as pinned. So is
-//! what nobody counts (immortal objects), and what was met more often than it is counted: somebody
-//! reports a reference that is none.
+//! What is left is held by something that no traversal shows: a running frame, C code on the stack, a
+//! C++ library. Such an object is in use, with everything that it reaches: it is pinned. So is an
+//! object without a count (an immortal one), and one that was met more often than it is counted:
+//! something reports references that do not exist.
 //!
-//! From the last fact that raises an audit event on, no Python code runs until the answer is dropped: not
-//! even a hook's, which could give up the interpreter lock. What an earlier event let others do is
-//! seen, because nothing but types and frames is looked at before.
+//! After the last step that raises an audit event, no Python code runs until the answer is dropped, not
+//! even that of a hook, which could give up the interpreter lock. What other threads did during an
+//! earlier event is seen: only types and frames are looked at before.
 
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 
 use crate::bitmap::{AddressSet, Marks};
 use crate::frames::Waiting;
@@ -17,7 +18,7 @@ use crate::object::{reference_count, strong, type_of};
 use crate::table::{AddressHashSet, AddressMap, OutOfMemory, add};
 use crate::tally::Tally;
 use crate::walk::{Bounds, Walk};
-use crate::world::{CollectorOff, World, listed};
+use crate::world::{CollectorOff, World, addresses, listed};
 
 /// What the pass over the whole heap found.
 pub(crate) struct Pinned<'py> {
@@ -31,16 +32,16 @@ pub(crate) struct Pinned<'py> {
     pub(crate) storages: Vec<(usize, usize)>,
     /// Whether an object of the watched type lives.
     pub(crate) met_watched: bool,
-    /// What C++ alone holds is alive as long as the answer is used.
+    /// Keeps what C++ alone holds alive as long as the answer is used.
     _held: Vec<Bound<'py, PyAny>>,
-    /// What may have died while we asked is freed, by whatever code that runs, when nobody relies on
-    /// the answer any more.
+    /// Keeps what others dropped while we asked: freeing that may run any code, and must wait until
+    /// nobody relies on the answer.
     _list: Option<Bound<'py, PyAny>>,
     /// The collector stays off as long.
     _off: CollectorOff<'py>,
 }
 
-/// Tensors that share memory stand or fall together: where one is in the set, all are.
+/// Tensors that share memory are in the set together: where one is, all are.
 pub(crate) fn spread(storages: &[(usize, usize)], set: &mut AddressSet) -> Result<(), OutOfMemory> {
     for group in storages.chunk_by(|one, other| one.0 == other.0) {
         if group.iter().any(|(_, tensor)| set.contains(*tensor)) {
@@ -72,15 +73,14 @@ pub(crate) unsafe fn pinned<'py>(
     // A collection would run finalizers.
     let off = CollectorOff::new(world.py);
     let list = world.tracked_list()?;
-    // Where running frames must be known, asking for them raises the last event, and others may run
-    // once more. What they give up the list keeps, so it is kept as long as the answer; elsewhere the
-    // list raised the last event.
+    // The list raises the last event, except where running frames must be asked for: then others may
+    // run once more. The list keeps what they drop, and is kept as long as the answer.
     let running = world.reporting_frames()?;
     let mut explained = waiting.explain(world.layout.frames.as_ref())?;
     let mut tracked = listed(&list)?;
     tracked.try_reserve(2).map_err(OutOfMemory::from)?;
     let list = world.layout.frames_report_variables.then_some(list);
-    // Its references count as any other's, and we alone hold it.
+    // Its references count like any other, and we alone hold it.
     tracked.extend(list.as_ref().map(|list| list.as_ptr() as usize));
     // Frozen objects are not listed, and nearly all of them hang on the modules.
     tracked.push(world.modules.as_ptr() as usize);
@@ -121,6 +121,18 @@ pub(crate) unsafe fn pinned<'py>(
     Ok(Pinned { set, met, hits, storages, met_watched, _held: held, _list: list, _off: off })
 }
 
+/// Whether each object is in use; `exempt` is an object that the call holds.
+pub(crate) fn are_pinned<'py>(
+    world: &World<'py>,
+    objects: &Bound<'py, PyList>,
+    waiting: &Waiting<'py>,
+    exempt: usize,
+) -> PyResult<Vec<bool>> {
+    // SAFETY: the lock is held, and the arguments are our caller's.
+    let pinned = unsafe { pinned(world, waiting, &[objects.as_ptr() as usize, exempt])? };
+    Ok(addresses(objects)?.into_iter().map(|object| pinned.set.contains(object)).collect())
+}
+
 /// Objects with more references than were met or explained, or with fewer, or with no count.
 fn unexplained(
     world: &World<'_>,
@@ -135,7 +147,7 @@ fn unexplained(
                 (count - met).saturating_sub(explained.get(&address).copied().unwrap_or(0))
             }
             Some(count) => met - count,
-            // Nobody counts who uses it. A text leads nowhere, and there are many.
+            // Nobody counts its users. A text refers to nothing, and there are many.
             // SAFETY: as above.
             None => u64::from(unsafe { type_of(address) } != world.text),
         };
@@ -161,19 +173,19 @@ fn explain_silent(world: &World<'_>, silent: &AddressMap<u64>, roots: &mut Vec<R
     });
 }
 
-/// What C++ tells of the tensors.
+/// What C++ knows of the tensors.
 #[derive(Default)]
 struct Users {
     /// The C++ object behind each tensor's memory, and the tensor; sorted.
     storages: Vec<(usize, usize)>,
-    /// Tensors that somebody uses.
+    /// Tensors in use.
     used: Vec<usize>,
 }
 
-/// The storage of each tensor; and the tensors that C++ alone knows a user of. That is an owner
-/// of the tensor which no view and no gradient explains, or one of its memory that is none of the
-/// tensors met: what autograd keeps of an operation's result is of that kind. Or somebody
-/// works on the storage by its own Python object.
+/// The storage of each tensor, and the tensors that have a user whom only C++ knows: an owner of the
+/// tensor that is no view of it and has it as no gradient, or an owner of its memory that is none of
+/// the tensors met, such as what autograd keeps of an operation's result. A reference to the storage's
+/// own Python object that was not met is a user too.
 fn used_by_strangers(
     world: &World<'_>,
     tally: &Tally,
@@ -184,7 +196,7 @@ fn used_by_strangers(
     let (mut storages, mut used) = (Vec::new(), Vec::new());
     let _quiet = world.foreign.quiet();
     for &address in tensors {
-        // SAFETY: the walk met the tensors, and nothing has died since.
+        // SAFETY: the walk met the tensor, and nothing has died since.
         let tensor = unsafe { strong(world.py, address) };
         let known = silent.get(&address).copied().unwrap_or(0);
         if getters.owners(&tensor).owners.is_none_or(|owners| owners > known) {

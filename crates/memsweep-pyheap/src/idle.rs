@@ -8,30 +8,30 @@ use crate::foreign::{Holding, Memory};
 use crate::frames::Waiting;
 use crate::hidden::{self, Pinned};
 use crate::object::strong;
-use crate::selftest::self_test;
+use crate::selftest::counting_world;
 use crate::table::{AddressHashSet, OutOfMemory};
 use crate::world::World;
 
 /// Memory, and the object that owned it when it was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Idle {
-    /// Where the owner was. Nobody is kept alive by this: it is a hint where to look again, and stands
-    /// for no object until a later walk has met one there.
+    /// Where the owner was. This keeps nothing alive: it is a hint where to look again, and stands for
+    /// no object until a later walk has met one there.
     pub owner: usize,
     /// Where the memory was.
     pub memory: Memory,
 }
 
-/// Why memory of somebody else, or in use, is not idle.
+/// Why memory is not idle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Busy {
-    /// Somebody uses it whom no walk sees.
+    /// It is in use by somebody whom no walk sees.
     InUse,
-    /// Its object did not allocate it: a file, shared memory, another library's.
+    /// Its object did not allocate it: a file, shared memory, or another library's memory.
     Foreign,
 }
 
-/// What a look at the heap found. Holds what keeps the answer true.
+/// What a walk over the heap found. Holds everything that keeps the answer true.
 pub struct Found<'py> {
     /// What is idle, each memory once however many objects share it.
     pub idle: Vec<Idle>,
@@ -48,21 +48,21 @@ impl std::fmt::Debug for Found<'_> {
     }
 }
 
-/// Memory of at least `smallest` bytes of the objects of these types, and whether anybody uses it but
-/// waiting frames.
+/// Memory of at least `smallest` bytes that objects of these types own, and whether anybody but
+/// waiting frames uses it.
 ///
-/// `exempt` are objects that the caller itself holds, which pins nothing. What was found is alive
+/// `exempt` are objects that the caller itself holds, which pins nothing. What was found stays alive
 /// until the caller drops the answer, runs Python code or gives up the interpreter lock.
 ///
 /// # Errors
-/// `RuntimeError` when this interpreter cannot be walked, `MemoryError` when the walk finds no
-/// memory, `TypeError` when `types` holds something else.
+/// `RuntimeError` when this interpreter cannot be walked, `MemoryError` when there is no memory for
+/// the walk, `TypeError` when `types` holds anything but types.
 pub fn idle_memory<'py>(
     types: &Bound<'py, PyTuple>,
     exempt: &[Bound<'py, PyAny>],
     smallest: usize,
 ) -> PyResult<Found<'py>> {
-    let world = counting(types)?;
+    let world = counting_world(types)?;
     let waiting = Waiting::all(world.py)?;
     let mut arguments = vec![types.as_ptr() as usize];
     arguments.extend(exempt.iter().map(|object| object.as_ptr() as usize));
@@ -97,7 +97,7 @@ pub fn idle_memory<'py>(
             idle.push(row);
         }
     }
-    // What one object only shows may be another's own.
+    // What one object only shows may belong to another one.
     for row in foreign {
         seen.try_reserve(1).map_err(OutOfMemory::from)?;
         if seen.insert(row.memory.address) {
@@ -108,11 +108,11 @@ pub fn idle_memory<'py>(
     Ok(Found { idle, busy, _pinned: pinned, _waiting: waiting })
 }
 
-/// Calls `each` with the place of every hint that is still idle: an object of a type that owns memory
+/// Calls `each` with the index of every hint that is still idle: an object of a type that owns memory
 /// lives there, owns this very memory, and nobody uses it.
 ///
 /// The interpreter lock is not given up between the walk and the last call, and no Python code runs,
-/// unless `each` does the one or the other. `exempt` as for [`idle_memory`].
+/// unless `each` does either. `exempt` as for [`idle_memory`].
 ///
 /// # Errors
 /// As for [`idle_memory`]; nothing was called then.
@@ -122,7 +122,7 @@ pub fn each_still_idle<'py>(
     exempt: &[Bound<'py, PyAny>],
     each: &mut dyn FnMut(usize),
 ) -> PyResult<()> {
-    let world = counting(&PyTuple::empty(py))?;
+    let world = counting_world(&PyTuple::empty(py))?;
     let waiting = Waiting::all(py)?;
     let arguments: Vec<usize> = exempt.iter().map(|object| object.as_ptr() as usize).collect();
     // SAFETY: the lock is held, and the arguments are our caller's.
@@ -135,8 +135,8 @@ pub fn each_still_idle<'py>(
     );
     drop(quiet);
     idle.into_iter().for_each(each);
-    // Until here nothing was freed, and no collection could run: what we hold may be the last of its kind,
-    // and freeing it may run anybody's code.
+    // Nothing was freed until here, and no collection could run: what we hold may be the last reference
+    // to an object, and freeing that may run anybody's code.
     drop((pinned, waiting, world));
     Ok(())
 }
@@ -149,11 +149,4 @@ fn is_idle(world: &World<'_>, in_use: &AddressSet, met: &crate::tally::Tally, hi
     // only a getter of ours kept alive is held with the walk's answer.
     let owner = unsafe { strong(world.py, hint.owner) };
     world.foreign.memory(&owner) == Some(Holding::Own(hint.memory))
-}
-
-pub(crate) fn counting<'py>(types: &Bound<'py, PyTuple>) -> PyResult<World<'py>> {
-    let layout = self_test(types.py())?.layout;
-    let mut world = World::new(types.py(), layout, types)?;
-    world.prepare_counting()?;
-    Ok(world)
 }

@@ -1,5 +1,6 @@
 //! What the walk must know about a type, asked once per type and call.
 
+use crate::foreign::Foreign;
 use crate::object::{Traversal, is_subtype, type_flags};
 use crate::table::OutOfMemory;
 use crate::world::World;
@@ -7,7 +8,7 @@ use crate::world::World;
 /// How an object of a type is entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Its traversal says it all.
+    /// Its traversal reports all that it holds.
     Plain,
     /// A type, module, frame or code object: never entered within the boundary.
     Boundary,
@@ -19,27 +20,17 @@ pub(crate) enum Kind {
     InlineAttributes,
 }
 
-/// Which references the traversal of a type leaves out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Foreign {
-    /// None that we know of.
-    Nothing,
-    /// Gradient and base of a torch tensor.
-    Tensor,
-    /// Base and elements of a numpy array.
-    Array,
-}
-
 /// Facts about one type.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TypeFacts {
     pub(crate) traversal: Option<Traversal>,
     pub(crate) kind: Kind,
     pub(crate) foreign: Foreign,
+    /// The walk takes a reference to each one that it meets.
     pub(crate) wanted: bool,
     /// Each child that the traversal reports is one reference that the object holds.
     pub(crate) counts: bool,
-    /// Of a type that the question wants to know about, without a reference to each.
+    /// The walk notes that it met one, and takes no reference.
     pub(crate) watched: bool,
 }
 
@@ -112,18 +103,12 @@ unsafe fn ask(class: usize, world: &World<'_>) -> TypeFacts {
     } else {
         Kind::Plain
     };
-    let foreign = if world.foreign.tensor_type().is_some_and(below) {
-        Foreign::Tensor
-    } else if world.foreign.array_type().is_some_and(below) {
-        Foreign::Array
-    } else {
-        Foreign::Nothing
-    };
     TypeFacts {
         // SAFETY: the caller's promise.
         traversal: unsafe { Traversal::of(class) },
         kind,
-        foreign,
+        // SAFETY: the caller's promise.
+        foreign: unsafe { world.foreign.of_type(class) },
         wanted: world.wanted.iter().any(|&base| below(base)),
         // SAFETY: the caller's promise.
         counts: world.trust.as_ref().is_none_or(|trust| unsafe { trust.counts(class) }),

@@ -1,4 +1,4 @@
-//! What differs between interpreters, found by looking once instead of by version tables.
+//! What differs between interpreters, found by looking once instead of in tables of versions.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -18,7 +18,7 @@ pub struct Layout {
     pub function_globals: usize,
     /// A running frame reports its variables when it is traversed (3.10).
     pub frames_report_variables: bool,
-    /// Where a frame keeps its references; `None` where it is not found, and then none is explained.
+    /// Where a frame keeps its references. `None` where that is not found: then they explain nothing.
     pub(crate) frames: Option<FrameLayout>,
 }
 

@@ -5,12 +5,13 @@
 //!   references leave it, and hints: where an object and its memory were. A hint is used only in a
 //!   later hold, after its walk has met an object there that owns that very memory.
 //! - The walk runs no Python code. It uses the limited API only, so one build serves 3.10 to 3.14.
-//! - What the walk cannot see is treated as in use (see `hidden`), and an interpreter that the
-//!   self-test does not understand is refused, not guessed at.
+//! - What the walk cannot see counts as in use (see `hidden`), and an interpreter that the self-test
+//!   does not understand is refused, not guessed at.
 //! - Running out of memory is an error, and nothing panics across the C border.
 //!
-//! The tables ([`bitmap`], [`tally`]) take plain numbers. Only they are built for `cargo test`,
-//! so that the test binary does not have to be linked against an interpreter; pytest tests the rest.
+//! The tables ([`bitmap`], [`tally`]) take plain numbers. Only they are built for
+//! `cargo test`, so that the test binary does not have to be linked against an interpreter; pytest
+//! tests the rest.
 #![allow(
     unsafe_code,
     reason = "it reads the interpreter's own memory; each use says why it is sound"
@@ -19,6 +20,9 @@
 pub mod bitmap;
 pub mod table;
 pub mod tally;
+
+#[cfg(test)]
+mod order;
 
 #[cfg(not(test))]
 mod destroy;
@@ -39,13 +43,13 @@ mod library;
 #[cfg(not(test))]
 mod object;
 #[cfg(not(test))]
+mod questions;
+#[cfg(not(test))]
 mod reach;
 #[cfg(not(test))]
 mod selftest;
 #[cfg(not(test))]
 mod trust;
-#[cfg(not(test))]
-mod visit;
 #[cfg(not(test))]
 mod walk;
 #[cfg(not(test))]
@@ -62,6 +66,8 @@ pub use idle::{Busy, Found, Idle, each_still_idle, idle_memory};
 #[cfg(not(test))]
 pub use layout::Layout;
 #[cfg(not(test))]
-pub use reach::{Candidates, Objects, candidates, pinned, reach, variables};
+pub use questions::{Candidates, candidates, pinned, reach, variables};
+#[cfg(not(test))]
+pub use reach::Objects;
 #[cfg(not(test))]
 pub use selftest::{SelfTest, self_test};

@@ -1,4 +1,4 @@
-//! Which loaded library a function lies in: it tells whose traversal one is.
+//! Which loaded library a function belongs to.
 
 use std::ffi::c_void;
 

@@ -10,8 +10,8 @@ use std::os::raw::c_int;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-/// What `tp_traverse` is called with for each child.
-pub(crate) type Visitor = ffi::visitproc;
+/// What a traversal calls for each child.
+pub(crate) type VisitProc = ffi::visitproc;
 
 /// The address of the object's type.
 ///
@@ -106,7 +106,7 @@ impl Traversal {
     /// `address` is a live instance of the type this traversal came from, the interpreter lock is
     /// held, and `visitor` accepts `argument` and neither unwinds nor changes any reference count.
     #[inline]
-    pub(crate) unsafe fn run(&self, address: usize, visitor: Visitor, argument: *mut c_void) {
+    pub(crate) unsafe fn run(&self, address: usize, visitor: VisitProc, argument: *mut c_void) {
         let object = address as *mut ffi::PyObject;
         if let Some(is_collected) = self.is_collected {
             // A static type is an instance of a collected type and still must not be traversed:

@@ -1,6 +1,8 @@
-//! The one-time check that this interpreter can be walked: layout found, a reach that agrees with
-//! the interpreter's own `gc.get_referents`, and protection that holds: what another thread has in
-//! use counts as in use, however our own calls pass it on.
+//! The one-time check that this interpreter can be walked: its layout is found, a walk agrees with
+//! the interpreter's own `gc.get_referents`, and protection holds: what another thread has in use
+//! counts as in use, however our own calls pass it on.
+//!
+//! Every question begins here: [`world`] and [`counting_world`] are for interpreters that passed.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -8,7 +10,9 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyDict, PyList, PyString, PyTuple};
 
 use crate::frames::{FrameLayout, Waiting};
+use crate::hidden::are_pinned;
 use crate::layout::Layout;
+use crate::reach::reached_by;
 use crate::table::AddressHashSet;
 use crate::world::{World, addresses};
 
@@ -19,7 +23,7 @@ pub struct SelfTest {
     pub layout: Layout,
     /// Objects compared.
     pub objects: usize,
-    /// Whether what waiting frames hold is told from what is in use. Where it is not, what they hold
+    /// Whether the references of waiting frames are read. Where they are not, what such a frame holds
     /// counts as in use.
     pub waiting_frames_are_read: bool,
 }
@@ -33,11 +37,12 @@ static DONE: PyOnceLock<Result<SelfTest, String>> = PyOnceLock::new();
 pub fn self_test(py: Python<'_>) -> PyResult<SelfTest> {
     let verdict = match DONE.get(py) {
         Some(known) => known.clone(),
-        // Nobody waits for another's: the test runs Python code, in which a signal or a fork may ask again.
+        // No thread waits for another's test: it runs Python code, in which a signal handler or a forked
+        // child may ask again.
         None => {
             let verdict = match try_out(py) {
                 Ok(passed) => Ok(passed),
-                // A verdict is kept; an interrupt or a lack of memory says nothing about the interpreter.
+                // The verdict is kept. An interrupt or a lack of memory says nothing about the interpreter.
                 Err(error) if error.is_instance_of::<PyRuntimeError>(py) => {
                     Err(error.value(py).to_string())
                 }
@@ -48,6 +53,21 @@ pub fn self_test(py: Python<'_>) -> PyResult<SelfTest> {
         }
     };
     verdict.map_err(PyRuntimeError::new_err)
+}
+
+/// What a question needs to know of this interpreter, which has passed the self-test.
+///
+/// # Errors
+/// As for [`self_test`], and `TypeError` when `types` holds anything but types.
+pub(crate) fn world<'py>(types: &Bound<'py, PyTuple>) -> PyResult<World<'py>> {
+    World::new(types.py(), self_test(types.py())?.layout, types)
+}
+
+/// The same for a question that counts references.
+pub(crate) fn counting_world<'py>(types: &Bound<'py, PyTuple>) -> PyResult<World<'py>> {
+    let mut world = world(types)?;
+    world.prepare_counting()?;
+    Ok(world)
 }
 
 fn try_out(py: Python<'_>) -> PyResult<SelfTest> {
@@ -68,7 +88,7 @@ fn try_out(py: Python<'_>) -> PyResult<SelfTest> {
     let roots = part("build")?.call0()?.cast_into::<PyList>()?;
     let anything = PyTuple::new(py, [py.import("builtins")?.getattr("object")?])?;
     let world = World::new(py, layout, &anything)?;
-    let walked = crate::reach::groups(&world, std::slice::from_ref(&roots))?;
+    let walked = reached_by(&world, std::slice::from_ref(&roots))?;
     let expected = part("closure")?.call1((&roots,))?.cast_into::<PyList>()?;
 
     let mut missing = AddressHashSet::default();
@@ -96,7 +116,7 @@ fn try_out(py: Python<'_>) -> PyResult<SelfTest> {
     Ok(SelfTest { layout, objects: expected.len(), waiting_frames_are_read })
 }
 
-/// Where frames keep their references, by looking at frames whose content is known.
+/// Finds where frames keep their references, by looking at frames whose content is known.
 fn frame_layout(known: &Bound<'_, PyAny>) -> PyResult<Option<FrameLayout>> {
     let part = |name: &str| known.get_item(name);
     let values = addresses(&part("values")?.cast_into::<PyList>()?)?;
@@ -109,15 +129,17 @@ fn frame_layout(known: &Bound<'_, PyAny>) -> PyResult<Option<FrameLayout>> {
     ))
 }
 
-/// Lets another thread hold an object, and asks for it from ever deeper calls that pass it on.
-/// Whether it is free, too, when only a variable of ours holds it.
+/// Lets another thread hold an object, and asks about it from ever deeper calls that pass it on.
+/// Returns whether it counts as idle when only a variable of ours holds it.
 fn protection(trial: &Bound<'_, PyAny>, layout: Layout) -> PyResult<bool> {
     let py = trial.py();
     let ask = PyCFunction::new_closure(py, None, None, move |arguments, _| {
         let objects = arguments.get_item(0)?.cast_into::<PyList>()?;
+        let mut world = World::new(arguments.py(), layout, &PyTuple::empty(arguments.py()))?;
+        world.prepare_counting()?;
         let waiting = Waiting::all(arguments.py())?;
         // The call holds its arguments.
-        crate::reach::pinned_on(layout, &objects, &waiting, &[arguments.as_ptr() as usize])
+        are_pinned(&world, &objects, &waiting, arguments.as_ptr() as usize)
     })?;
     let mut is_free = true;
     for row in trial.call1((ask,))?.try_iter()? {
@@ -126,8 +148,8 @@ fn protection(trial: &Bound<'_, PyAny>, layout: Layout) -> PyResult<bool> {
             (0, true) => is_free = false,
             (1.., false) => {
                 return Err(PyRuntimeError::new_err(format!(
-                    "cannot protect memory on this interpreter: what another thread holds \
-                     {holders} times was taken for idle, {depth} calls deep"
+                    "cannot protect memory on this interpreter: an object that another thread holds \
+                     {holders} times counted as idle, {depth} calls deep"
                 )));
             }
             _ => {}

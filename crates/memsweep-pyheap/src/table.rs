@@ -1,11 +1,12 @@
-//! Zero-filled tables that cost memory only where they are touched, and the one error of this crate's lower half.
+//! Zero-filled tables that cost memory only where they are touched, maps keyed by address, and the error
+//! of having no memory for them.
 
 use std::alloc::{Layout, alloc_zeroed};
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// The process has no memory left for the walk's own tables.
+/// The process has no memory left for the tables of the walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the heap walk found no memory for its tables")]
+#[error("no memory left for the tables of the heap walk")]
 pub struct OutOfMemory;
 
 impl From<std::collections::TryReserveError> for OutOfMemory {

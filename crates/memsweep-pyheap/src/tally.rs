@@ -1,8 +1,8 @@
 //! Counts the references met for every object of the heap, two bytes per 16 bytes of address space.
 //!
-//! A cell holds: seen (1 bit), whether the address is odd in eights (1 bit, so that it can be told
-//! from the position), and the count (14 bits). Larger counts go on in a small map: only a few
-//! shared singletons have them.
+//! A cell holds: seen (1 bit), whether the address is an odd multiple of 8 (1 bit, which the position
+//! leaves open), and the count (14 bits). Larger counts continue in a small map: only a few shared
+//! singletons have them.
 
 use crate::bitmap::{GRANULE_SHIFT, GRANULES, Marks, REGION_SHIFT, TOP, fits};
 use crate::table::{AddressMap, OutOfMemory, add, zeroed};
@@ -54,7 +54,7 @@ impl Tally {
     }
 
     /// How often an object was met; `None` for one that was not seen. Roots, and what C++ alone holds,
-    /// were seen and perhaps never met.
+    /// may be seen without being met.
     #[must_use]
     pub fn met(&self, address: usize) -> Option<u64> {
         if !fits(address) {

@@ -1,9 +1,9 @@
 //! Whose traversals count references.
 //!
-//! An extension may report a pointer that it only borrows; the collector forgives it for objects that
-//! it does not track. Counted as a reference, such a report would explain one that somebody else holds,
-//! and hide a use. So only the traversals of the interpreter, its own extension modules, torch,
-//! numpy and this library are counted. What other types report is reached, and explains nothing.
+//! An extension may report a pointer that it only borrows; for an object that the collector does not
+//! track, that does no harm. Counted as a reference, such a report would explain one that somebody
+//! else holds, and hide a use. So only the traversals of the interpreter, its own extension modules,
+//! torch, numpy and this library are counted. What other types report is reached, and explains nothing.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -22,7 +22,7 @@ pub(crate) struct Trust {
     libraries: HashSet<usize>,
     /// Folders of the interpreter's own extension modules.
     folders: HashSet<String>,
-    /// What was found out, by function: the loader is slow to ask.
+    /// Answers by function: asking the loader is slow.
     asked: RefCell<HashMap<usize, bool>>,
 }
 

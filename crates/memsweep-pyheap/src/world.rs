@@ -53,9 +53,9 @@ pub(crate) struct World<'py> {
     pub(crate) generators: [usize; 3],
     pub(crate) module_dictionaries: Vec<usize>,
     pub(crate) foreign: Getters<'py>,
-    /// Whose traversals count; looked up for those who count.
+    /// Whose traversals count references; `None` for a question that counts none.
     pub(crate) trust: Option<Trust>,
-    /// Whether one of these was met is told by the walk: torch's CUDA graphs.
+    /// The type of torch's CUDA graphs: the walk notes whether it met one.
     pub(crate) watched: Option<usize>,
     pub(crate) modules: Bound<'py, PyDict>,
     running: [Bound<'py, PyString>; 3],
@@ -107,14 +107,14 @@ impl<'py> World<'py> {
         })
     }
 
-    /// Looks up what only counting references needs.
+    /// Looks up what is needed to count references.
     pub(crate) fn prepare_counting(&mut self) -> PyResult<()> {
         self.trust = Some(Trust::of(&self.modules)?);
         self.foreign.try_owners(&self.modules);
         Ok(())
     }
 
-    /// Whether a generator of any kind is running right now; when in doubt it is.
+    /// Whether a generator of any kind is running right now; when in doubt, yes.
     pub(crate) fn is_running(&self, generator: usize) -> bool {
         // SAFETY: the walk asks about an object that it just met.
         let class = unsafe { type_of(generator) };
@@ -134,10 +134,10 @@ impl<'py> World<'py> {
         self.py.import("gc")?.call_method0("get_objects")
     }
 
-    /// Every object the collector tracks. The list it came in is gone again, so its references do not count.
+    /// The addresses of those objects. The list is gone again, so its references do not count.
     ///
-    /// Nothing can die by dropping the list: the interpreter lock is held, and whoever held an
-    /// object before still does.
+    /// Dropping it frees nothing: the interpreter lock is held, and whoever held an object before
+    /// still does.
     pub(crate) fn tracked_objects(&self) -> PyResult<Vec<usize>> {
         listed(&self.tracked_list()?)
     }

@@ -1,9 +1,9 @@
 //! What `tp_traverse` does not report: gradients and bases of tensors, bases and elements of arrays, and
 //! the memory that an object owns.
 //!
-//! torch and numpy are never imported here; when they are loaded, their C-level getters are called
-//! and numpy's public structure is read. None of that runs Python code or gives up the interpreter
-//! lock. A getter that fails is an edge less, never an error.
+//! torch and numpy are never imported here. When they are loaded, their C getters are called and
+//! numpy's public structure is read. None of that runs Python code or gives up the interpreter lock.
+//! A getter that fails means one edge less, never an error.
 
 mod numpy;
 mod torch;
@@ -25,7 +25,7 @@ pub struct Memory {
     pub address: usize,
     /// Its length.
     pub bytes: usize,
-    /// Where the allocation begins that it lies in.
+    /// Where the allocation that it lies in begins.
     pub start: usize,
 }
 
@@ -38,11 +38,22 @@ pub(crate) enum Holding {
     Foreign(Memory),
 }
 
-/// An object met beside a traversal, and how the owner holds it.
+/// Types whose traversal leaves references out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Foreign {
+    /// None that we know of.
+    Nothing,
+    /// Gradient and base of a torch tensor.
+    Tensor,
+    /// Base and elements of a numpy array.
+    Array,
+}
+
+/// An object that a getter found, and how its owner holds it.
 pub(crate) enum Edge<'py> {
     /// One Python reference that the owner holds.
     Reference(usize),
-    /// Reached, and whoever holds it is not known: explains nothing.
+    /// Reached, and who holds it is not known: explains nothing.
     Reached(usize),
     /// The owner holds the C++ object only; the reference is the getter's.
     Silent(Bound<'py, PyAny>),
@@ -58,8 +69,8 @@ impl<'py> Getters<'py> {
     /// Looks for the libraries among the loaded modules.
     ///
     /// # Errors
-    /// `RuntimeError` when numpy's arrays are not laid out as documented, and whatever else stops a look
-    /// at a library: what its objects hold could not be protected.
+    /// `RuntimeError` when numpy's arrays are not laid out as documented, and any other error on the
+    /// way: without the getters, what tensors and arrays hold could not be protected.
     pub(crate) fn find(modules: &Bound<'py, PyDict>) -> PyResult<Self> {
         let tensors = match Tensors::find(modules) {
             // Not fully imported, so no tensor exists.
@@ -69,7 +80,7 @@ impl<'py> Getters<'py> {
         Ok(Self { tensors, arrays: Arrays::find(modules)? })
     }
 
-    /// Finds out how torch counts its C++ owners, for those who look at reference counts.
+    /// Finds out how torch counts its C++ owners, for questions about reference counts.
     pub(crate) fn try_owners(&mut self, modules: &Bound<'py, PyDict>) {
         let _quiet = self.quiet();
         if let Some(tensors) = &mut self.tensors {
@@ -81,58 +92,64 @@ impl<'py> Getters<'py> {
         self.tensors.as_ref()
     }
 
-    pub(crate) fn tensor_type(&self) -> Option<usize> {
-        self.tensors.as_ref().map(Tensors::class)
-    }
-
-    pub(crate) fn array_type(&self) -> Option<usize> {
-        self.arrays.as_ref().map(Arrays::class)
-    }
-
     /// While this is alive, getters do not call into Python subclasses of tensors.
     pub(crate) fn quiet(&self) -> Option<Quiet<'py>> {
         self.tensors.as_ref()?.quiet()
     }
 
-    /// Calls `each` for what a tensor holds beside what its traversal reports.
-    pub(crate) fn tensor_edges(
-        &self,
-        tensor: &Bound<'py, PyAny>,
-        each: &mut dyn FnMut(Edge<'py>) -> Result<(), OutOfMemory>,
-    ) -> Result<(), OutOfMemory> {
-        self.tensors.as_ref().map_or(Ok(()), |tensors| tensors.edges(tensor, each))
+    /// What instances of a type hold beside what their traversal reports.
+    ///
+    /// # Safety
+    /// `class` is a live type object and the interpreter lock is held.
+    pub(crate) unsafe fn of_type(&self, class: usize) -> Foreign {
+        // SAFETY: `class` is the caller's promise; the other is a class that the getters keep alive.
+        let is = |base: Option<usize>| base.is_some_and(|base| unsafe { is_subtype(class, base) });
+        if is(self.tensors.as_ref().map(Tensors::class)) {
+            Foreign::Tensor
+        } else if is(self.arrays.as_ref().map(Arrays::class)) {
+            Foreign::Array
+        } else {
+            Foreign::Nothing
+        }
     }
 
-    /// The same for an array.
-    pub(crate) fn array_edges(
-        &self,
-        array: &Bound<'py, PyAny>,
-        each: &mut dyn FnMut(Edge<'py>) -> Result<(), OutOfMemory>,
-    ) -> Result<(), OutOfMemory> {
-        self.arrays.as_ref().map_or(Ok(()), |arrays| arrays.edges(array, each))
+    fn of(&self, object: &Bound<'py, PyAny>) -> Foreign {
+        // SAFETY: a bound object is alive, and so is its type.
+        unsafe { self.of_type(type_of(object.as_ptr() as usize)) }
     }
 
-    /// The memory that an object owns, whatever views there are of it. `None` for what owns none,
-    /// and for what cannot be asked without running Python code.
+    /// Calls `each` for what an object holds beside what its traversal reports; `kind` is its type's.
+    pub(crate) fn edges(
+        &self,
+        kind: Foreign,
+        object: &Bound<'py, PyAny>,
+        each: &mut dyn FnMut(Edge<'py>) -> Result<(), OutOfMemory>,
+    ) -> Result<(), OutOfMemory> {
+        match (kind, &self.tensors, &self.arrays) {
+            (Foreign::Tensor, Some(tensors), _) => tensors.edges(object, each),
+            (Foreign::Array, _, Some(arrays)) => arrays.edges(object, each),
+            _ => Ok(()),
+        }
+    }
+
+    /// The memory that an object owns, whatever views there are of it. `None` for an object that owns
+    /// none, and for one that cannot be asked without running Python code.
     ///
     /// Asks C getters only: the interpreter lock is not given up between a walk and this.
     pub(crate) fn memory(&self, object: &Bound<'py, PyAny>) -> Option<Holding> {
-        // SAFETY: a bound object is alive, and so is its type.
-        let class = unsafe { type_of(object.as_ptr() as usize) };
-        // SAFETY: both are live types.
-        let is = |base: Option<usize>| base.is_some_and(|base| unsafe { is_subtype(class, base) });
-        if is(self.tensor_type()) {
-            self.tensors.as_ref()?.memory(object)
-        } else if is(self.array_type()) {
-            let bytes = object.py().get_type::<PyBytes>().as_ptr() as usize;
-            let byte_array = object.py().get_type::<PyByteArray>().as_ptr() as usize;
-            self.arrays.as_ref()?.memory(object, |class| {
-                let known = [self.tensor_type(), Some(bytes), Some(byte_array)];
-                // SAFETY: all are live types.
-                known.into_iter().flatten().any(|base| unsafe { is_subtype(class, base) })
-            })
-        } else {
-            plain_memory(object).map(Holding::Own)
+        match self.of(object) {
+            Foreign::Tensor => self.tensors.as_ref()?.memory(object),
+            Foreign::Array => {
+                let bytes = object.py().get_type::<PyBytes>().as_ptr() as usize;
+                let byte_array = object.py().get_type::<PyByteArray>().as_ptr() as usize;
+                self.arrays.as_ref()?.memory(object, |class| {
+                    let tensor = self.tensors.as_ref().map(Tensors::class);
+                    let known = [tensor, Some(bytes), Some(byte_array)];
+                    // SAFETY: all are live types.
+                    known.into_iter().flatten().any(|base| unsafe { is_subtype(class, base) })
+                })
+            }
+            Foreign::Nothing => plain_memory(object).map(Holding::Own),
         }
     }
 
@@ -141,10 +158,8 @@ impl<'py> Getters<'py> {
         &self,
         object: &Bound<'py, PyAny>,
     ) -> Option<std::ops::Range<usize>> {
-        let arrays = self.arrays.as_ref()?;
-        // SAFETY: a bound object is alive, and both are live types.
-        let is_array = unsafe { is_subtype(type_of(object.as_ptr() as usize), arrays.class()) };
-        is_array.then(|| arrays.shown(object))
+        let is_array = self.of(object) == Foreign::Array;
+        self.arrays.as_ref().filter(|_| is_array).map(|arrays| arrays.shown(object))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The visitors that `tp_traverse` calls: they mark and push, and nothing else.
+//! What `tp_traverse` calls for each child: mark it, and push it if it is new. Nothing else.
 
 use std::ffi::c_void;
 use std::os::raw::c_int;
@@ -9,22 +9,34 @@ use crate::bitmap::Marks;
 use crate::object::{Traversal, type_of};
 use crate::table::OutOfMemory;
 
-/// What the visitor may touch.
-pub(crate) struct Sink<M> {
-    pub(crate) marks: M,
-    pub(crate) stack: Vec<usize>,
-    /// Position of the child to leave out, counted down; and the child that was watched for.
-    pub(crate) leave_out: usize,
-    pub(crate) watched: usize,
-    pub(crate) watched_seen: bool,
-    pub(crate) frame_type: usize,
-    pub(crate) out_of_memory: bool,
+/// What a traversal may touch.
+pub(super) struct Sink<M> {
+    pub(super) marks: M,
+    pub(super) stack: Vec<usize>,
+    /// Position of the child to leave out, counted down.
+    pub(super) leave_out: usize,
+    /// The child that is watched for, and whether it came.
+    pub(super) watched: usize,
+    pub(super) watched_seen: bool,
+    pub(super) frame_type: usize,
+    pub(super) out_of_memory: bool,
 }
 
-impl<M> Sink<M> {
-    /// Puts an object on the stack.
+impl<M: Marks> Sink<M> {
+    /// Follows a reference that counts.
     #[inline]
-    pub(crate) fn push(&mut self, address: usize) -> Result<(), OutOfMemory> {
+    pub(super) fn meet(&mut self, child: usize) -> Result<(), OutOfMemory> {
+        if self.marks.meet(child)? { self.push(child) } else { Ok(()) }
+    }
+
+    /// Follows a reference that explains nothing.
+    #[inline]
+    pub(super) fn reach(&mut self, child: usize) -> Result<(), OutOfMemory> {
+        if self.marks.mark(child)? { self.push(child) } else { Ok(()) }
+    }
+
+    #[inline]
+    fn push(&mut self, address: usize) -> Result<(), OutOfMemory> {
         if self.stack.len() == self.stack.capacity() {
             self.stack.try_reserve(self.stack.len().max(1024))?;
         }
@@ -32,53 +44,48 @@ impl<M> Sink<M> {
         Ok(())
     }
 
-    /// Puts a child on the stack if it is new, and answers as a visitor does: not 0 ends the traversal.
+    /// The answer to `tp_traverse`: anything but 0 ends the traversal.
     #[inline]
-    fn went(&mut self, new: Result<bool, OutOfMemory>, child: usize) -> c_int {
-        let outcome = match new {
-            Ok(true) => self.push(child),
-            Ok(false) => return 0,
-            Err(error) => Err(error),
-        };
+    fn answer(&mut self, outcome: Result<(), OutOfMemory>) -> c_int {
         self.out_of_memory |= outcome.is_err();
         -c_int::from(outcome.is_err())
     }
 }
 
-/// Marks a child and pushes it when it is new.
+/// Follows a reference to a child.
 ///
 /// # Safety
 /// `argument` is a `Sink<M>` that nothing else uses meanwhile, and `child` is a live object.
-pub(crate) unsafe extern "C" fn visit<M: Marks>(
+pub(super) unsafe extern "C" fn visit<M: Marks>(
     child: *mut ffi::PyObject,
     argument: *mut c_void,
 ) -> c_int {
-    // SAFETY: every traversal of a walk passes its own `Sink<M>`, not used elsewhere meanwhile.
+    // SAFETY: every traversal of a walk passes its own sink, which nothing else uses meanwhile.
     let sink = unsafe { &mut *argument.cast::<Sink<M>>() };
-    let new = sink.marks.meet(child as usize);
-    sink.went(new, child as usize)
+    let outcome = sink.meet(child as usize);
+    sink.answer(outcome)
 }
 
-/// As [`visit`], and the reference explains nothing: whose traversal it is, is not known, and an
+/// As [`visit`], for a reference that explains nothing: the traversal is not one that we know, and an
 /// extension may report what it only borrows.
 ///
 /// # Safety
 /// `argument` is a `Sink<M>` that nothing else uses meanwhile, and `child` is a live object.
-pub(crate) unsafe extern "C" fn visit_unexplained<M: Marks>(
+pub(super) unsafe extern "C" fn visit_unexplained<M: Marks>(
     child: *mut ffi::PyObject,
     argument: *mut c_void,
 ) -> c_int {
     // SAFETY: as in `visit`.
     let sink = unsafe { &mut *argument.cast::<Sink<M>>() };
-    let new = sink.marks.mark(child as usize);
-    sink.went(new, child as usize)
+    let outcome = sink.reach(child as usize);
+    sink.answer(outcome)
 }
 
 /// As [`visit`], leaving out one child by its position: a function's globals.
 ///
 /// # Safety
 /// `argument` is a `Sink<M>` that nothing else uses meanwhile, and `child` is a live object.
-pub(crate) unsafe extern "C" fn visit_but_one<M: Marks>(
+pub(super) unsafe extern "C" fn visit_but_one<M: Marks>(
     child: *mut ffi::PyObject,
     argument: *mut c_void,
 ) -> c_int {
@@ -96,7 +103,7 @@ pub(crate) unsafe extern "C" fn visit_but_one<M: Marks>(
 ///
 /// # Safety
 /// `argument` is a `Sink<M>` that nothing else uses meanwhile, and `child` is a live object.
-pub(crate) unsafe extern "C" fn visit_watching<M: Marks>(
+pub(super) unsafe extern "C" fn visit_watching<M: Marks>(
     child: *mut ffi::PyObject,
     argument: *mut c_void,
 ) -> c_int {
@@ -107,16 +114,17 @@ pub(crate) unsafe extern "C" fn visit_watching<M: Marks>(
     unsafe { visit::<M>(child, argument) }
 }
 
-/// As [`visit`], and through a frame at once: on 3.10 a suspended generator holds its variables there.
+/// As [`visit`], and through a frame at once: on 3.10 a suspended generator keeps its variables there.
 ///
 /// # Safety
 /// `argument` is a `Sink<M>` that nothing else uses meanwhile, and `child` is a live object.
-pub(crate) unsafe extern "C" fn visit_through_frame<M: Marks>(
+pub(super) unsafe extern "C" fn visit_through_frame<M: Marks>(
     child: *mut ffi::PyObject,
     argument: *mut c_void,
 ) -> c_int {
+    let sink = argument.cast::<Sink<M>>();
     // SAFETY: as in `visit`.
-    let frame_type = unsafe { (*argument.cast::<Sink<M>>()).frame_type };
+    let frame_type = unsafe { (*sink).frame_type };
     // SAFETY: a child that a traversal reports is alive.
     if unsafe { type_of(child as usize) } == frame_type {
         // SAFETY: the frame type is alive as long as the frame.

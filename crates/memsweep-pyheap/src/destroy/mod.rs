@@ -1,8 +1,11 @@
 //! Takes the memory of tensors that somebody still holds.
 //!
-//! Found, proved and taken in one hold of the interpreter lock in which no Python code runs: a thread
-//! that began to compute with a tensor in between would go on in memory that is somebody else's by
-//! then. What a tensor becomes is an instance of the caller's class, whose every use raises.
+//! Tensors are found, proved unused and emptied in one hold of the interpreter lock in which no Python
+//! code runs: a thread that began to compute with one in between would go on in memory that belongs to
+//! somebody else by then. An emptied tensor becomes an instance of the caller's class, whose every use
+//! raises.
+
+mod tools;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -14,12 +17,13 @@ use crate::bitmap::AddressSet;
 use crate::foreign::{Memory, Tensors};
 use crate::frames::Waiting;
 use crate::hidden::{self, Pinned};
-use crate::idle::counting;
-use crate::object::{get, strong, type_of};
+use crate::selftest::counting_world;
 use crate::walk::{Bounds, Walk};
 use crate::world::{World, addresses};
 
-/// What a destroy may touch, and what becomes of it.
+use self::tools::Tools;
+
+/// What may be emptied, and what it becomes.
 #[derive(Debug)]
 pub struct Destroy<'a, 'py> {
     /// Classes of tensors and arrays.
@@ -32,8 +36,8 @@ pub struct Destroy<'a, 'py> {
     pub keep: &'a HashSet<(String, usize)>,
     /// Smaller memory stays.
     pub smallest: usize,
-    /// A subclass of torch's tensor, which destroyed tensors become instances of. Each gets the device
-    /// that it was on as `memsweep_device`.
+    /// The subclass of torch's tensor that emptied tensors become instances of. Each gets the device
+    /// it was on as `memsweep_device`.
     pub class: &'a Bound<'py, PyType>,
 }
 
@@ -90,7 +94,7 @@ struct Swapped<'py> {
 
 /// Takes the memory of every tensor that is neither protected nor in use.
 ///
-/// `is_page_locked` is asked with a device and memory on it; it runs no Python code.
+/// `stays` gives a reason to leave memory on a device alone, or `None`; it runs no Python code.
 ///
 /// # Errors
 /// `RuntimeError` when this interpreter cannot be walked, `MemoryError` when the walk finds no memory.
@@ -99,7 +103,7 @@ pub fn destroy<'py>(
     asked: &Destroy<'_, 'py>,
     is_page_locked: &dyn Fn(&str, Memory) -> bool,
 ) -> PyResult<Vec<Taken>> {
-    let world = counting(asked.types)?;
+    let world = counting_world(asked.types)?;
     let Some(tensors) = world.foreign.tensors() else { return Ok(Vec::new()) };
     let tools = Tools::find(&world, tensors)?;
     let waiting = Waiting::among(asked.frames)?;
@@ -137,15 +141,15 @@ pub fn destroy<'py>(
             refused,
         });
     }
-    // Until here no Python code ran. Setting a class raises an event, and nothing is in danger any
-    // more: whoever computes with a swapped tensor before its class is set gets torch's own error.
+    // No Python code ran until here. Setting a class raises an audit event, and nothing is in danger any
+    // more: computing with a swapped tensor before its class is set is torch's own error.
     drop(quiet);
     drop(pinned);
     swapped.retain(|swapped| {
         if swapped.tensor.setattr("__class__", asked.class).is_ok() {
             return true;
         }
-        // A hook forbade it. Without the class its use would be an error that says nothing.
+        // A hook forbade it. Without the class, a use would raise an error that explains nothing.
         let is_back = tools.swap.call1((&swapped.tensor, &swapped.mark)).is_ok();
         if let Some(row) = taken.get_mut(swapped.group).filter(|_| is_back) {
             row.refused = Some(Stays::ClassNotSet);
@@ -161,7 +165,7 @@ pub fn destroy<'py>(
             let device =
                 taken.get(*group).and_then(|row| tools.make_device.call1((&row.device,)).ok());
             if let Some(device) = device {
-                // Without it the tensor says what it is on now, which is no memory at all.
+                // Without it the tensor names the device that it is on now, which has no memory.
                 drop(attributes.set_item("memsweep_device", device));
             }
         }
@@ -169,7 +173,7 @@ pub fn destroy<'py>(
     Ok(taken)
 }
 
-/// Groups of tensors that may go, and the ranges of memory that arrays show.
+/// Groups of tensors that may be emptied, and the ranges of memory that arrays show.
 fn groups<'py>(
     world: &World<'py>,
     tensors: &Tensors<'py>,
@@ -201,131 +205,4 @@ fn groups<'py>(
     let mut groups: Vec<Group<'py>> = groups.into_values().collect();
     groups.sort_by_key(|group| (std::cmp::Reverse(group.memory.bytes), group.memory.address));
     (groups, shown)
-}
-
-/// What is looked up before the walk, so that nothing is looked up in the hold.
-struct Tools<'py> {
-    weak_references: Bound<'py, PyAny>,
-    swap: Bound<'py, PyAny>,
-    shape: Bound<'py, PyAny>,
-    dtype: Bound<'py, PyAny>,
-    make_device: Bound<'py, PyAny>,
-    basic_size: Bound<'py, PyAny>,
-    /// Asks for a tensor's dispatch keys, and whether they have the one of Python.
-    keys: Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
-}
-
-impl<'py> Tools<'py> {
-    fn find(world: &World<'py>, tensors: &Tensors<'py>) -> PyResult<Self> {
-        let py = world.py;
-        let class = tensors.type_object();
-        let type_of_types = py.get_type::<PyType>();
-        let module = py.import("torch._C")?;
-        let keys = module
-            .getattr("_dispatch_keys")
-            .and_then(|keys| Ok((keys, module.getattr("DispatchKey")?.getattr("Python")?)));
-        Ok(Self {
-            weak_references: py.import("_weakref")?.getattr("getweakrefcount")?,
-            swap: module.getattr("_swap_tensor_impl")?,
-            keys: keys.ok(),
-            shape: class.getattr("shape")?,
-            dtype: class.getattr("dtype")?,
-            make_device: module.getattr("device")?,
-            basic_size: type_of_types.getattr("__dict__")?.get_item("__basicsize__")?,
-        })
-    }
-
-    /// Why a group must stay. Runs no Python code.
-    fn refusal(
-        &self,
-        tensors: &Tensors<'py>,
-        group: &Group<'py>,
-        shown: &[Range<usize>],
-    ) -> Option<Stays> {
-        let end = group.memory.address.saturating_add(group.memory.bytes);
-        let overlaps = |range: &Range<usize>| range.start < end && group.memory.address < range.end;
-        if group.device == "cpu" && shown.iter().any(overlaps) {
-            return Some(Stays::Arrays);
-        }
-        let bases: Vec<usize> = group
-            .tensors
-            .iter()
-            .filter_map(|tensor| tensors.shown_by(tensor))
-            .map(|base| base.as_ptr() as usize)
-            .collect();
-        for tensor in &group.tensors {
-            if self.is_answered_in_python(tensor) != Some(false) {
-                return Some(Stays::PythonClass);
-            }
-            if tensors.owns_memory(tensor) != Some(true) {
-                return Some(Stays::NotTorchs);
-            }
-            let weak = self.weak_references.call1((tensor,)).and_then(|count| count.extract());
-            if weak.map_or(true, |count: usize| count > 0) {
-                return Some(Stays::WeakReferences);
-            }
-            let views = bases.iter().filter(|base| **base == tensor.as_ptr() as usize).count();
-            // A view holds the tensor it shows; any other owner would keep the memory.
-            if tensors.owners(tensor).owners != Some(views as u64) {
-                return Some(Stays::UsedByTorch);
-            }
-        }
-        None
-    }
-
-    /// Whether the tensor's class has operations, perhaps its shape and device too, written in Python.
-    fn is_answered_in_python(&self, tensor: &Bound<'py, PyAny>) -> Option<bool> {
-        let (keys, python) = self.keys.as_ref()?;
-        let keys = keys.call1((tensor,)).ok()?;
-        keys.call_method1("has", (python,)).ok()?.is_truthy().ok()
-    }
-
-    /// Gives the memory of a group to new tensors: of all or of none.
-    fn take(
-        &self,
-        number: usize,
-        group: &Group<'py>,
-        class: &Bound<'py, PyType>,
-        swapped: &mut Vec<Swapped<'py>>,
-    ) -> Result<(), Stays> {
-        let begin = swapped.len();
-        for tensor in &group.tensors {
-            let done = self.mark(tensor, class).and_then(|mark| {
-                self.swap.call1((tensor, &mark)).ok()?;
-                Some(mark)
-            });
-            let Some(mark) = done else {
-                for Swapped { tensor, mark, .. } in swapped.drain(begin..).rev() {
-                    // The same call with the same two tensors, which just went through.
-                    drop(self.swap.call1((&tensor, &mark)));
-                }
-                return Err(Stays::UsedByTorch);
-            };
-            swapped.push(Swapped { group: number, tensor: tensor.clone(), mark });
-        }
-        Ok(())
-    }
-
-    /// A tensor without memory that looks like this one. `None` where the class could not be set.
-    fn mark(
-        &self,
-        tensor: &Bound<'py, PyAny>,
-        class: &Bound<'py, PyType>,
-    ) -> Option<Bound<'py, PyAny>> {
-        let size =
-            |class: &Bound<'py, PyAny>| get(&self.basic_size, class)?.extract::<usize>().ok();
-        // SAFETY: a live object's type is alive.
-        let of_tensor = unsafe { strong(tensor.py(), type_of(tensor.as_ptr() as usize)) };
-        // A class with slots of its own cannot be exchanged.
-        if size(&of_tensor)? != size(class.as_any())? {
-            return None;
-        }
-        let options = PyDict::new(tensor.py());
-        options.set_item("dtype", get(&self.dtype, tensor)?).ok()?;
-        // On the device without memory: an assignment to another tensor's `data` asks nobody but torch,
-        // which refuses that one. On any other it would compute with an address that is none.
-        options.set_item("device", "meta").ok()?;
-        let make = class.getattr("_make_wrapper_subclass").ok()?;
-        make.call((class, get(&self.shape, tensor)?), Some(&options)).ok()
-    }
 }

@@ -93,7 +93,8 @@ def _sweep(
     except BaseException as stop:
         # The log is all that a cancelled prompt leaves. Nothing here may stand in the cancel's way.
         with contextlib.suppress(Exception):
-            LOG.info("%s: %s", _logged(hosting, host.name), stop.memsweep_report.summary)
+            carried: Any = stop
+            LOG.info("%s: %s", _logged(hosting, host.name), carried.memsweep_report.summary)
         raise
     if spec.task == "release_model":
         host.after_node(lambda: LOG.info("after Release Model: %s", _again(hosting)))

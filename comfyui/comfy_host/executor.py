@@ -182,7 +182,7 @@ def _links(inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 yield {"source": value[0], "slot": int(value[1])}
 
 
-def _reads_prompt(cls: type) -> bool:
+def _reads_prompt(cls: Any) -> bool:
     """Whether a node gets the whole prompt: the end node of a loop clones nodes of it, and its
     clones link to outputs that the end node itself does not."""
     if hasattr(cls, "SPEC"):

@@ -78,7 +78,8 @@ class Facts:
 
     def _executor(self) -> tuple[Run | None, dict[str, Any], list[Any]]:
         """The executor around us, its facts without what its outputs reach, and these outputs."""
-        run, slots = None, []
+        run: Run | None = None
+        slots: list[Any] = []
         try:
             run = Run.find(self._node, self._prompt, self._hosting.variables)
             self.entries, executor, slots = run.describe()

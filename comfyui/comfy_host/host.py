@@ -113,6 +113,7 @@ class ComfyHost:
     def _evict(self, numbers: Iterable[int]) -> dict[str, Any]:
         chosen = [self.facts.entries[number] for number in numbers]
         self.facts.entries = []
+        outcome: dict[str, Any]
         gone, refused = 0, []
         for entry in chosen:
             try:
@@ -124,9 +125,11 @@ class ComfyHost:
         if not gone:
             if refused:
                 return failed(refused[0])
-            return self._hosting.nothing("the entries were gone already")
+            outcome = self._hosting.nothing("the entries were gone already")
+            return outcome
         stayed = f"; {len(refused)} could not be dropped: {refused[0]}" if refused else ""
-        return self._hosting.done(f"{gone} entries{stayed}")
+        outcome = self._hosting.done(f"{gone} entries{stayed}")
+        return outcome
 
     def _empty_foreign_cache(self, outcome: dict[str, Any]) -> dict[str, Any]:
         """Devices that only ComfyUI knows how to empty (NPU, MLU)."""
@@ -134,4 +137,5 @@ class ComfyHost:
         if device.type in ("cpu", "cuda", "xpu", "mps"):
             return outcome
         self._management.soft_empty_cache()
-        return self._hosting.done(str(device))
+        emptied: dict[str, Any] = self._hosting.done(str(device))
+        return emptied

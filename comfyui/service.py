@@ -94,9 +94,8 @@ def _sweep(
     except BaseException as stop:
         # The log is all that a cancelled prompt leaves. Nothing here may stand in the cancel's way.
         with contextlib.suppress(Exception):
-            done_until_then: Any = stop
-            summary = done_until_then.memsweep_report.summary
-            LOG.info("%s: %s", _logged(hosting, host.name), summary)
+            carried: Any = stop
+            LOG.info("%s: %s", _logged(hosting, host.name), carried.memsweep_report.summary)
         raise
     if spec.task == "release_model":
         host.after_node(lambda: LOG.info("after Release Model: %s", _again(hosting)))

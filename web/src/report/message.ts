@@ -36,10 +36,8 @@ export interface MemoryReport {
 export interface LoadedModel {
   /** Its class. */
   name: string;
-  /** Where it was loaded from, as far as that is known. Absent in 0.1. */
-  files?: string[];
-  /** What of these files it is. Absent in 0.1. */
-  part?: string | null;
+  /** What to call it, and its device. Absent in 0.1. */
+  what?: string;
   device: string;
   bytes: number | null;
   loaded: boolean;

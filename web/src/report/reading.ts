@@ -4,7 +4,7 @@ import type { Reading } from "../shapes/report.ts";
 import { formatBytes, size } from "./amounts.ts";
 import { type Fields, fields, is, list, number, type Promised, string } from "./fields.ts";
 import { line, type Line } from "./lines.ts";
-import type { LoadedModel, MemoryReport } from "./message.ts";
+import type { MemoryReport } from "./message.ts";
 import { olderLines } from "./older.ts";
 
 /** The headline: RAM, and each device that tells its use. */
@@ -29,15 +29,9 @@ export function balance(report: Fields<MemoryReport>, text: string): Line[] {
     return line(is(part, true) ? "part" : "total", string(name), size(number(bytes)));
   });
   const models = list(report.models).map((each) => {
-    const { device, bytes } = fields(each);
-    return line("total", `${model(fields(each))} on ${string(device)}`, `${size(number(bytes))} loaded`);
+    const { what, name, device, bytes } = fields(each);
+    const shown = string(what) || `model ${string(name)} on ${string(device)}`;
+    return line("total", shown, `${size(number(bytes))} loaded`);
   });
   return [...lines, ...models];
-}
-
-/** A model by the files that people know, else by its class. */
-function model({ name, files, part }: Fields<LoadedModel>): string {
-  const from = list(files).map((file) => string(file)).filter((file) => file !== "");
-  const what = string(part);
-  return from.length > 0 && what !== "" ? `${from.join(" + ")}, ${what}` : `model ${string(name)}`;
 }

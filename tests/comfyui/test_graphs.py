@@ -47,6 +47,8 @@ def test_sweeps_change_no_result(zoo, cache, record_property):
     assert counts["sweeps"]
     if counts["cases"] >= ENOUGH_TO_COUNT:
         assert counts["sweeps that released something"] * 2 >= counts["sweeps"]
+        assert counts["blocks parked"]
+        assert counts["tensors destroyed"]
 
 
 @pytest.mark.planted

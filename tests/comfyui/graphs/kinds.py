@@ -55,10 +55,10 @@ KINDS = (
     Kind("ToyStep", {"value": PIECES}, (PIECES,), fixed={"label": "item"}),
     Kind("ToyBlockedList", {"value": PIECE}, (PIECES,), fixed={"label": "blocked"}),
     # State, kept in each of the ways that packs keep it.
-    Kind("ToyKeepSelf", {"value": PIECE}, (PIECE, PIECE), {"seed": SEEDS}),
-    Kind("ToyKeepModule", {"value": PIECE}, (PIECE, PIECE), {"seed": SEEDS}),
-    Kind("ToyKeepClosure", {"value": PIECE}, (PIECE, PIECE), {"seed": SEEDS}),
-    Kind("ToyKeepLru", {"value": PIECE}, (PIECE, PIECE), {"seed": SEEDS}),
+    Kind("ToyKeepSelf", {"value": PIECE}, (PIECE, PIECE), {"seed": SEEDS}, weight=2),
+    Kind("ToyKeepModule", {"value": PIECE}, (PIECE, PIECE), {"seed": SEEDS}, weight=2),
+    Kind("ToyKeepClosure", {"value": PIECE}, (PIECE, PIECE), {"seed": SEEDS}, weight=2),
+    Kind("ToyKeepLru", {"value": PIECE}, (PIECE, PIECE), {"seed": SEEDS}, weight=2),
     Kind("ToyKeepThread", {"value": PIECE}, (PIECE,), {"seed": (1,)}, weight=2),
     Kind("ToyKeepGraph", {"value": PIECE}, (PIECE,), {"seed": (1,)}, weight=2),
     # Models, and the real nodes around them.
@@ -199,6 +199,6 @@ TERMINAL = (
     SweepKind("CleanMemory_PurgeRAM", None, weight=2),
     SweepKind("CleanMemory_PurgeVRAM", None),
     SweepKind("CleanMemory_PurgeAll", None, {"leftovers": "park"}),
-    SweepKind("CleanMemory_PurgeAll", None, {"leftovers": "destroy"}, weight=2),
+    SweepKind("CleanMemory_PurgeAll", None, {"leftovers": "destroy"}),
     SweepKind("CleanMemory_PurgeRAMProtectedMulti", None, {}, ("data1", "data2", "data3")),
 )

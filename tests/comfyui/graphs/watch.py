@@ -237,16 +237,19 @@ class Watch:
         counts["entries evicted"] += len(self._planned)
         counts["models unloaded"] += self._unloaded
         counts["tensors freed"] += gone
-        counts["sweeps that released something"] += bool(gone or self._unloaded or collected)
-        counts["sweeps that released more than cycles"] += bool(gone or self._unloaded)
+        moved = destroyed = 0
         for row in unpacked(answer)["rows"]:
             if row["outcome"]["kind"] == "parked":
-                counts["blocks parked"] += row["outcome"]["regions"]
+                moved += row["outcome"]["regions"]
             if row["outcome"]["kind"] == "destroyed":
-                owners = row["outcome"]["owners"]
-                counts["tensors destroyed"] += sum(owner["tensors"] for owner in owners)
+                destroyed += sum(owner["tensors"] for owner in row["outcome"]["owners"])
             if row["outcome"]["kind"] in ("failed", "cancelled"):
                 raise CounterExample(f"a step failed: {row}")
+        counts["blocks parked"] += moved
+        counts["tensors destroyed"] += destroyed
+        references = gone or self._unloaded or destroyed
+        counts["sweeps that released something"] += bool(references or moved or collected)
+        counts["sweeps that released more than cycles"] += bool(references or moved)
 
 
 def held_for(execution: Any, running: Any) -> list:

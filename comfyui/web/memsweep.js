@@ -482,15 +482,11 @@ function balance(report, text) {
     return line(is(part2, true) ? "part" : "total", string(name2), size(number(bytes)));
   });
   const models = list(report.models).map((each2) => {
-    const { device, bytes } = fields(each2);
-    return line("total", `${model(fields(each2))} on ${string(device)}`, `${size(number(bytes))} loaded`);
+    const { what, name: name2, device, bytes } = fields(each2);
+    const shown = string(what) || `model ${string(name2)} on ${string(device)}`;
+    return line("total", shown, `${size(number(bytes))} loaded`);
   });
   return [...lines, ...models];
-}
-function model({ name: name2, files, part: part2 }) {
-  const from = list(files).map((file) => string(file)).filter((file) => file !== "");
-  const what = string(part2);
-  return from.length > 0 && what !== "" ? `${from.join(" + ")}, ${what}` : `model ${string(name2)}`;
 }
 
 // src/report/steps.ts

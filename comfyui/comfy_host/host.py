@@ -120,7 +120,6 @@ class ComfyHost:
     def _evict(self, numbers: Iterable[int]) -> dict[str, Any]:
         chosen = [self.facts.entries[number] for number in numbers]
         self.facts.entries = []
-        outcome: dict[str, Any]
         gone, refused = 0, []
         for entry in chosen:
             try:

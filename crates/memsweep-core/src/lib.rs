@@ -16,6 +16,7 @@ pub mod balance;
 pub mod bytes;
 pub mod destroy;
 pub mod device;
+pub mod freed;
 pub mod headline;
 pub mod inventory;
 pub mod level;

@@ -323,8 +323,7 @@ fn blocks_that_are_gone_when_they_are_surveyed_or_written_do_no_harm() {
     drop(mapping);
     assert!(!Os::current().is_heap_chunk(gone.address, gone));
     let parked = park(&[gone]);
-    let why = parked.refused[0].why.to_string();
-    assert_eq!((parked.bytes, why.as_str()), (Bytes::ZERO, "not mapped"));
+    assert_eq!((parked.bytes, &*parked.refused[0].why.to_string()), (Bytes::ZERO, "not mapped"));
     // Parked already, and unmapped before it is asked to leave memory again.
     let mut mapping = Mapping::new(4 * MIB, libc::MAP_PRIVATE).unwrap();
     mapping.bytes().fill(1);

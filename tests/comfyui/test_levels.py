@@ -52,4 +52,4 @@ def test_a_value_that_no_widget_offers_is_handed_on_and_refused(comfy, specs, to
 
     assert specs["MemSweepFree"].level_for({"level": "everything"}) == "everything"
     with pytest.raises(ValueError, match="everything"):
-        hosting.level_of('{"level": "everything"}')
+        hosting.policy_of({"level": "everything"})

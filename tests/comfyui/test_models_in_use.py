@@ -241,7 +241,8 @@ def test_a_thread_that_begins_after_the_plan_is_seen_before_the_unload(midway, s
     monkeypatch.setattr(host, "inventory", late)
     result = runner.run(sweeping())
     (row,) = unloads(result.report("sweep"))
-    assert row["outcome"] == {"kind": "nothing_to_do", "reason": "thread 'late' began to use it"}
+    assert row["outcome"]["because"] == {"kind": "begun_to_use", "by": "thread 'late'"}
+    assert row["outcome"]["reason"] == "thread 'late' began to use it"
     assert loaded() == ["ours"]
     threads[0].__exit__(None, None, None)
 

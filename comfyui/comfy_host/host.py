@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import held_memory
 from .errors import STOPS, failed, said
@@ -142,3 +142,10 @@ class ComfyHost:
             return outcome
         self._management.soft_empty_cache()
         return dict(self._hosting.done(str(device)))
+
+
+if TYPE_CHECKING:
+    from memsweep.hosting import Host
+
+    # The pack must run without the library, so only the type checker sees that this is a host.
+    _IS_A_HOST: type[Host] = ComfyHost

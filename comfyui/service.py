@@ -104,7 +104,7 @@ def _sweep(
 
 
 def _parking(hosting: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What the environment says on parking. A mistake there parks nothing, and is told."""
+    """What the environment says on parking. A mistake there parks nothing, and is reported."""
     try:
         return hosting.park_settings(), []
     except Exception as error:

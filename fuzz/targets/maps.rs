@@ -19,7 +19,7 @@ fuzz_target!(|content: &[u8]| {
         assert_ne!(*inode, 0);
     }
     let path = [b"/", name].concat();
-    // A name with these four letters is not told from one with a line end, in the kernel's file.
+    // In the kernel's file, a name with these four letters looks like one with a line end.
     let ambiguous = name.windows(4).any(|window| window == br"\012");
     if !ambiguous && !path.ends_with(b" (deleted)") {
         let line = [

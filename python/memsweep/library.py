@@ -50,7 +50,7 @@ def sweep(
     `parking`: `{"off": True}`, `{"folder": path, "bytes": most, "seconds": longest}`; what is
     absent is taken from the environment (see docs/memory.md).
 
-    Raises `ValueError` for a level, goal or setting that cannot be meant. A step that fails is a row
+    Raises `ValueError` for an invalid level, goal or setting. A step that fails is a row
     of the report, not an exception. Ctrl-C is raised when the step under way is complete, and then
     has the report as `memsweep_report`.
     """
@@ -76,8 +76,8 @@ def park(
     file: the report says how much stayed, and why. A later touch reads from the disk.
     `parking`: as for `sweep`.
 
-    Linux with glibc's allocator only; elsewhere the report says so. Raises `ValueError` for settings
-    that cannot be meant.
+    Linux with glibc's allocator only; elsewhere the report says so. Raises `ValueError` for
+    invalid settings.
     """
     # Before Python 3.11 a caller keeps what it passed until we return. Only a list: whoever works on the
     # items of a tuple need not hold them.
@@ -114,7 +114,7 @@ def _settings(level: str, parking: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _json(value: Any) -> str:
-    """Raises `ValueError` for what has no JSON: a setting that cannot be meant."""
+    """Raises `ValueError` for a setting that cannot be written as JSON."""
     try:
         return json.dumps(value, default=_plain)
     except TypeError as error:

@@ -32,8 +32,8 @@ def settings(given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The park settings of a sweep: those given, and what they lack from the environment.
 
     `MEMSWEEP_PARK=off` switches parking off, `MEMSWEEP_PARK_FOLDER` names a folder on a disk,
-    `MEMSWEEP_PARK_BYTES` and `MEMSWEEP_PARK_SECONDS` limit one sweep. Raises `ValueError` for a
-    value that cannot be meant.
+    `MEMSWEEP_PARK_BYTES` and `MEMSWEEP_PARK_SECONDS` limit one sweep. Raises `ValueError` for an
+    invalid value.
     """
     found = dict(given or {})
     switched_off = found.get("off") is True

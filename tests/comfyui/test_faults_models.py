@@ -34,7 +34,7 @@ def test_an_unload_that_goes_wrong_somewhere_inside_comfyui(case, faults, name, 
     ))
     report = case.run()
     outcomes = [row["outcome"] for row in faults.rows(report, "unload")]
-    # `done` exactly for what left ComfyUI's list, and the trouble is told in both cases.
+    # `done` exactly for what left ComfyUI's list, and both cases say what went wrong.
     assert [outcome["kind"] for outcome in outcomes].count("done") == case.unloaded
     for outcome in outcomes:
         told = outcome.get("error") or outcome.get("detail") or ""

@@ -54,7 +54,7 @@ enum Command {
     Demo(demo::Options),
     /// Run every test
     Test(test::Options),
-    /// Feed the parsers of outside text with what libFuzzer thinks of
+    /// Run libFuzzer on the parsers of outside text
     Fuzz(fuzz::Options),
     /// Measure the budgets, as ratios within one run
     Bench(bench::Options),

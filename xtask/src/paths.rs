@@ -42,7 +42,7 @@ impl Paths {
         self.cache.join("logs")
     }
 
-    /// What every child process is told, so that tests and benches find the same set-up.
+    /// Variables for every child process, so that tests and benches find the same set-up.
     pub(crate) fn environment(&self) -> Vec<(&'static str, PathBuf)> {
         vec![
             ("MEMSWEEP_CACHE", self.cache.clone()),

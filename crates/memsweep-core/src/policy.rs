@@ -87,7 +87,7 @@ pub struct Policy {
     pub park: Option<ParkLimits>,
 }
 
-/// Settings that cannot be meant.
+/// Invalid settings.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
     /// The level does not exist.

@@ -4,7 +4,7 @@ use memsweep_core::policy::PolicyError;
 use pyo3::PyErr;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 
-/// Settings that cannot be meant are a `ValueError`.
+/// Invalid settings are a `ValueError`.
 pub(crate) fn policy(error: PolicyError) -> PyErr {
     PyValueError::new_err(error.to_string())
 }

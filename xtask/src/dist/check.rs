@@ -78,7 +78,7 @@ pub(super) fn contents(wheel: &Wheel, wanted: &Wanted) -> Vec<String> {
 /// The one compiled file: for the right machine, and content with what every system has.
 fn extension(wheel: &Wheel, wanted: &Wanted) -> Vec<String> {
     let target = wanted.target;
-    // That it is missing is told by `contents`.
+    // `contents` reports when it is missing.
     let Some(bytes) = wheel.files.get(target.extension) else { return Vec::new() };
     let binary = match Binary::read(target.system, bytes) {
         Ok(binary) => binary,

@@ -1,4 +1,4 @@
-//! A wheel, unpacked into memory: it is a zip archive with a speaking name.
+//! A wheel, unpacked into memory: a zip archive whose name says what it is for.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -218,7 +218,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// What every test program is told: where things are, and how much to do.
+    /// Variables for every test program: where things are, and how much to do.
     fn environment(&self) -> Vec<(&'static str, OsString)> {
         let places = self.paths.environment().into_iter();
         let mut all: Vec<_> = places.map(|(name, path)| (name, path.into_os_string())).collect();

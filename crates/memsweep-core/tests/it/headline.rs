@@ -92,7 +92,7 @@ fn a_step_tells_every_place_that_moved_and_nothing_apart_from_unknown() {
         Freed::between(before, after).of_step(action)
     };
     let step = |before: &Reading, after: &Reading| of(&Action::Collect, before, after);
-    // Tensors that went into torch's cache are told as tensors.
+    // Tensors that went into torch's cache count as tensors.
     let cached = [Some(9), Some(9), Some(2), Some(9)];
     let moved = [gave(PROCESS, Measure::Private, -3), gave("cuda:0", Measure::Tensors, 7)];
     assert_eq!(step(&join(1, full), &join(4, cached)), moved);

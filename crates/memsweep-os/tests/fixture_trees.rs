@@ -9,14 +9,14 @@ use std::fs;
 use std::path::Path;
 
 use memsweep_core::bytes::Bytes;
-use memsweep_core::reading::{DeviceMemory, DriverView, MachineMemory, ProcessMemory};
+use memsweep_core::reading::{DeviceMemory, DriverView, MachineMemory, ProcessMemory, SCHEMA};
 
 use self::tree::{Tree, amd_card, amd_tree};
 
 #[test]
 fn an_empty_tree_is_a_reading_of_unknowns() {
     let reading = Tree::new(&[]).os().read();
-    assert_eq!(reading.schema, 1);
+    assert_eq!(reading.schema, SCHEMA);
     assert!(reading.seconds.is_some());
     assert_eq!(reading.process, ProcessMemory::default());
     assert_eq!(reading.machine, MachineMemory::default());

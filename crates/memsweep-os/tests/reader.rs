@@ -8,7 +8,7 @@ mod tree;
 use std::fs;
 
 use memsweep_core::bytes::Bytes;
-use memsweep_core::reading::{DeviceMemory, DriverView, Reading};
+use memsweep_core::reading::{DeviceMemory, DriverView, Reading, SCHEMA};
 use memsweep_os::{Detail, Reader};
 
 use self::tree::{Tree, amd_card, amd_tree};
@@ -197,5 +197,5 @@ fn a_card_that_was_added_is_seen_by_the_next_full_reading() {
 fn a_reader_can_be_given_to_another_thread() {
     let mut reader = machine().os().reader();
     let reading = std::thread::spawn(move || reader.read(Detail::Full)).join().unwrap();
-    assert_eq!(reading.schema, 1);
+    assert_eq!(reading.schema, SCHEMA);
 }

@@ -70,7 +70,3 @@ pub(crate) trait Platform {
         Outcome::unsupported(Missing::WorkingSetNeedsWindows)
     }
 }
-
-pub(crate) fn unsupported(reason: &str) -> Outcome {
-    Outcome::unsupported(Missing::from(reason.to_owned()))
-}

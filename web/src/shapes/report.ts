@@ -609,6 +609,9 @@ export type Missing =
       kind: "no_trim";
     }
   | {
+      kind: "no_heap_call";
+    }
+  | {
       kind: "no_file_cache";
     }
   | {

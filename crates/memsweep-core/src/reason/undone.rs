@@ -118,6 +118,8 @@ pub enum Missing {
     NotOfTheHeap,
     /// This platform's heap cannot be trimmed.
     NoTrim,
+    /// This C library's heap cannot be trimmed, and no other allocator was found.
+    NoHeapCall,
     /// This platform cannot drop the cached pages of one file.
     NoFileCache,
     /// Only Linux can drop the machine's page cache.
@@ -152,6 +154,10 @@ impl fmt::Display for Missing {
             }
             Self::NotOfTheHeap => "not in glibc's heap",
             Self::NoTrim => "the C heap of this platform cannot be told to give free pages back",
+            Self::NoHeapCall => {
+                "this C library (musl?) has no call that gives free heap pages back, and no other \
+                 allocator was found; start the program with jemalloc or mimalloc preloaded"
+            }
             Self::NoFileCache => {
                 "this platform has no call that drops the cached pages of one file"
             }

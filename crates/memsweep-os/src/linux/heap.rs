@@ -8,11 +8,10 @@ use std::{mem, ptr};
 
 use memsweep_core::action::Outcome;
 use memsweep_core::bytes::Bytes;
-use memsweep_core::reason::Nothing;
+use memsweep_core::reason::{Missing, Nothing};
 
 use super::allocator;
 use super::libraries::{base_of, symbol};
-use crate::platform::unsupported;
 
 /// glibc's `struct mallinfo2`, written out because musl's headers have none.
 #[repr(C)]
@@ -61,10 +60,7 @@ pub(crate) fn trim() -> Outcome {
             .flatten()
             .collect();
     if asked.is_empty() {
-        return unsupported(
-            "this C library (musl?) has no call that gives free heap pages back, and no other \
-             allocator was found; start the program with jemalloc or mimalloc preloaded",
-        );
+        return Outcome::unsupported(Missing::NoHeapCall);
     }
     let names = |wanted: fn(&Answer) -> bool| {
         let chosen: Vec<&str> = asked.iter().filter(|a| wanted(a)).map(|a| a.name).collect();

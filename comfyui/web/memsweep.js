@@ -252,6 +252,29 @@ async function inflated(packed) {
   }
 }
 
+// src/report/amounts.ts
+var UNITS = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+function formatBytes(bytes) {
+  const sign = bytes < 0 ? "-" : "";
+  let value = Math.abs(bytes);
+  if (value < 1024) return `${sign}${value} B`;
+  value /= 1024;
+  let unit = 0;
+  while (value >= 1023.95 && unit + 1 < UNITS.length) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${sign}${value.toFixed(1)} ${UNITS[unit]}`;
+}
+function size(bytes) {
+  return bytes === null ? "unknown" : formatBytes(bytes);
+}
+function change(bytes) {
+  if (bytes === null) return "not measured";
+  if (bytes === 0) return "unchanged";
+  return bytes > 0 ? `${formatBytes(bytes)} freed` : `${formatBytes(-bytes)} more`;
+}
+
 // src/report/fields.ts
 function promised(value) {
   return value;
@@ -275,29 +298,6 @@ function is(value, wanted) {
 }
 function given(value) {
   return (value ?? null) !== null;
-}
-
-// src/report/amounts.ts
-var UNITS = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-function formatBytes(bytes) {
-  const sign = bytes < 0 ? "-" : "";
-  let value = Math.abs(bytes);
-  if (value < 1024) return `${sign}${value} B`;
-  value /= 1024;
-  let unit = 0;
-  while (value >= 1023.95 && unit + 1 < UNITS.length) {
-    value /= 1024;
-    unit += 1;
-  }
-  return `${sign}${value.toFixed(1)} ${UNITS[unit]}`;
-}
-function size(bytes) {
-  return bytes === null ? "unknown" : formatBytes(bytes);
-}
-function change(bytes) {
-  if (bytes === null) return "not measured";
-  if (bytes === 0) return "unchanged";
-  return bytes > 0 ? `${formatBytes(bytes)} freed` : `${formatBytes(-bytes)} more`;
 }
 
 // src/report/lines.ts
@@ -669,12 +669,18 @@ function nodeReport(output) {
 }
 function sweepLines(report) {
   return [
+    ...stayed2(report),
     ...totals(report),
     ...steps(report),
     ...goal(report),
     ...kept(report),
     ...list(report.notes).map((note) => line("note", string(fields(note).reason)))
   ];
+}
+function stayed2(report) {
+  const { what, bytes, reason, advice } = fields(report.stayed);
+  if (string(what) === "") return [];
+  return [line("kept", `Not freed: ${string(what)}`, size(number(bytes)), `${string(reason)}; ${string(advice)}`)];
 }
 function named(lines) {
   return lines.filter(({ label }) => label !== "");

@@ -62,7 +62,13 @@ test("a sweep shows totals, its steps with measured bytes, and what it kept", ()
   const report = sample("sd15-cpu");
   assert.equal(report.headline, "RAM 3.8 GiB freed");
   assert.equal(report.badge, "park \u2192 evict");
+  const [first] = report.lines;
+  assert.equal(
+    first?.detail,
+    'feeds output node #10 CleanMemory_PurgeAll directly; ComfyUI\'s "Free model and node cache" drops it, and it is computed again',
+  );
   assert.deepEqual(shown(report), [
+    "kept: Not freed: 8-VAEDecode | 12.0 MiB",
     "total: Private RAM | 3.8 GiB freed",
     "total: Resident RAM | 3.8 GiB freed",
     "step: Drop cached outputs of 4 nodes | 3.4 GiB freed",
@@ -83,7 +89,7 @@ test("a sweep shows totals, its steps with measured bytes, and what it kept", ()
 test("what was parked, destroyed or left alone is shown with owners and reasons", () => {
   const report = sample("leftovers");
   assert.equal(report.badge, "destroy");
-  assert.deepEqual(shown(report).slice(7, 20), [
+  assert.deepEqual(shown(report).slice(8, 21), [
     "step: Destroy tensors that somebody still holds | 1.4 GiB freed",
     "part: 212 tensors of global CACHE of custom_nodes.upscaler | 1.4 GiB",
     "part: 1 tensor of unknown | 6.0 MiB",
@@ -244,6 +250,7 @@ test("a failed step and a cancel stand out with their reason", () => {
 test("the largest things kept come first, and the rest is counted", () => {
   const kept = sample("two-gpus").lines.filter(({ kind }) => kind === "kept");
   assert.deepEqual(kept.map(({ label }) => label), [
+    "Not freed: loader",
     "loader",
     "model ControlNet on cuda:1",
     "controlnet",

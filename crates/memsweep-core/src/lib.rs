@@ -30,4 +30,5 @@ pub mod reading;
 pub mod reason;
 pub mod render;
 pub mod report;
+pub mod stayed;
 pub mod sweep;

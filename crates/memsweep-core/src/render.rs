@@ -16,6 +16,7 @@ use crate::plain::plain;
 use crate::reading::Reading;
 use crate::reason::Why;
 use crate::report::{Report, Row, Verdict};
+use crate::stayed::Stayed;
 
 /// One line for a log.
 #[must_use]
@@ -47,6 +48,11 @@ pub fn summary(report: &Report) -> String {
 pub fn text(report: &Report) -> String {
     let mut out = summary(report);
     out.push('\n');
+    if let Some(stayed) = &report.stayed {
+        let Stayed { what, bytes, why, advice } = stayed;
+        let (what, why, advice) = (plain(what), shown(why), plain(advice));
+        let _ = writeln!(out, "not freed: {what} ({bytes}): {why}; {advice}");
+    }
     for (what, came_of_it) in grouped(&report.rows) {
         let what: Vec<String> = what.into_iter().map(plain).collect();
         let _ = writeln!(out, "- {}: {came_of_it}", what.join(", "));

@@ -11,6 +11,7 @@ use crate::plan::{Kept, Plan, Step};
 use crate::policy::Goal;
 use crate::reading::{Reading, SCHEMA};
 use crate::reason::{Keep, Note, Release, Skip, Why};
+use crate::stayed::Stayed;
 
 /// Differences below this are noise of the measurement itself: a reading allocates a little, and
 /// other threads run on.
@@ -37,6 +38,10 @@ pub struct Report {
     /// The answer in a few numbers, for everybody who shows one. Empty in reports of 0.1.
     #[serde(default)]
     pub headline: Headline,
+    /// The largest thing that was not freed, and what would free it. `None` where nothing of size
+    /// stayed, and in reports of 0.1.
+    #[serde(default)]
+    pub stayed: Option<Stayed>,
     /// The reading before.
     pub before: Reading,
     /// The reading after.
@@ -176,6 +181,7 @@ impl Report {
     pub fn new(plan: &Plan, before: Reading, after: Reading, rows: Vec<Row>) -> Self {
         let goal = plan.policy.goal.clone();
         let freed = Freed::between(&before, &after);
+        let kept: Vec<KeptRow> = plan.kept.iter().map(KeptRow::from).collect();
         Self {
             schema: SCHEMA,
             level: plan.policy.level,
@@ -185,11 +191,12 @@ impl Report {
             goal,
             cancelled: rows.iter().any(|row| row.outcome == Outcome::Cancelled),
             headline: Headline::new(&before, &after, &freed, &rows),
+            stayed: Stayed::among(&kept),
             freed,
             before,
             after,
             rows,
-            kept: plan.kept.iter().map(KeptRow::from).collect(),
+            kept,
             notes: plan.notes.clone(),
         }
     }

@@ -5,7 +5,8 @@
 // unknown schema is shown as its plain text.
 
 import type { Report } from "../shapes/report.ts";
-import { type Fields, fields, given, is, list, promised, string } from "./fields.ts";
+import { size } from "./amounts.ts";
+import { type Fields, fields, given, is, list, number, promised, string } from "./fields.ts";
 import { badge, headline } from "./headline.ts";
 import { kept } from "./kept.ts";
 import { line, type Line, type NodeReport } from "./lines.ts";
@@ -34,12 +35,20 @@ export function nodeReport(output: unknown): NodeReport | null {
 
 function sweepLines(report: Fields<Report>): Line[] {
   return [
+    ...stayed(report),
     ...totals(report),
     ...steps(report),
     ...goal(report),
     ...kept(report),
     ...list(report.notes).map((note) => line("note", string(fields(note).reason))),
   ];
+}
+
+/** The largest thing that was not freed, and what would free it. */
+function stayed(report: Fields<Report>): Line[] {
+  const { what, bytes, reason, advice } = fields(report.stayed);
+  if (string(what) === "") return [];
+  return [line("kept", `Not freed: ${string(what)}`, size(number(bytes)), `${string(reason)}; ${string(advice)}`)];
 }
 
 /** A line that does not say what it is about says nothing. */

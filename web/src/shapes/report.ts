@@ -693,6 +693,10 @@ export interface Report {
    * Version of this shape.
    */
   schema: number;
+  /**
+   * The largest thing that was not freed, and what would free it. `null` where nothing of size stayed, and in reports of 0.1.
+   */
+  stayed: Stayed | null;
 }
 /**
  * The numbers at one instant.
@@ -1194,4 +1198,29 @@ export interface WhyMissing {
    * The same in words, in English.
    */
   reason: string;
+}
+/**
+ * What a report says first, before its list.
+ */
+export interface Stayed {
+  /**
+   * What would free it, in words.
+   */
+  advice: string;
+  /**
+   * For programs.
+   */
+  because: Keep;
+  /**
+   * Its size.
+   */
+  bytes: Bytes;
+  /**
+   * The same in words, in English.
+   */
+  reason: string;
+  /**
+   * What it is.
+   */
+  what: string;
 }

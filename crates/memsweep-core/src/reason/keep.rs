@@ -45,6 +45,26 @@ pub enum Keep {
 
 impl Reason for Keep {}
 
+impl Keep {
+    /// What a user can do to free it. `None` where nothing would be gained.
+    #[must_use]
+    pub fn advice(&self) -> Option<String> {
+        let by_hand = "ComfyUI's \"Free model and node cache\" drops it, and it is computed again";
+        Some(match self {
+            Self::Connected => "a later sweep that is not connected to it can free it".to_owned(),
+            Self::NeededBy { node } | Self::UnreadableNode { node } => {
+                format!("a sweep after {node} can free it")
+            }
+            Self::InUse { .. } => "a sweep after that can free it".to_owned(),
+            Self::OutputNode | Self::FeedsOutputNode { .. } | Self::Unreadable => {
+                by_hand.to_owned()
+            }
+            Self::Unrepeatable => format!("{by_hand}, perhaps with another result or at a cost"),
+            Self::NothingToGain => return None,
+        })
+    }
+}
+
 impl fmt::Display for Keep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

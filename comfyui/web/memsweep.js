@@ -27,12 +27,13 @@ var STYLE = `
 .memsweep-total .memsweep-value { min-width: 0; }
 .memsweep-total .memsweep-detail { white-space: nowrap; }
 .memsweep-total .memsweep-value, .memsweep-step .memsweep-value { font-weight: 600; }
-.memsweep-problem .memsweep-detail, .memsweep-kept .memsweep-detail { flex-basis: 100%; padding-left: 10px; overflow-wrap: anywhere; }
+.memsweep-problem .memsweep-detail, .memsweep-stayed .memsweep-detail, .memsweep-kept .memsweep-detail { flex-basis: 100%; padding-left: 10px; overflow-wrap: anywhere; }
 .memsweep-part { padding-left: 10px; color: var(--descrip-text, #999); }
 .memsweep-problem .memsweep-value { color: var(--error-text, #ff6b6b); }
 .memsweep-kept .memsweep-value { color: var(--descrip-text, #999); }
 .memsweep-note { color: var(--descrip-text, #999); }
-.memsweep-note .memsweep-what { white-space: normal; overflow-wrap: anywhere; }
+.memsweep-note .memsweep-what, .memsweep-stayed .memsweep-what,
+.memsweep-step .memsweep-what, .memsweep-kept .memsweep-what { white-space: normal; overflow-wrap: anywhere; }
 `;
 var ReportView = class {
   element = document.createElement("div");
@@ -76,6 +77,7 @@ var ReportView = class {
     return this.element.scrollHeight > this.element.clientHeight;
   }
 };
+var BELOW = ["problem", "stayed", "kept"];
 function starts(line2) {
   return line2.kind === "step" || line2.kind === "kept" || line2.kind === "note";
 }
@@ -87,7 +89,7 @@ function lineElement(line2) {
   const detail = part("div", "memsweep-detail", line2.detail);
   if (line2.kind === "total") row.append(detail, value);
   else if (line2.kind !== "note") row.append(value);
-  if (line2.detail !== "" && (line2.kind === "problem" || line2.kind === "kept")) row.append(detail);
+  if (line2.detail !== "" && BELOW.includes(line2.kind)) row.append(detail);
   return row;
 }
 function part(tag, className, text = "") {
@@ -680,7 +682,7 @@ function sweepLines(report) {
 function stayed2(report) {
   const { what, bytes, reason, advice } = fields(report.stayed);
   if (string(what) === "") return [];
-  return [line("kept", `Not freed: ${string(what)}`, size(number(bytes)), `${string(reason)}; ${string(advice)}`)];
+  return [line("stayed", `Not freed: ${string(what)}`, size(number(bytes)), `${string(reason)}; ${string(advice)}`)];
 }
 function named(lines) {
   return lines.filter(({ label }) => label !== "");

@@ -68,7 +68,7 @@ test("a sweep shows totals, its steps with measured bytes, and what it kept", ()
     'feeds output node #10 CleanMemory_PurgeAll directly; ComfyUI\'s "Free model and node cache" drops it, and it is computed again',
   );
   assert.deepEqual(shown(report), [
-    "kept: Not freed: 8-VAEDecode | 12.0 MiB",
+    "stayed: Not freed: 8-VAEDecode | 12.0 MiB",
     "total: Private RAM | 3.8 GiB freed",
     "total: Resident RAM | 3.8 GiB freed",
     "step: Drop cached outputs of 4 nodes | 3.4 GiB freed",
@@ -250,7 +250,6 @@ test("a failed step and a cancel stand out with their reason", () => {
 test("the largest things kept come first, and the rest is counted", () => {
   const kept = sample("two-gpus").lines.filter(({ kind }) => kind === "kept");
   assert.deepEqual(kept.map(({ label }) => label), [
-    "Not freed: loader",
     "loader",
     "model ControlNet on cuda:1",
     "controlnet",

@@ -1,6 +1,6 @@
 // Lines -> DOM. Knows nothing of ComfyUI; text goes in as text, never as HTML.
 
-import type { Line, NodeReport } from "./report/lines.ts";
+import type { Line, LineKind, NodeReport } from "./report/lines.ts";
 
 const STYLE_ID = "memsweep-style";
 /** A report taller than this scrolls, so that a long one does not cover the workflow. */
@@ -27,12 +27,13 @@ const STYLE = `
 .memsweep-total .memsweep-value { min-width: 0; }
 .memsweep-total .memsweep-detail { white-space: nowrap; }
 .memsweep-total .memsweep-value, .memsweep-step .memsweep-value { font-weight: 600; }
-.memsweep-problem .memsweep-detail, .memsweep-kept .memsweep-detail { flex-basis: 100%; padding-left: 10px; overflow-wrap: anywhere; }
+.memsweep-problem .memsweep-detail, .memsweep-stayed .memsweep-detail, .memsweep-kept .memsweep-detail { flex-basis: 100%; padding-left: 10px; overflow-wrap: anywhere; }
 .memsweep-part { padding-left: 10px; color: var(--descrip-text, #999); }
 .memsweep-problem .memsweep-value { color: var(--error-text, #ff6b6b); }
 .memsweep-kept .memsweep-value { color: var(--descrip-text, #999); }
 .memsweep-note { color: var(--descrip-text, #999); }
-.memsweep-note .memsweep-what { white-space: normal; overflow-wrap: anywhere; }
+.memsweep-note .memsweep-what, .memsweep-stayed .memsweep-what,
+.memsweep-step .memsweep-what, .memsweep-kept .memsweep-what { white-space: normal; overflow-wrap: anywhere; }
 `;
 
 /** The report area of one node. */
@@ -84,6 +85,9 @@ export class ReportView {
   }
 }
 
+/** Kinds whose second text has lines of its own. */
+const BELOW: readonly LineKind[] = ["problem", "stayed", "kept"];
+
 /** Whether a new kind starts a new block. Parts and problems stay with the line above them. */
 function starts(line: Line): boolean {
   return line.kind === "step" || line.kind === "kept" || line.kind === "note";
@@ -98,7 +102,7 @@ function lineElement(line: Line): HTMLElement {
   const detail = part("div", "memsweep-detail", line.detail);
   if (line.kind === "total") row.append(detail, value);
   else if (line.kind !== "note") row.append(value);
-  if (line.detail !== "" && (line.kind === "problem" || line.kind === "kept")) row.append(detail);
+  if (line.detail !== "" && BELOW.includes(line.kind)) row.append(detail);
   return row;
 }
 

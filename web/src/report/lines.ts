@@ -4,7 +4,7 @@
 export const ARROW = "\u2192";
 
 /** What a line is about; each kind has a look of its own. */
-export type LineKind = "total" | "part" | "step" | "problem" | "kept" | "note";
+export type LineKind = "total" | "part" | "step" | "problem" | "stayed" | "kept" | "note";
 
 /** One line: what, how much, and why. */
 export interface Line {

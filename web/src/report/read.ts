@@ -48,7 +48,7 @@ function sweepLines(report: Fields<Report>): Line[] {
 function stayed(report: Fields<Report>): Line[] {
   const { what, bytes, reason, advice } = fields(report.stayed);
   if (string(what) === "") return [];
-  return [line("kept", `Not freed: ${string(what)}`, size(number(bytes)), `${string(reason)}; ${string(advice)}`)];
+  return [line("stayed", `Not freed: ${string(what)}`, size(number(bytes)), `${string(reason)}; ${string(advice)}`)];
 }
 
 /** A line that does not say what it is about says nothing. */

@@ -29,6 +29,7 @@ CALLS = {
     "candidates of this frame": lambda box: heap.candidates([], (Target,), [sys._getframe()]),
     "candidates unchecked": lambda box: heap.candidates([box], (Target,), check_pinned=False),
     "pinned": lambda box: heap.pinned([box]),
+    "edges": lambda box: heap._edges([box]),
 }
 
 

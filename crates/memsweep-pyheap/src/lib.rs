@@ -27,6 +27,8 @@ mod order;
 #[cfg(not(test))]
 mod destroy;
 #[cfg(not(test))]
+mod edges;
+#[cfg(not(test))]
 mod foreign;
 #[cfg(not(test))]
 mod frames;
@@ -36,6 +38,8 @@ mod hidden;
 mod idle;
 #[cfg(not(test))]
 mod kinds;
+#[cfg(not(test))]
+mod labels;
 #[cfg(not(test))]
 mod layout;
 #[cfg(not(test))]
@@ -51,6 +55,8 @@ mod selftest;
 #[cfg(not(test))]
 mod trust;
 #[cfg(not(test))]
+mod visitor;
+#[cfg(not(test))]
 mod walk;
 #[cfg(not(test))]
 mod world;
@@ -58,11 +64,15 @@ mod world;
 #[cfg(not(test))]
 pub use destroy::{Destroy, Stays, Taken, destroy};
 #[cfg(not(test))]
+pub use edges::{Edge, edges};
+#[cfg(not(test))]
 pub use foreign::Memory;
 #[cfg(not(test))]
 pub use frames::WaitsHere;
 #[cfg(not(test))]
 pub use idle::{Busy, Found, Idle, each_still_idle, idle_memory};
+#[cfg(not(test))]
+pub use labels::Label;
 #[cfg(not(test))]
 pub use layout::Layout;
 #[cfg(not(test))]

@@ -6,11 +6,11 @@ use std::path::Path;
 
 /// From tables of numbers, by raw objects and what is known of types, to the walk and what is asked of it.
 #[rustfmt::skip]
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 21] = [
     "table", "bitmap", "tally",
-    "object", "library", "trust", "frames", "layout", "foreign", "world", "kinds",
+    "object", "library", "trust", "visitor", "frames", "layout", "foreign", "world", "kinds",
     "walk", "hidden", "reach", "selftest",
-    "questions", "idle", "destroy",
+    "questions", "idle", "destroy", "labels", "edges",
 ];
 
 /// The modules that some Rust text uses.

@@ -5,6 +5,7 @@
 
 mod command;
 mod destroy;
+mod edges;
 mod error;
 mod heap;
 mod host;
@@ -29,5 +30,6 @@ fn _memsweep(module: &Bound<'_, PyModule>) -> PyResult<()> {
     command::register(module)?;
     sweep::register(module)?;
     locks::register(module)?;
+    edges::register(module)?;
     heap::register(module)
 }

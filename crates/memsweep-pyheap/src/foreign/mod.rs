@@ -14,6 +14,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyDict};
 
 use crate::object::{is_subtype, type_of};
 use crate::table::OutOfMemory;
+use crate::visitor::Via;
 
 use self::numpy::Arrays;
 pub(crate) use self::torch::{Quiet, Tensors};
@@ -49,8 +50,14 @@ pub(crate) enum Foreign {
     Array,
 }
 
+/// A reference that no traversal reports.
+pub(crate) struct Edge<'py> {
+    pub(crate) via: Via,
+    pub(crate) target: Target<'py>,
+}
+
 /// An object that a getter found, and how its owner holds it.
-pub(crate) enum Edge<'py> {
+pub(crate) enum Target<'py> {
     /// One Python reference that the owner holds.
     Reference(usize),
     /// Reached, and who holds it is not known: explains nothing.

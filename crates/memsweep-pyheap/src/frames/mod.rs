@@ -9,6 +9,6 @@ mod variables;
 mod waiting;
 
 pub(crate) use self::layout::FrameLayout;
-pub(crate) use self::variables::variables;
+pub(crate) use self::variables::{places, variables};
 pub(crate) use self::waiting::Waiting;
 pub use self::waiting::WaitsHere;

@@ -56,7 +56,7 @@ pub(crate) fn variables<'py>(
 
 /// The variables of a frame as they lie in it, by name: of one that functions share, its cell. Empty
 /// for a frame whose variables lie in a dictionary.
-fn places<'py>(
+pub(crate) fn places<'py>(
     frame: &Bound<'py, PyAny>,
     layout: &FrameLayout,
 ) -> PyResult<Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {

@@ -8,8 +8,9 @@ use crate::kinds::{Kind, TypeFacts};
 use crate::layout::MANAGED_DICTIONARY_WORD;
 use crate::object::{VisitProc, strong, type_of, word};
 use crate::table::OutOfMemory;
+use crate::visitor::{Via, Visitor};
 
-impl<M: Marks> Walk<'_, '_, M> {
+impl<M: Marks, V: Visitor> Walk<'_, '_, M, V> {
     /// # Safety
     /// `object` is a live object.
     #[inline]
@@ -28,10 +29,11 @@ impl<M: Marks> Walk<'_, '_, M> {
         }
         let bounded = self.bounds != Bounds::None;
         self.met_watched |= facts.watched;
+        self.sink.visitor.begin(object);
         match facts.kind {
             _ if !bounded && !facts.counts => {
                 // SAFETY: the facts belong to the object's type.
-                unsafe { self.traverse(object, &facts, visit_unexplained::<M>) };
+                unsafe { self.traverse(object, &facts, visit_unexplained::<M, V>) };
                 return self.checked();
             }
             Kind::Plain => {}
@@ -39,7 +41,7 @@ impl<M: Marks> Walk<'_, '_, M> {
             Kind::Function if bounded => {
                 self.sink.leave_out = self.world.layout.function_globals + 1;
                 // SAFETY: the facts belong to the object's type.
-                unsafe { self.traverse(object, &facts, visit_but_one::<M>) };
+                unsafe { self.traverse(object, &facts, visit_but_one::<M, V>) };
                 return self.checked();
             }
             Kind::Generator if self.bounds != Bounds::Reach && self.world.is_running(object) => {
@@ -47,7 +49,7 @@ impl<M: Marks> Walk<'_, '_, M> {
             }
             Kind::Generator if bounded => {
                 // SAFETY: the facts belong to the object's type.
-                unsafe { self.traverse(object, &facts, visit_through_frame::<M>) };
+                unsafe { self.traverse(object, &facts, visit_through_frame::<M, V>) };
                 return self.checked();
             }
             Kind::InlineAttributes => {
@@ -56,17 +58,17 @@ impl<M: Marks> Walk<'_, '_, M> {
                 self.sink.watched = unsafe { word(object, MANAGED_DICTIONARY_WORD) };
                 self.sink.watched_seen = self.sink.watched == 0;
                 // SAFETY: the facts belong to the object's type.
-                unsafe { self.traverse(object, &facts, visit_watching::<M>) };
+                unsafe { self.traverse(object, &facts, visit_watching::<M, V>) };
                 if !self.sink.watched_seen {
                     let dictionary = self.sink.watched;
-                    self.sink.meet(dictionary)?;
+                    self.sink.meet(dictionary, Via::Dictionary)?;
                 }
                 return self.checked();
             }
             Kind::Boundary | Kind::Function | Kind::Generator => {}
         }
         // SAFETY: the facts belong to the object's type.
-        unsafe { self.traverse(object, &facts, visit::<M>) };
+        unsafe { self.traverse(object, &facts, visit::<M, V>) };
         self.checked()
     }
 
@@ -75,7 +77,7 @@ impl<M: Marks> Walk<'_, '_, M> {
     #[inline]
     unsafe fn traverse(&mut self, object: usize, facts: &TypeFacts, visitor: VisitProc) {
         if let Some(traversal) = &facts.traversal {
-            // SAFETY: the caller's promise; the visitors take a `Sink<M>`, and nothing else uses it
+            // SAFETY: the caller's promise; the visitors take a `Sink<M, V>`, and nothing else uses it
             // meanwhile.
             unsafe { traversal.run(object, visitor, (&raw mut self.sink).cast()) };
         }

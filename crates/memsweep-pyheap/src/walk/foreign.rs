@@ -2,11 +2,12 @@
 
 use super::{Bounds, Walk};
 use crate::bitmap::Marks;
-use crate::foreign::{Edge, Foreign};
+use crate::foreign::{Edge, Foreign, Target};
 use crate::object::strong;
 use crate::table::{OutOfMemory, add};
+use crate::visitor::Visitor;
 
-impl<'py, M: Marks> Walk<'_, 'py, M> {
+impl<'py, M: Marks, V: Visitor> Walk<'_, 'py, M, V> {
     /// Follows what these objects hold; each was met in this walk.
     pub(super) fn enter_foreign(&mut self, batch: &[(usize, Foreign)]) -> Result<(), OutOfMemory> {
         let world = self.world;
@@ -18,21 +19,22 @@ impl<'py, M: Marks> Walk<'_, 'py, M> {
                 self.tensors.try_reserve(1)?;
                 self.tensors.push(address);
             }
+            self.sink.visitor.begin(address);
             world.foreign.edges(kind, &owner, &mut |edge| self.follow(edge))?;
         }
         Ok(())
     }
 
-    fn follow(&mut self, edge: Edge<'py>) -> Result<(), OutOfMemory> {
-        match edge {
-            Edge::Reference(address) => self.sink.meet(address),
-            Edge::Reached(address) => self.sink.reach(address),
-            Edge::Silent(target) => {
+    fn follow(&mut self, Edge { via, target }: Edge<'py>) -> Result<(), OutOfMemory> {
+        match target {
+            Target::Reference(address) => self.sink.meet(address, via),
+            Target::Reached(address) => self.sink.reach(address, via),
+            Target::Silent(target) => {
                 let address = target.as_ptr() as usize;
                 self.held.try_reserve(1)?;
                 self.held.push(target);
                 add(&mut self.silent, address, 1)?;
-                self.sink.reach(address)
+                self.sink.reach(address, via)
             }
         }
     }

@@ -15,6 +15,7 @@ use crate::foreign::Foreign;
 use crate::kinds::TypeTable;
 use crate::object::prefetch;
 use crate::table::{AddressMap, OutOfMemory};
+use crate::visitor::Visitor;
 use crate::world::World;
 
 /// How many objects are on their way into the cache at a time; 8 to 16 measured best.
@@ -28,17 +29,17 @@ pub(crate) enum Bounds {
     None,
     /// What an object needs: types, modules, frames, code and globals are not entered.
     Reach,
-    /// The same for what is in use: running generators are not entered either, their frames are roots
-    /// where it matters.
+    /// The same for what is in use. Running generators are not entered either: the references that they
+    /// hold are unexplained by themselves.
     Pin,
 }
 
-/// A walk over a set of marks.
-pub(crate) struct Walk<'w, 'py, M> {
+/// A walk over a set of marks, seen by a visitor.
+pub(crate) struct Walk<'w, 'py, M, V = ()> {
     world: &'w World<'py>,
     bounds: Bounds,
     types: TypeTable,
-    sink: Sink<M>,
+    sink: Sink<M, V>,
     fresh: Vec<usize>,
     /// Objects entered whose traversal leaves references out; looked at afterwards.
     foreign: Vec<(usize, Foreign)>,
@@ -64,12 +65,25 @@ impl<'w, 'py, M: Marks> Walk<'w, 'py, M> {
         marks: M,
         bounds: Bounds,
     ) -> Result<Self, OutOfMemory> {
+        Self::seen_by(world, marks, bounds, ())
+    }
+}
+
+impl<'w, 'py, M: Marks, V: Visitor> Walk<'w, 'py, M, V> {
+    /// The same, and a visitor sees its edges.
+    pub(crate) fn seen_by(
+        world: &'w World<'py>,
+        marks: M,
+        bounds: Bounds,
+        visitor: V,
+    ) -> Result<Self, OutOfMemory> {
         let mut walk = Self {
             world,
             bounds,
             types: TypeTable::new()?,
             sink: Sink {
                 marks,
+                visitor,
                 stack: Vec::new(),
                 leave_out: 0,
                 watched: 0,
@@ -105,6 +119,11 @@ impl<'w, 'py, M: Marks> Walk<'w, 'py, M> {
     /// The marks, to begin again with.
     pub(crate) fn marks_mut(&mut self) -> &mut M {
         &mut self.sink.marks
+    }
+
+    /// Who saw the edges.
+    pub(crate) fn visitor_mut(&mut self) -> &mut V {
+        &mut self.sink.visitor
     }
 
     /// Counts module dictionaries as met, so that a bounded walk does not enter them.

@@ -8,10 +8,12 @@ use pyo3::ffi;
 use crate::bitmap::Marks;
 use crate::object::{Traversal, type_of};
 use crate::table::OutOfMemory;
+use crate::visitor::{Via, Visitor};
 
 /// What a traversal may touch.
-pub(super) struct Sink<M> {
+pub(super) struct Sink<M, V> {
     pub(super) marks: M,
+    pub(super) visitor: V,
     pub(super) stack: Vec<usize>,
     /// Position of the child to leave out, counted down.
     pub(super) leave_out: usize,
@@ -22,16 +24,18 @@ pub(super) struct Sink<M> {
     pub(super) out_of_memory: bool,
 }
 
-impl<M: Marks> Sink<M> {
-    /// Follows a reference that counts.
-    #[inline]
-    pub(super) fn meet(&mut self, child: usize) -> Result<(), OutOfMemory> {
+impl<M: Marks, V: Visitor> Sink<M, V> {
+    /// Follows a reference that counts. A part of each callback: a call for each reference shows.
+    #[inline(always)]
+    pub(super) fn meet(&mut self, child: usize, via: Via) -> Result<(), OutOfMemory> {
+        self.visitor.edge(child, via)?;
         if self.marks.meet(child)? { self.push(child) } else { Ok(()) }
     }
 
     /// Follows a reference that explains nothing.
-    #[inline]
-    pub(super) fn reach(&mut self, child: usize) -> Result<(), OutOfMemory> {
+    #[inline(always)]
+    pub(super) fn reach(&mut self, child: usize, via: Via) -> Result<(), OutOfMemory> {
+        self.visitor.edge(child, via)?;
         if self.marks.mark(child)? { self.push(child) } else { Ok(()) }
     }
 
@@ -47,22 +51,27 @@ impl<M: Marks> Sink<M> {
     /// The answer to `tp_traverse`: anything but 0 ends the traversal.
     #[inline]
     fn answer(&mut self, outcome: Result<(), OutOfMemory>) -> c_int {
-        self.out_of_memory |= outcome.is_err();
-        -c_int::from(outcome.is_err())
+        match outcome {
+            Ok(()) => 0,
+            Err(OutOfMemory) => {
+                self.out_of_memory = true;
+                -1
+            }
+        }
     }
 }
 
 /// Follows a reference to a child.
 ///
 /// # Safety
-/// `argument` is a `Sink<M>` that nothing else uses meanwhile, and `child` is a live object.
-pub(super) unsafe extern "C" fn visit<M: Marks>(
+/// `argument` is a `Sink<M, V>` that nothing else uses meanwhile, and `child` is a live object.
+pub(super) unsafe extern "C" fn visit<M: Marks, V: Visitor>(
     child: *mut ffi::PyObject,
     argument: *mut c_void,
 ) -> c_int {
     // SAFETY: every traversal of a walk passes its own sink, which nothing else uses meanwhile.
-    let sink = unsafe { &mut *argument.cast::<Sink<M>>() };
-    let outcome = sink.meet(child as usize);
+    let sink = unsafe { &mut *argument.cast::<Sink<M, V>>() };
+    let outcome = sink.meet(child as usize, Via::Traversal);
     sink.answer(outcome)
 }
 
@@ -70,69 +79,73 @@ pub(super) unsafe extern "C" fn visit<M: Marks>(
 /// extension may report what it only borrows.
 ///
 /// # Safety
-/// `argument` is a `Sink<M>` that nothing else uses meanwhile, and `child` is a live object.
-pub(super) unsafe extern "C" fn visit_unexplained<M: Marks>(
+/// `argument` is a `Sink<M, V>` that nothing else uses meanwhile, and `child` is a live object.
+pub(super) unsafe extern "C" fn visit_unexplained<M: Marks, V: Visitor>(
     child: *mut ffi::PyObject,
     argument: *mut c_void,
 ) -> c_int {
     // SAFETY: as in `visit`.
-    let sink = unsafe { &mut *argument.cast::<Sink<M>>() };
-    let outcome = sink.reach(child as usize);
+    let sink = unsafe { &mut *argument.cast::<Sink<M, V>>() };
+    let outcome = sink.reach(child as usize, Via::Traversal);
     sink.answer(outcome)
 }
 
 /// As [`visit`], leaving out one child by its position: a function's globals.
 ///
 /// # Safety
-/// `argument` is a `Sink<M>` that nothing else uses meanwhile, and `child` is a live object.
-pub(super) unsafe extern "C" fn visit_but_one<M: Marks>(
+/// `argument` is a `Sink<M, V>` that nothing else uses meanwhile, and `child` is a live object.
+pub(super) unsafe extern "C" fn visit_but_one<M: Marks, V: Visitor>(
     child: *mut ffi::PyObject,
     argument: *mut c_void,
 ) -> c_int {
     // SAFETY: as in `visit`.
-    let sink = unsafe { &mut *argument.cast::<Sink<M>>() };
+    let sink = unsafe { &mut *argument.cast::<Sink<M, V>>() };
     sink.leave_out = sink.leave_out.wrapping_sub(1);
     if sink.leave_out == 0 {
         return 0;
     }
     // SAFETY: the same arguments; the reference above is not used any more.
-    unsafe { visit::<M>(child, argument) }
+    unsafe { visit::<M, V>(child, argument) }
 }
 
 /// As [`visit`], noticing whether the watched child came.
 ///
 /// # Safety
-/// `argument` is a `Sink<M>` that nothing else uses meanwhile, and `child` is a live object.
-pub(super) unsafe extern "C" fn visit_watching<M: Marks>(
+/// `argument` is a `Sink<M, V>` that nothing else uses meanwhile, and `child` is a live object.
+pub(super) unsafe extern "C" fn visit_watching<M: Marks, V: Visitor>(
     child: *mut ffi::PyObject,
     argument: *mut c_void,
 ) -> c_int {
     // SAFETY: as in `visit`.
-    let sink = unsafe { &mut *argument.cast::<Sink<M>>() };
+    let sink = unsafe { &mut *argument.cast::<Sink<M, V>>() };
     sink.watched_seen |= child as usize == sink.watched;
     // SAFETY: as above.
-    unsafe { visit::<M>(child, argument) }
+    unsafe { visit::<M, V>(child, argument) }
 }
 
 /// As [`visit`], and through a frame at once: on 3.10 a suspended generator keeps its variables there.
 ///
 /// # Safety
-/// `argument` is a `Sink<M>` that nothing else uses meanwhile, and `child` is a live object.
-pub(super) unsafe extern "C" fn visit_through_frame<M: Marks>(
+/// `argument` is a `Sink<M, V>` that nothing else uses meanwhile, and `child` is a live object.
+pub(super) unsafe extern "C" fn visit_through_frame<M: Marks, V: Visitor>(
     child: *mut ffi::PyObject,
     argument: *mut c_void,
 ) -> c_int {
-    let sink = argument.cast::<Sink<M>>();
+    let sink = argument.cast::<Sink<M, V>>();
     // SAFETY: as in `visit`.
     let frame_type = unsafe { (*sink).frame_type };
     // SAFETY: a child that a traversal reports is alive.
     if unsafe { type_of(child as usize) } == frame_type {
         // SAFETY: the frame type is alive as long as the frame.
         if let Some(traversal) = unsafe { Traversal::of(frame_type) } {
+            // SAFETY: as in `visit`.
+            let generator = unsafe { (*sink).visitor.begin(child as usize) };
             // SAFETY: the traversal belongs to the frame's type; `visit` takes the same argument.
-            unsafe { traversal.run(child as usize, visit::<M>, argument) };
+            unsafe { traversal.run(child as usize, visit::<M, V>, argument) };
+            // SAFETY: as in `visit`.
+            unsafe { (*sink).visitor.begin(generator) };
         }
     }
     // SAFETY: as above.
-    unsafe { visit::<M>(child, argument) }
+    unsafe { visit::<M, V>(child, argument) }
 }

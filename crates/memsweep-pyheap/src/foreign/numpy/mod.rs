@@ -18,9 +18,10 @@ use pyo3::types::{PyDict, PyType};
 
 use self::elements::{Offsets, each_element, has_objects, item_size, offsets_of};
 use self::fields::Fields;
-use super::{Edge, Holding, Memory};
+use super::{Edge, Holding, Memory, Target};
 use crate::object::{HAVE_GC, is_subtype, strong, type_flags, type_of};
 use crate::table::OutOfMemory;
+use crate::visitor::Via;
 
 pub(super) struct Arrays<'py> {
     class: Bound<'py, PyType>,
@@ -120,7 +121,7 @@ impl<'py> Arrays<'py> {
     ) -> Result<(), OutOfMemory> {
         let fields = self.fields(array);
         if fields.base != 0 {
-            each(Edge::Reference(fields.base))?;
+            each(Edge { via: Via::Base, target: Target::Reference(fields.base) })?;
             // A view shows the elements of its base, which holds them. So does an array with strides of
             // its own, whose base is a Python object that leads to the array: it may show an element
             // any number of times, and lie anywhere.
@@ -137,12 +138,12 @@ impl<'py> Arrays<'py> {
                 // SAFETY: inside the array's memory, where its description says that a pointer lies.
                 // Fields may lie anywhere, so it need not be aligned.
                 let object = unsafe { ((element + offset) as *const usize).read_unaligned() };
-                let edge = match object {
+                let target = match object {
                     0 => return Ok(()),
-                    object if owns => Edge::Reference(object),
-                    object => Edge::Reached(object),
+                    object if owns => Target::Reference(object),
+                    object => Target::Reached(object),
                 };
-                each(edge)
+                each(Edge { via: Via::Element, target })
             })?;
         }
         Ok(())

@@ -8,9 +8,10 @@ use pyo3::types::{PyDict, PyType};
 
 use self::owners::Counting;
 use self::storages::StorageGetters;
-use super::{Edge, Holding, Memory};
+use super::{Edge, Holding, Memory, Target};
 use crate::object::get;
 use crate::table::OutOfMemory;
+use crate::visitor::Via;
 
 /// The getters of tensors, looked up once for a question.
 pub(crate) struct Tensors<'py> {
@@ -116,7 +117,7 @@ impl<'py> Tensors<'py> {
         each: &mut dyn FnMut(Edge<'py>) -> Result<(), OutOfMemory>,
     ) -> Result<(), OutOfMemory> {
         if let Some(base) = self.shown_by(owner) {
-            each(Edge::Silent(base))?;
+            each(Edge { via: Via::View, target: Target::Silent(base) })?;
         }
         // The gradient of an inner node of the graph is asked for only where one was kept: torch warns
         // otherwise.
@@ -125,7 +126,7 @@ impl<'py> Tensors<'py> {
         if (yes(&self.is_leaf) || yes(&self.retains_gradient))
             && let Some(gradient) = get(&self.gradient, owner).filter(|value| !value.is_none())
         {
-            each(Edge::Silent(gradient))?;
+            each(Edge { via: Via::Gradient, target: Target::Silent(gradient) })?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@
 //!   does not understand is refused, not guessed at.
 //! - Running out of memory is an error, and nothing panics across the C border.
 //!
-//! The tables ([`bitmap`], [`tally`]) take plain numbers. Only they are built for
+//! The tables ([`bitmap`], [`tally`], [`numbering`]) take plain numbers. Only they are built for
 //! `cargo test`, so that the test binary does not have to be linked against an interpreter; pytest
 //! tests the rest.
 #![allow(
@@ -18,6 +18,7 @@
 )]
 
 pub mod bitmap;
+pub mod numbering;
 pub mod table;
 pub mod tally;
 
@@ -53,6 +54,8 @@ mod reach;
 #[cfg(not(test))]
 mod selftest;
 #[cfg(not(test))]
+mod storages;
+#[cfg(not(test))]
 mod trust;
 #[cfg(not(test))]
 mod visitor;
@@ -81,3 +84,5 @@ pub use questions::{Candidates, candidates, pinned, reach, variables};
 pub use reach::Objects;
 #[cfg(not(test))]
 pub use selftest::{SelfTest, self_test};
+#[cfg(not(test))]
+pub use storages::Storages;

@@ -6,11 +6,11 @@ use std::path::Path;
 
 /// From tables of numbers, by raw objects and what is known of types, to the walk and what is asked of it.
 #[rustfmt::skip]
-const ORDER: [&str; 21] = [
-    "table", "bitmap", "tally",
+const ORDER: [&str; 23] = [
+    "table", "bitmap", "tally", "numbering",
     "object", "library", "trust", "visitor", "frames", "layout", "foreign", "world", "kinds",
     "walk", "hidden", "reach", "selftest",
-    "questions", "idle", "destroy", "labels", "edges",
+    "questions", "idle", "destroy", "labels", "edges", "storages",
 ];
 
 /// The modules that some Rust text uses.

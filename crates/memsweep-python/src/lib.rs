@@ -13,6 +13,7 @@ mod json;
 mod locks;
 #[allow(unsafe_code, reason = "the gate's promise and what rests on it")]
 mod park;
+mod storages;
 mod sweep;
 mod values;
 
@@ -30,6 +31,7 @@ fn _memsweep(module: &Bound<'_, PyModule>) -> PyResult<()> {
     command::register(module)?;
     sweep::register(module)?;
     locks::register(module)?;
+    storages::register(module)?;
     edges::register(module)?;
     heap::register(module)
 }

@@ -39,6 +39,17 @@ pub(crate) enum Holding {
     Foreign(Memory),
 }
 
+/// The block of memory behind a tensor or an array, whoever owns it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Block {
+    /// Its device, as torch writes it.
+    pub(crate) device: String,
+    /// Its first byte on that device.
+    pub(crate) address: usize,
+    /// Its length.
+    pub(crate) bytes: usize,
+}
+
 /// Types whose traversal leaves references out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Foreign {
@@ -158,6 +169,24 @@ impl<'py> Getters<'py> {
             }
             Foreign::Nothing => plain_memory(object).map(Holding::Own),
         }
+    }
+
+    /// The block of memory behind a tensor or an array, the same for all that share it. `None` for
+    /// any other object, and for one without memory: on the meta device, sparse, wrapped or empty.
+    pub(crate) fn block(&self, object: &Bound<'py, PyAny>) -> Option<Block> {
+        let block = match self.of(object) {
+            Foreign::Tensor => {
+                let (device, Memory { address, bytes, .. }) =
+                    self.tensors.as_ref()?.place(object)?;
+                Block { device, address, bytes }
+            }
+            Foreign::Array => {
+                let (address, bytes) = self.arrays.as_ref()?.block(object)?;
+                Block { device: "cpu".to_owned(), address, bytes }
+            }
+            Foreign::Nothing => return None,
+        };
+        (block.bytes > 0).then_some(block)
     }
 
     /// All the bytes that an array shows, whoever owns them. `None` for anything but an array.

@@ -113,6 +113,18 @@ impl<'py> Arrays<'py> {
         (!self.is_array(fields.base) && !is_asked(base)).then_some(Holding::Foreign(memory))
     }
 
+    /// The first element of the outermost array that this one shows, and the size of its elements
+    /// together, whoever owns the memory.
+    pub(super) fn block(&self, array: &Bound<'py, PyAny>) -> Option<(usize, usize)> {
+        let mut fields = self.fields(array);
+        while fields.base != 0 && self.is_array(fields.base) {
+            // SAFETY: an array holds its base, which is an array too.
+            fields = unsafe { Fields::read(fields.base) };
+        }
+        let item = item_size(&self.dtype(&fields, array.py()))?;
+        Some((fields.data, fields.elements().saturating_mul(item)))
+    }
+
     /// The array's base, and the objects that lie in memory of its own.
     pub(super) fn edges(
         &self,

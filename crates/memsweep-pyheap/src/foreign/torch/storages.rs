@@ -1,7 +1,7 @@
 //! A tensor's memory: where it is, how much, and who frees it.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyDict, PyString, PyType};
+use pyo3::types::{PyByteArray, PyDict, PyType};
 
 use super::trial;
 use crate::foreign::{Holding, Memory};
@@ -59,14 +59,18 @@ impl<'py> StorageGetters<'py> {
         self.use_count.call1((self.object(&storage)?,)).ok()?.extract().ok()
     }
 
-    /// Device and memory of a tensor on any device.
+    /// Device and memory of a tensor on any device that has memory.
     pub(super) fn place_of(&self, tensor: &Bound<'py, PyAny>) -> Option<(String, Memory)> {
         if self.is_lazy(tensor)? {
             return None;
         }
         let storage = self.of_tensor.call1((tensor,)).ok()?;
-        let memory = self.place(&storage)?;
-        Some((get(&self.device, &storage)?.str().ok()?.to_string(), memory))
+        let device = get(&self.device, &storage)?;
+        // A fake tensor is there too: asked for its address, torch warns, which runs Python code.
+        if self.kind(&device)? == "meta" {
+            return None;
+        }
+        Some((device.str().ok()?.to_string(), self.place(&storage)?))
     }
 
     pub(super) fn owns_memory(&self, tensor: &Bound<'py, PyAny>) -> Option<bool> {
@@ -96,8 +100,11 @@ impl<'py> StorageGetters<'py> {
     }
 
     fn is_on_cpu(&self, storage: &Bound<'py, PyAny>) -> Option<bool> {
-        let kind = get(&self.device_type, &get(&self.device, storage)?)?;
-        Some(kind.cast::<PyString>().ok()?.to_str().ok()? == "cpu")
+        Some(self.kind(&get(&self.device, storage)?)? == "cpu")
+    }
+
+    fn kind(&self, device: &Bound<'py, PyAny>) -> Option<String> {
+        get(&self.device_type, device)?.extract().ok()
     }
 
     fn place(&self, storage: &Bound<'py, PyAny>) -> Option<Memory> {

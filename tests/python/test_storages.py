@@ -1,0 +1,368 @@
+"""Numbers for blocks of memory: the native ones against those of `memsweep.facts`."""
+
+import gc
+import mmap
+import subprocess
+import sys
+import threading
+import types
+import weakref
+
+import pytest
+from extent import scaled
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from memsweep import _memsweep, facts
+
+numpy = pytest.importorskip("numpy")
+try:
+    import torch
+except ImportError:
+    torch = None
+
+needs_torch = pytest.mark.skipif(torch is None, reason="needs torch")
+
+
+class Loud(numpy.ndarray):
+    """Answers for itself, wrongly."""
+
+    base = nbytes = ctypes = dtype = property(lambda self: 1 / 0)
+
+
+class Pretender:
+    __class__ = numpy.ndarray
+
+
+def memmap(folder):
+    return numpy.memmap(folder / "mapped", dtype="f4", mode="w+", shape=(64,))
+
+
+def read_only():
+    array = numpy.arange(64.0)
+    array.flags.writeable = False
+    return array
+
+
+def of_a_mapping():
+    return numpy.frombuffer(mmap.mmap(-1, 4096), dtype="u1")
+
+
+ARRAYS = {
+    "array": lambda _: [numpy.arange(64.0)],
+    "view": lambda _: [(base := numpy.arange(64.0)), base[3:], base[3:][2:], base.reshape(8, 8).T],
+    "backwards": lambda _: [(base := numpy.arange(64.0)), base[::-1], base[::-2]],
+    "backwards without a base": lambda _: [
+        numpy.ndarray((8,), "u1", bytearray(64), offset=56, strides=(-8,))
+    ],
+    "Fortran order": lambda _: [numpy.ones((4, 8), order="F")],
+    "broadcast": lambda _: [(base := numpy.ones(4)), numpy.broadcast_to(base, (1000, 4))],
+    "windows": lambda _: [
+        (base := numpy.arange(64.0)), numpy.lib.stride_tricks.sliding_window_view(base, 8)
+    ],
+    "memmap": lambda folder: [(mapped := memmap(folder)), mapped[8:], numpy.asarray(mapped)[8:]],
+    "mapping": lambda _: [(array := of_a_mapping()), array[1024:]],
+    "read-only": lambda _: [(array := read_only()), array[8:]],
+    "bytes": lambda _: [numpy.frombuffer(b"m" * 64, "u1"), numpy.frombuffer(bytearray(64), "u1")],
+    "of one bytearray": lambda _: [
+        numpy.frombuffer((memory := bytearray(64)), "u1"), numpy.frombuffer(memory, "u1")[8:],
+        numpy.frombuffer(memory, "u1", offset=8),
+    ],
+    "zero elements": lambda _: [numpy.ones(0), numpy.ones((4, 0)), numpy.ones(64)[:0]],
+    "elements of no bytes": lambda _: [numpy.zeros(4, "V0"), numpy.zeros(4, "S0")],
+    "scalar": lambda _: [numpy.array(1.0), numpy.float64(1.0), numpy.ones(4)[0]],
+    "objects": lambda _: [numpy.array([None, [numpy.ones(4)]], dtype=object)],
+    "records": lambda _: [
+        (table := numpy.zeros(8, [("a", "i4"), ("b", "f8", (2,))])), table["b"], table["a"]
+    ],
+    "text": lambda _: [numpy.array(["one", "three"])],
+    "recarray": lambda _: [numpy.rec.fromrecords([(1, 2.0)], names="a,b")],
+    "matrix": lambda _: [numpy.ones((4, 4)).view(numpy.matrix)],
+    "masked": lambda _: [numpy.ma.masked_array(numpy.arange(4.0), [0, 1, 0, 0])],
+    "subclass": lambda _: [(base := numpy.arange(64.0)), (loud := base.view(Loud)), loud[8:]],
+    "subclass of its own": lambda _: [(loud := Loud((8,))), loud[2:]],
+    "no array": lambda _: [None, b"m" * 64, bytearray(64), [numpy.ones(4)], Pretender(), numpy.ndarray],
+}
+if hasattr(numpy, "dtypes") and hasattr(numpy.dtypes, "StringDType"):
+    ARRAYS["variable text"] = lambda _: [numpy.array(["m" * 100], numpy.dtypes.StringDType())]
+
+
+def wrapper(inner):
+    class Wrapper(torch.Tensor):
+        @staticmethod
+        def __new__(cls, held):
+            return torch.Tensor._make_wrapper_subclass(cls, held.shape, dtype=held.dtype)
+
+        def __init__(self, held):
+            self.held = held
+
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            raise AssertionError("Python code ran")
+
+        __torch_dispatch__ = __torch_function__
+
+    return Wrapper(inner)
+
+
+def subclass(base):
+    class Sub(torch.Tensor):
+        # A class may lie, and answer for itself.
+        __class__ = int
+        device = data_ptr = untyped_storage = property(lambda self: 1 / 0)
+
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            raise AssertionError("Python code ran")
+
+    return torch.Tensor._make_subclass(Sub, base)
+
+
+def fake():
+    from torch._subclasses import FakeTensorMode
+
+    with FakeTensorMode() as mode:
+        return [torch.ones(64), mode.from_tensor(torch.ones(64))]
+
+
+def with_gradient():
+    weight = torch.nn.Parameter(torch.ones(64))
+    (weight * 2).sum().backward()
+    return [weight, weight.grad, weight.data, weight.detach()]
+
+
+def resized(size):
+    tensor = torch.ones(64)
+    tensor.untyped_storage().resize_(size)
+    return tensor
+
+
+def lazy_copy():
+    base = torch.ones(64)
+    return [base, torch._lazy_clone(base)]
+
+
+def from_file(folder):
+    (folder / "tensor").write_bytes(b"m" * 256)
+    return torch.from_file(str(folder / "tensor"), shared=True, size=64)
+
+
+def loaded(folder):
+    torch.save({"a": torch.ones(64), "b": torch.ones(64)}, folder / "saved")
+    return list(torch.load(folder / "saved", mmap=True).values())
+
+
+TENSORS = {
+    "tensor": lambda _: [torch.ones(64)],
+    "view of a tensor": lambda _: [
+        (base := torch.arange(64.0)), base[3:], base[3:][2:], base.view(8, 8).T, base.expand(4, 64)
+    ],
+    "views whose base is gone": lambda _: [*torch.arange(64.0).split(8)],
+    "own tensor on a shared storage": lambda _: [
+        (base := torch.ones(64)), torch.empty(0).set_(base.untyped_storage(), 8, (4,))
+    ],
+    "meta": lambda _: [torch.ones(64, device="meta"), torch.nn.Linear(2, 2, device="meta").weight],
+    "zero elements of a tensor": lambda _: [torch.ones(0), torch.ones(64)[:0]],
+    "scalar tensor": lambda _: [torch.tensor(1.0)],
+    "dtypes": lambda _: [
+        torch.ones(64, dtype=dtype) for dtype in (torch.bool, torch.bfloat16, torch.complex64)
+    ],
+    "gradient": lambda _: with_gradient(),
+    "sparse": lambda _: [
+        (coo := torch.eye(4).to_sparse()), coo._values(), coo._indices(), torch.eye(4).to_sparse_csr()
+    ],
+    "quantized": lambda _: [torch.quantize_per_tensor(torch.ones(64), 0.1, 0, torch.qint8)],
+    "mkldnn": lambda _: [torch.ones(64, 64).to_mkldnn()] if torch.backends.mkldnn.is_available() else [],
+    "jagged": lambda _: [
+        torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged)
+    ],
+    "nested": lambda _: [torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])],
+    "fake": lambda _: fake(),
+    "wrapper": lambda _: [(inner := torch.ones(64)), wrapper(inner)],
+    "tensor subclass": lambda _: [(base := torch.ones(64)), subclass(base)],
+    "resized": lambda _: [resized(0), resized(1024)],
+    "lazy copy": lambda _: lazy_copy(),
+    "shared": lambda _: [torch.ones(64).share_memory_()],
+    "file": lambda folder: [(tensor := from_file(folder)), tensor[8:]],
+    "loaded from a mapping": lambda folder: loaded(folder),
+    "array of a tensor": lambda _: [(base := torch.ones(64)), base.numpy(), base[8:].numpy()],
+    "tensor of an array": lambda _: [(base := numpy.ones(64)), torch.from_numpy(base), torch.from_numpy(base[8:])],
+    "tensor of bytes": lambda _: [torch.frombuffer(bytearray(64), dtype=torch.uint8)],
+    "no tensor": lambda _: [torch.ones(4).untyped_storage(), torch.float32, torch.nn.Linear(2, 2)],
+    "batched": lambda _: batched(),
+}
+
+
+def batched():
+    """What a function that torch maps over a tensor gets."""
+    kept = []
+    torch.func.vmap(lambda item: kept.append(item) or item + 1)(torch.ones(4, 8))
+    return kept
+
+
+# Of their own, that is: the walk reaches the tensors inside.
+WITHOUT_MEMORY = ["meta", "mkldnn", "jagged", "fake", "lazy copy", "batched", "no array", "no tensor"]
+KINDS = {**ARRAYS, **(TENSORS if torch is not None else {})}
+
+
+def answers(storages, groups):
+    numbers = [storages.numbers(group) for group in groups]
+    asked = [*numbers, [number for group in numbers for number in group], []]
+    return {
+        "numbers": numbers,
+        "facts": storages.facts,
+        "places": [storages.places(group) for group in asked],
+        "addresses": [storages.addresses(group) for group in asked],
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_number_the_same_memory(kind, tmp_path):
+    objects = KINDS[kind](tmp_path)
+    groups = [objects, [], *([item] for item in objects), objects[::-1]]
+    expected = answers(facts.Storages(), groups)
+    assert answers(_memsweep.Storages(), groups) == expected
+    assert bool(expected["facts"]) is (kind not in WITHOUT_MEMORY)
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("storages")
+    return [item for make in KINDS.values() for item in make(folder)]
+
+
+@settings(max_examples=scaled(100, 2000), deadline=None)
+@given(drawn=st.lists(st.lists(st.integers(0, 10_000), max_size=8), max_size=8))
+def test_both_number_any_groups_the_same(everything, drawn):
+    groups = [[everything[pick % len(everything)] for pick in picks] for picks in drawn]
+    assert answers(_memsweep.Storages(), groups) == answers(facts.Storages(), groups)
+
+
+def test_numbers_count_up_and_are_given_once():
+    one, other = numpy.ones(8), numpy.ones(16)
+    storages = _memsweep.Storages()
+    assert storages.numbers([other]) == [0]
+    assert storages.numbers([one, other, one[2:]]) == [0, 1]
+    assert storages.facts == [{"bytes": 128, "device": "cpu"}, {"bytes": 64, "device": "cpu"}]
+    assert storages.places([1]) == {("cpu", one.ctypes.data)}
+    assert storages.addresses([0, 1]) == {one.ctypes.data, other.ctypes.data}
+
+
+def test_a_number_that_points_nowhere_is_no_place():
+    for storages in (_memsweep.Storages(), facts.Storages()):
+        storages.numbers([numpy.ones(8)])
+        for numbers in ([1], [-1], [10**30], range(7, 9), iter([2])):
+            assert storages.places(numbers) == storages.addresses(numbers) == set()
+        assert len(storages.places(iter([True, False, 0, 0]))) == 1
+    for wrong in (["a"], [None], 1):
+        with pytest.raises(TypeError):
+            _memsweep.Storages().places(wrong)
+    with pytest.raises(TypeError):
+        _memsweep.Storages().numbers(1)
+
+
+def test_any_iterable_is_read_once():
+    arrays = [numpy.ones(8), numpy.ones(8)]
+    assert _memsweep.Storages().numbers(array for array in arrays) == [0, 1]
+    assert _memsweep.Storages().numbers({"a": arrays[0]}.values()) == [0]
+
+
+def test_no_object_is_held():
+    class Weak(numpy.ndarray):
+        pass
+
+    array = numpy.ones(64).view(Weak)
+    storages = _memsweep.Storages()
+    counts = sys.getrefcount(array), sys.getrefcount(array.base)
+    assert storages.numbers([array]) == [0]
+    assert counts == (sys.getrefcount(array), sys.getrefcount(array.base))
+    dead = weakref.ref(array)
+    del array
+    assert dead() is None
+    assert set(gc.get_referents(storages)) <= {_memsweep.Storages}
+
+
+@needs_torch
+def test_a_place_has_its_device():
+    tensor = torch.ones(64)
+    storages = _memsweep.Storages()
+    storages.numbers([tensor])
+    ((device, address),) = storages.places([0])
+    assert (device, address) == ("cpu", tensor.data_ptr())
+
+
+@needs_torch
+def test_a_lazy_copy_stays_lazy():
+    base, copy = lazy_copy()
+    assert _memsweep.Storages().numbers([base, copy]) == []
+    assert torch._C._is_cow_tensor(copy)
+
+
+FAKE = """
+import warnings
+import torch
+from memsweep import _memsweep
+from torch._subclasses import FakeTensorMode
+
+with FakeTensorMode():
+    fake = torch.ones(64)
+warnings.simplefilter("error")
+assert _memsweep.Storages().numbers([fake]) == []
+# Torch warns once, so that it would have warned here.
+try:
+    fake.untyped_storage().data_ptr()
+except UserWarning:
+    raise SystemExit(7)
+"""
+
+
+@needs_torch
+def test_a_fake_tensor_is_not_asked_for_its_address():
+    # A warning runs Python code.
+    done = subprocess.run([sys.executable, "-c", FAKE], capture_output=True, text=True, check=False)
+    assert done.returncode == 7, done.stderr
+
+
+@needs_torch
+def test_a_default_device_is_not_asked():
+    tensor = torch.ones(64)
+    with torch.device("meta"):
+        assert _memsweep.Storages().numbers([tensor]) == [0]
+
+
+def test_threads_number_the_same_memory_at_once():
+    arrays = [numpy.ones(8) for _ in range(50)]
+    storages = _memsweep.Storages()
+    found = []
+
+    def number():
+        for _ in range(50):
+            found.append(storages.numbers(arrays))
+
+    threads = [threading.Thread(target=number) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [list(range(50))] * 200
+
+
+STAND_INS = {
+    "nothing": {},
+    "a torch without tensors": {"torch": types.SimpleNamespace(_C=types.SimpleNamespace())},
+    "a torch whose Tensor is no class": {"torch": types.SimpleNamespace(Tensor=1, _C=1)},
+    "a numpy without arrays": {"numpy": types.SimpleNamespace()},
+    "a numpy whose ndarray is no class": {"numpy": types.SimpleNamespace(ndarray=1)},
+    "no torch": {"torch": None, "torch._C": None},
+    "no numpy": {"numpy": None},
+}
+
+
+@pytest.mark.parametrize("modules", STAND_INS.values(), ids=list(STAND_INS))
+def test_the_types_are_those_of_what_is_loaded(modules, monkeypatch):
+    for name, module in modules.items():
+        if module is None:
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        else:
+            monkeypatch.setitem(sys.modules, name, module)
+    assert _memsweep.Storages.types() == facts.Storages.types()
+    assert _memsweep.Storages().numbers([object()]) == []

@@ -155,7 +155,7 @@ def _facts(
 
 def _read(hosting: Any, host: comfy_host.ComfyHost) -> dict[str, Any]:
     reading = hosting.read(host)
-    models = [{"what": comfy_host.label(model), **model} for model in host.loaded_models()]
+    models = [{"what": hosting.model_name(json.dumps(model)), **model} for model in host.loaded_models()]
     lines = [
         f"{_plain(hosting, model['what'])}: "
         f"{'unknown' if model['bytes'] is None else format(model['bytes'] / 2**20, '.1f')} MiB loaded"

@@ -10,6 +10,5 @@ Everything here runs on the prompt worker's thread, inside a node.
 from .errors import STOPS, said
 from .executor import wants_lists
 from .host import ComfyHost, owner_of
-from .models import label
 
-__all__ = ["STOPS", "ComfyHost", "label", "owner_of", "said", "wants_lists"]
+__all__ = ["STOPS", "ComfyHost", "owner_of", "said", "wants_lists"]

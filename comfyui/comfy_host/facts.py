@@ -41,7 +41,7 @@ class Facts:
             # A list input calls the node once per item; the executor holds all of them.
             roots += [run.inputs.get(name) for name in protected]
             self._models.tracker = run.tracker
-        types = (*storages.types(), *self._models.types())
+        types = (*self._hosting.memory_types(), *self._models.types())
         reached = self._hosting.reach_many(
             [roots, targets or [], *([value] for value in slots)], types
         )
@@ -71,10 +71,6 @@ class Facts:
         """The facts of the models that are loaded, without a plan."""
         self._models.number()
         return self._models.facts(self._files_alone())
-
-    def places(self, numbers: list[int]) -> set[Any]:
-        """Where the memory of these storages lies."""
-        return set() if self.storages is None else self.storages.places(numbers)
 
     def _executor(self) -> tuple[Run | None, dict[str, Any], list[Any]]:
         """The executor around us, its facts without what its outputs reach, and these outputs."""

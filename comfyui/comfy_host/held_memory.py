@@ -45,7 +45,7 @@ class Progress:
             self._bar.update_absolute(done, total)
 
 
-def destroying(hosting: Any, keep: set[Any], node: str) -> Any:
+def destroying(hosting: Any, storages: Any, node: str) -> Any:
     """What may be destroyed: what neither the workflow nor ComfyUI itself holds."""
     import comfy.model_management as management
 
@@ -53,7 +53,7 @@ def destroying(hosting: Any, keep: set[Any], node: str) -> Any:
     loaded = [entry.model for entry in management.current_loaded_models]
     when = time.strftime("%Y-%m-%d %H:%M:%S")
     return hosting.Destroying(
-        keep,
+        storages,
         [*library.constants(_is_of_a_pack), loaded],
         library.frames_of(_is_of_the_executor),
         f"its memory was taken by MemSweep node {node} (Purge ALL, leftovers: destroy) at {when}; "

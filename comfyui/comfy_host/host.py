@@ -83,23 +83,22 @@ class ComfyHost:
         except BaseException as error:
             return json.dumps(failed(said(error)))
 
-    def parking(self, keep: list[int]) -> Any:
+    def parking(self) -> Any:
         """What the park step asks for."""
         try:
             progress = held_memory.Progress(self.passing)
             folder = held_memory.spill_folder()
-            return self._hosting.Parking(self.facts.storages, keep, folder, progress)
+            return self._hosting.Parking(self.facts.storages, folder, progress)
         except self.passing:
             raise
         except BaseException as error:
             # The native module lets all but an `Exception` through.
             raise RuntimeError(said(error)) from None
 
-    def destroying(self, keep: list[int]) -> Any:
+    def destroying(self) -> Any:
         """What the destroy step asks for."""
         try:
-            places = self.facts.places(keep)
-            return held_memory.destroying(self._hosting, places, self.node)
+            return held_memory.destroying(self._hosting, self.facts.storages, self.node)
         except self.passing:
             raise
         except BaseException as error:

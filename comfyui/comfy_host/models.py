@@ -162,13 +162,6 @@ class Models:
                 del self.tracker.models[key]
 
 
-def label(fact: Mapping[str, Any]) -> str:
-    """A model and where it is, as the core's `names.rs` has it, for what is said without a plan."""
-    name, part = " + ".join(fact["files"]) or fact["name"], fact["part"]
-    said_of_it = f"{name}, {part}" if fact["files"] and part else f"model {name}"
-    return f"{said_of_it} on {fact['device']}"
-
-
 class _NotLoaded:
     """A model to release that sits in RAM only."""
 

@@ -14,6 +14,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from memsweep import _memsweep, torch_host
+from memsweep._memsweep import Storages
 
 # One question costs a look at all modules; one answer holds what it reached.
 GLOBALS_AT_ONCE = 256
@@ -28,19 +29,19 @@ class Destroying:
 
     def __init__(
         self,
-        keep: set[tuple[str, int]],
+        storages: Storages | None,
         constants: list[Any],
         frames: list[FrameType],
         message: str,
         is_owner: Callable[[ModuleType], bool],
     ) -> None:
-        """`keep`: device and address of memory that stays. `constants`: objects that stay, with what
+        """`storages`: those of the inventory, `None` where there is none. `constants`: objects that stay, with what
         they reach. `frames`: frames of this thread whose variables do not protect. `message`: what a
         use says. `is_owner`: which modules can be named as owners.
         """
         torch = torch_host.loaded()
-        self.types = torch_host.memory_types()
-        self.keep, self.constants, self.frames = keep, constants, frames
+        self.types = _memsweep.memory_types()
+        self.storages, self.constants, self.frames = storages, constants, frames
         # `None` without torch: then there is nothing to take.
         self.destroyed_class = None if torch is None else _class_of(torch, message)
         self._is_owner = is_owner
@@ -128,16 +129,15 @@ def _messages(values: Iterable[Any], kind: type) -> Iterator[str]:
 
 
 def _owner_names(
-    hits: Iterable[Any], is_owner: Callable[[ModuleType], bool], smallest: int
+    hits: list[Any], is_owner: Callable[[ModuleType], bool], smallest: int
 ) -> dict[tuple[str, int], str]:
-    blocks = ((id(value), torch_host.block_of(value)) for value in hits)
     wanted = {
-        identity: block[:2]
-        for identity, block in blocks
+        id(value): block[:2]
+        for value, block in zip(hits, _memsweep.blocks(hits), strict=True)
         if block is not None and block[2] >= smallest
     }
-    del hits, blocks
-    types = torch_host.memory_types()
+    del hits
+    types = _memsweep.memory_types()
     names: dict[tuple[str, int], str] = {}
     places = list(_places(is_owner))
     for start in range(0, len(places), GLOBALS_AT_ONCE):

@@ -40,18 +40,12 @@ class Host(Protocol):
         """Raises when the user cancelled. Asked before each step."""
         ...
 
-    def parking(self, keep: list[int]) -> Parking | None:
-        """What a park step may move. `keep`: storages of the inventory that stay in memory.
-
-        `None` where this program parks nothing.
-        """
+    def parking(self) -> Parking | None:
+        """What a park step may move; `None` where this program parks nothing."""
         ...
 
-    def destroying(self, keep: list[int]) -> Destroying | None:
-        """What a destroy step may take. `keep`: storages of the inventory that stay.
-
-        `None` where this program destroys nothing.
-        """
+    def destroying(self) -> Destroying | None:
+        """What a destroy step may take; `None` where this program destroys nothing."""
         ...
 
 
@@ -66,10 +60,10 @@ class TorchHost:
     def check_cancelled(self) -> None:
         """A plain program has no cancel button; Ctrl-C passes through by itself."""
 
-    def parking(self, keep: list[int]) -> Parking | None:
+    def parking(self) -> Parking | None:
         return None
 
-    def destroying(self, keep: list[int]) -> Destroying | None:
+    def destroying(self) -> Destroying | None:
         return None
 
     def release(self, action: str) -> str:

@@ -7,7 +7,10 @@ docs/report-format.md), answers what `Host` asks, and calls `sweep_with`.
 from memsweep._memsweep import (
     Reading,
     Report,
+    Storages,
     mapped_files,
+    memory_types,
+    model_name,
     plain,
     reach_many,
     read,
@@ -15,7 +18,6 @@ from memsweep._memsweep import (
 )
 from memsweep import destroying
 from memsweep.destroying import Destroying
-from memsweep.facts import Storages
 from memsweep.host import Host, TorchHost
 from memsweep.kept_errors import notes as kept_error_notes
 from memsweep.library import policy_of, sweep, sweep_with
@@ -34,6 +36,8 @@ __all__ = [
     "done",
     "kept_error_notes",
     "mapped_files",
+    "memory_types",
+    "model_name",
     "note",
     "nothing",
     "park_settings",

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import FrameType, ModuleType, TracebackType
 from typing import Any
 
-from memsweep import torch_host
+from memsweep import _memsweep, torch_host
 from memsweep.outcomes import note
 
 # Less is not worth a sentence.
@@ -54,17 +54,21 @@ def only_through(roots: list[Any]) -> int:
     held = _held_otherwise(members, met, {id(root) for root in roots})
     blocks: dict[tuple[str, int], int] = {}
     sharing: dict[tuple[str, int], int] = {}
-    for key, value in members.items():
-        if key not in held and _is(value, _memory()):
-            block = _block(value, held)
-            if block is not None:
-                place = block[:2]
-                blocks[place] = block[2]
-                sharing[place] = sharing.get(place, 0) + 1
-                others = torch_host.storage_users(value)
-                if others is None or others > sharing[place]:
-                    # Taken back until as many tensors were met as share the memory.
-                    blocks[place] = 0
+    memory = _memory()
+    given_up = [
+        value
+        for key, value in members.items()
+        if key not in held and _is(value, memory) and _has_its_own(value, held)
+    ]
+    for value, block in zip(given_up, _blocks(given_up), strict=True):
+        if block is not None:
+            place = block[:2]
+            blocks[place] = block[2]
+            sharing[place] = sharing.get(place, 0) + 1
+            others = torch_host.storage_users(value)
+            if others is None or others > sharing[place]:
+                # Taken back until as many tensors were met as share the memory.
+                blocks[place] = 0
     return sum(size for size in blocks.values() if size >= _LEAST)
 
 
@@ -165,7 +169,7 @@ def _is(value: object, kinds: tuple[type, ...]) -> bool:
 
 
 def _memory() -> tuple[type, ...]:
-    return (*torch_host.memory_types(), bytes, bytearray)
+    return (*_memsweep.memory_types(), bytes, bytearray)
 
 
 def _borders() -> set[int]:
@@ -182,17 +186,28 @@ def _borders() -> set[int]:
     return borders
 
 
-def _block(value: Any, held: set[int]) -> tuple[str, int, int] | None:
-    """Where memory is and how much, if it goes with the object."""
-    if _is(value, (bytes, bytearray)):
-        return ("cpu", id(value), len(value))
+def _has_its_own(value: object, held: set[int]) -> bool:
+    """Whether memory goes with the object, not with what an array shows."""
     base = torch_host.base_of(value)
     while base is not None:
         # The memory of another kind of object, such as `bytes`, is counted with that.
-        if id(base) in held or not _is(base, torch_host.memory_types()):
-            return None
+        if id(base) in held or not _is(base, _memsweep.memory_types()):
+            return False
         base = torch_host.base_of(base)
-    return torch_host.block_of(value)
+    return True
+
+
+def _blocks(values: list[Any]) -> list[tuple[str, int, int] | None]:
+    """Device, place and size of the memory of each."""
+    try:
+        found = _memsweep.blocks(values)
+    except RuntimeError:
+        # Arrays whose structure is not the documented one: a sweep says so where it matters.
+        found = [None] * len(values)
+    return [
+        ("cpu", id(value), len(value)) if _is(value, (bytes, bytearray)) else block
+        for value, block in zip(values, found, strict=True)
+    ]
 
 
 def _handled() -> list[tuple[int, BaseException]]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from memsweep import _memsweep, destroying, kept_errors
-from memsweep.facts import Storages
+from memsweep._memsweep import Storages
 from memsweep.host import Host, TorchHost
 from memsweep.outcomes import note
 from memsweep.parking import Meant, Parking
@@ -143,17 +143,17 @@ class _Program(TorchHost):
     def inventory(self, protect: list[object]) -> dict[str, Any]:
         """The facts of a plan: only what is protected is known."""
         storages = self._storages = Storages()
-        connected = storages.numbers(_memsweep.reach(protect, storages.types()))
+        connected = storages.numbers(_memsweep.reach(protect, _memsweep.memory_types()))
         return {
             "storages": storages.facts,
             "connected": {"storages": connected, "models": []},
             "notes": [note("no_manager")],
         }
 
-    def destroying(self, keep: list[int]) -> destroying.Destroying:
+    def destroying(self) -> destroying.Destroying:
         when = time.strftime("%Y-%m-%d %H:%M:%S")
         return destroying.Destroying(
-            self._storages.places(keep) if self._storages is not None else set(),
+            self._storages,
             destroying.constants(destroying.is_of_the_program),
             destroying.frames_of(lambda frame: frame.f_globals.get("__package__") == "memsweep"),
             f"its memory was taken by memsweep.sweep(level='destroy') at {when}; give what you "
@@ -161,5 +161,5 @@ class _Program(TorchHost):
             destroying.is_of_the_program,
         )
 
-    def parking(self, keep: list[int]) -> Parking:
-        return Parking(self._storages, keep, only=self._only, argument=self._argument)
+    def parking(self) -> Parking:
+        return Parking(self._storages, only=self._only, argument=self._argument)

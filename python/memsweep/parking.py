@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from memsweep import _memsweep, torch_host
-from memsweep.facts import Storages
+from memsweep import _memsweep
+from memsweep._memsweep import Storages
 
 # What a user sets for every sweep of a program. Arguments of a call win over these.
 VARIABLES = {
@@ -94,7 +94,7 @@ def default_folder() -> str:
 
 
 class Meant:
-    """What a caller wants parked: by address where memory is shared, else by the object itself.
+    """What a caller wants parked: as storages where memory can be shared, else by the object itself.
 
     Holds neither, so that it does not keep them in use; the caller does.
     """
@@ -107,9 +107,9 @@ class Meant:
             # By type: an object may lie about its class, and run code to do it.
             for value in (vars(given).values() if issubclass(type(given), ModuleType) else (given,))
         ]
-        storages = Storages()
-        reached = _memsweep.reach(objects, (*storages.types(), bytes, bytearray))
-        self.addresses = storages.addresses(storages.numbers(reached))
+        reached = _memsweep.reach(objects, (*_memsweep.memory_types(), bytes, bytearray))
+        self.storages = Storages()
+        self.storages.numbers(reached)
         self.identities = {id(value) for value in reached if issubclass(type(value), (bytes, bytearray))}
 
 
@@ -119,15 +119,15 @@ class Parking:
     def __init__(
         self,
         storages: Storages | None,
-        keep: Iterable[int],
         folder: str | None = None,
         progress: Callable[[int, int], None] | None = None,
         only: Meant | None = None,
         argument: list[object] | None = None,
     ) -> None:
-        self.types = (*torch_host.memory_types(), bytes, bytearray)
-        self.keep = storages.addresses(keep) if storages is not None else set()
-        self.only = None if only is None else (only.addresses, only.identities)
+        """`storages`: those of the inventory, `None` where there is none. `only`: what alone is meant."""
+        self.types = (*_memsweep.memory_types(), bytes, bytearray)
+        self.storages = storages
+        self.only = None if only is None else (only.storages, only.identities)
         self.folder = folder or default_folder()
         # A list that the call under way holds, which puts nothing in it to use.
         self.argument = argument

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from memsweep import _memsweep
 
 
 def loaded() -> ModuleType | None:
@@ -29,47 +28,6 @@ def _numpy() -> ModuleType | None:
 
 def _has_class(module: ModuleType | None, name: str) -> bool:
     return isinstance(getattr(module, name, None), type)
-
-
-def memory_types() -> tuple[type, ...]:
-    """Classes whose instances own large memory: tensors and arrays."""
-    torch, numpy = loaded(), _numpy()
-    types: list[type] = []
-    if torch is not None:
-        types.append(torch.Tensor)
-    if numpy is not None:
-        types.append(numpy.ndarray)
-    return tuple(types)
-
-
-def block_of(value: object) -> tuple[str, int, int] | None:
-    """Device, address and size in bytes of the memory behind a tensor or array.
-
-    `None` for what owns no memory of its own: meta and fake tensors, sparse and wrapped ones
-    (the heap walk reaches their inner tensors), empty ones.
-    """
-    torch, numpy = loaded(), _numpy()
-    # Subclasses may override anything, their class included; type and getters bypass them.
-    if numpy is not None and issubclass(type(value), numpy.ndarray):
-        array = numpy.ndarray
-        owner: Any = value
-        while issubclass(type(base := array.base.__get__(owner)), array):
-            owner = base
-        size = array.nbytes.__get__(owner)
-        return ("cpu", array.ctypes.__get__(owner).data, size) if size else None
-    if torch is None or not issubclass(type(value), torch.Tensor):
-        return None
-    try:
-        with torch._C.DisableTorchFunctionSubclass():
-            # Asking a copy-on-write tensor for its address would make the copy.
-            if getattr(torch._C, "_is_cow_tensor", lambda _: False)(value):
-                return None
-            storage = torch._C.TensorBase.untyped_storage(value)
-            address, size = storage.data_ptr(), storage.nbytes()
-            device = str(storage.device)
-    except (RuntimeError, NotImplementedError, AttributeError):
-        return None
-    return (device, address, size) if address and size else None
 
 
 def base_of(value: object) -> object | None:
@@ -96,31 +54,6 @@ def storage_users(value: object) -> int | None:
         storage = torch._C.TensorBase.untyped_storage(value)
         # The storage that we hold here is one of them.
         return int(count(storage._cdata)) - 1 if storage.resizable() else None
-
-
-def is_page_locked(value: object) -> bool:
-    """Whether a driver has locked any part of this memory in place.
-
-    The drivers are asked by address; torch is asked too, for the one that it was built with may be
-    another. Memory of a device is not meant: it is not page-locked.
-    """
-    block = block_of(value)
-    if block is not None:
-        device, address, size = block
-        if device != "cpu":
-            return False
-        if _memsweep.page_locked(address, size):
-            return True
-    torch, numpy = loaded(), _numpy()
-    if torch is None or not any(True for _ in _cuda_devices(torch)):
-        return False
-    try:
-        if numpy is not None and isinstance(value, numpy.ndarray):
-            value = torch.from_numpy(value)
-        return isinstance(value, torch.Tensor) and bool(torch.Tensor.is_pinned(value))
-    except Exception:
-        # It cannot be asked, so it stays.
-        return True
 
 
 def _cuda_devices(torch: ModuleType) -> Iterator[int]:

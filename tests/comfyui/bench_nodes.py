@@ -69,7 +69,7 @@ def candidates(held: tuple) -> list[dict]:
     # What a sweep may take: tensors and modules. Arrays count for protection, but the collector does
     # not list them, so asking for them too means a walk over the whole heap: a row without a budget.
     types = (torch.Tensor, torch.nn.Module)
-    with_arrays = hosting.Storages.types()
+    with_arrays = hosting.memory_types()
     frames = [sys._getframe()]
     found = _memsweep.candidates(list(held), types, frames)
     if not found.protected or not found.visited:

@@ -8,10 +8,12 @@ image must be the reference to the last bit.
 import argparse
 import signal
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +253,14 @@ def level(run: Run) -> str:
     return done if asked in (None, done) else f"{done} (of {asked})"
 
 
+def let_go(run: Run) -> list[str]:
+    """Files and titles of what a node released: models by their part, outputs by their node."""
+    done = [row for row in (run.report or {}).get("rows", ()) if row["outcome"]["kind"] == "done"]
+    models = [row["action"]["name"] for row in done if row["action"]["kind"] == "unload"]
+    outputs = [name for row in done if row["action"]["kind"] == "evict" for name in row["because"]["entries"]]
+    return models + ([f"outputs of {', '.join(outputs)}"] if outputs else [])
+
+
 def before_and_after(run: Run) -> str:
     sizes = [number(run, when, "process", "resident") for when in ("before", "after")]
     return UNKNOWN if None in sizes else " -> ".join(str(size // MIB) for size in sizes) + " MiB"
@@ -266,18 +276,27 @@ COLUMNS: tuple[tuple[str, Callable[[str, int], str], Callable[[Run], str]], ...]
 
 
 def table(rows: list[Row]) -> str:
-    """One line for each run, the first of a placement with its label."""
-    lines = [["Node", *(title for title, _, _ in COLUMNS)]]
-    for row in rows:
-        for index, run in enumerate(row.runs):
-            lines.append(["" if index else row.placement.label, *(cell(run) for _, _, cell in COLUMNS)])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    aligned = (str.ljust, *(align for _, align, _ in COLUMNS))
-    shown = [
-        "  ".join(align(cell, width) for align, cell, width in zip(aligned, line, widths, strict=True)).rstrip()
-        for line in lines
+    """One line for each run, the first of a placement with its label; then what that one let go."""
+    header = ["Node", *(title for title, _, _ in COLUMNS)]
+    blocks = [
+        [["" if index else row.placement.label, *(cell(run) for _, _, cell in COLUMNS)]
+         for index, run in enumerate(row.runs)]
+        for row in rows
     ]
-    return "\n".join([shown[0], "-" * (sum(widths) + 2 * len(COLUMNS)), *shown[1:]])
+    widths = [max(map(len, column)) for column in zip(header, *chain(*blocks), strict=True)]
+    width = sum(widths) + 2 * len(COLUMNS)
+    aligned = (str.ljust, *(align for _, align, _ in COLUMNS))
+
+    def shown(line: list[str]) -> str:
+        cells = zip(aligned, line, widths, strict=True)
+        return "  ".join(align(cell, width) for align, cell, width in cells).rstrip()
+
+    text = [shown(header), "-" * width]
+    for row, block in zip(rows, blocks, strict=True):
+        text += map(shown, block)
+        for name in let_go(row.runs[0]):
+            text += textwrap.wrap(name, width, initial_indent="  - ", subsequent_indent="    ")
+    return "\n".join(text)
 
 
 if __name__ == "__main__":

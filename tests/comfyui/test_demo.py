@@ -35,6 +35,26 @@ def test_a_row_shows_what_the_report_says():
     assert text.count("not known") == 2
 
 
+def test_what_was_let_go_has_the_names_of_files_and_nodes():
+    def row(action, outcome="done", **because):
+        return {"action": action, "outcome": {"kind": outcome}, "because": because}
+
+    report = {
+        "level": "evict",
+        "rows": [
+            row({"kind": "evict"}, entries=["#4 Load Checkpoint", "#6 A red fox"]),
+            row({"kind": "unload", "name": "sd15.safetensors, text encoder"}),
+            row({"kind": "unload", "name": "sd15.safetensors, VAE"}, outcome="failed"),
+            row({"kind": "collect"}),
+        ],
+    }
+    lines = table([Row(PURGE_ALL, [Run(report, None, True), Run(None, None, True)])]).splitlines()
+    assert lines[4:] == [
+        "  - sd15.safetensors, text encoder",
+        "  - outputs of #4 Load Checkpoint, #6 A red fox",
+    ]
+
+
 def test_an_unreadable_number_is_not_zero():
     report = {"level": "trim", "before": None, "freed": {"process_resident": None}}
     text = table([Row(PURGE_ALL, [Run(report, None, True)])])

@@ -75,7 +75,7 @@ def test_a_cancel_while_a_reading_is_taken_brings_the_report(at):
 
 def test_a_cancel_while_parking_brings_the_report():
     class Parker(Host):
-        def parking(self, keep):
+        def parking(self):
             raise Cancel("stop")
 
     with pytest.raises(Cancel) as raised:

@@ -118,8 +118,8 @@ def test_a_program_may_have_its_spill_folder_beneath_any_name():
 
 def parked_beneath(hosting, folder):
     class Host(hosting.TorchHost):
-        def parking(self, keep):
-            return hosting.Parking(None, keep, folder)
+        def parking(self):
+            return hosting.Parking(None, folder)
 
     block = bytearray(os.urandom(1 << 20) * 8)
     del block[-1:]

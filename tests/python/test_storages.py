@@ -1,4 +1,4 @@
-"""Numbers for blocks of memory: the native ones against those of `memsweep.facts`."""
+"""Numbers for blocks of memory, against what numpy and torch say of their objects."""
 
 import gc
 import mmap
@@ -12,7 +12,7 @@ import pytest
 from extent import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from memsweep import _memsweep, facts
+from memsweep import _memsweep, hosting
 
 numpy = pytest.importorskip("numpy")
 try:
@@ -204,24 +204,53 @@ WITHOUT_MEMORY = ["meta", "mkldnn", "jagged", "fake", "lazy copy", "batched", "n
 KINDS = {**ARRAYS, **(TENSORS if torch is not None else {})}
 
 
-def answers(storages, groups):
-    numbers = [storages.numbers(group) for group in groups]
-    asked = [*numbers, [number for group in numbers for number in group], []]
-    return {
-        "numbers": numbers,
-        "facts": storages.facts,
-        "places": [storages.places(group) for group in asked],
-        "addresses": [storages.addresses(group) for group in asked],
-    }
+def block_of(value):
+    """Device, address and size of the memory behind an object, asked in Python."""
+    if issubclass(type(value), numpy.ndarray):
+        array = numpy.ndarray
+        while issubclass(type(base := array.base.__get__(value)), array):
+            value = base
+        size = array.nbytes.__get__(value)
+        return ("cpu", array.ctypes.__get__(value).data, size) if size else None
+    if torch is None or not issubclass(type(value), torch.Tensor):
+        return None
+    try:
+        with torch._C.DisableTorchFunctionSubclass():
+            # Asking a copy-on-write tensor for its address would make the copy.
+            if getattr(torch._C, "_is_cow_tensor", lambda _: False)(value):
+                return None
+            storage = torch._C.TensorBase.untyped_storage(value)
+            address, size, device = storage.data_ptr(), storage.nbytes(), str(storage.device)
+    except (RuntimeError, NotImplementedError):
+        return None
+    return (device, address, size) if address and size else None
+
+
+def expected(groups):
+    """The numbers and facts of these groups."""
+    blocks, numbers = {}, []
+    for group in groups:
+        found = [block for block in map(block_of, group) if block is not None]
+        for device, address, size in found:
+            blocks.setdefault((device, address), (len(blocks), size))
+        numbers.append(sorted({blocks[device, address][0] for device, address, _ in found}))
+    facts = [{"bytes": size, "device": device} for (device, _), (_, size) in blocks.items()]
+    return numbers, facts
+
+
+def answers(groups):
+    storages = _memsweep.Storages()
+    return [storages.numbers(group) for group in groups], storages.facts
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_both_number_the_same_memory(kind, tmp_path):
+def test_memory_is_numbered_as_its_library_tells_it(kind, tmp_path):
     objects = KINDS[kind](tmp_path)
     groups = [objects, [], *([item] for item in objects), objects[::-1]]
-    expected = answers(facts.Storages(), groups)
-    assert answers(_memsweep.Storages(), groups) == expected
-    assert bool(expected["facts"]) is (kind not in WITHOUT_MEMORY)
+    numbers, facts = expected(groups)
+    assert answers(groups) == (numbers, facts)
+    assert bool(facts) is (kind not in WITHOUT_MEMORY)
+    assert _memsweep.blocks(objects) == [block_of(item) for item in objects]
 
 
 @pytest.fixture(scope="module")
@@ -232,9 +261,9 @@ def everything(tmp_path_factory):
 
 @settings(max_examples=scaled(100, 2000), deadline=None)
 @given(drawn=st.lists(st.lists(st.integers(0, 10_000), max_size=8), max_size=8))
-def test_both_number_any_groups_the_same(everything, drawn):
+def test_any_groups_are_numbered_as_their_libraries_tell_them(everything, drawn):
     groups = [[everything[pick % len(everything)] for pick in picks] for picks in drawn]
-    assert answers(_memsweep.Storages(), groups) == answers(facts.Storages(), groups)
+    assert answers(groups) == expected(groups)
 
 
 def test_numbers_count_up_and_are_given_once():
@@ -243,21 +272,47 @@ def test_numbers_count_up_and_are_given_once():
     assert storages.numbers([other]) == [0]
     assert storages.numbers([one, other, one[2:]]) == [0, 1]
     assert storages.facts == [{"bytes": 128, "device": "cpu"}, {"bytes": 64, "device": "cpu"}]
-    assert storages.places([1]) == {("cpu", one.ctypes.data)}
-    assert storages.addresses([0, 1]) == {one.ctypes.data, other.ctypes.data}
 
 
-def test_a_number_that_points_nowhere_is_no_place():
-    for storages in (_memsweep.Storages(), facts.Storages()):
-        storages.numbers([numpy.ones(8)])
-        for numbers in ([1], [-1], [10**30], range(7, 9), iter([2])):
-            assert storages.places(numbers) == storages.addresses(numbers) == set()
-        assert len(storages.places(iter([True, False, 0, 0]))) == 1
-    for wrong in (["a"], [None], 1):
+def test_what_is_no_iterable_is_refused():
+    for ask in (_memsweep.Storages().numbers, _memsweep.blocks):
         with pytest.raises(TypeError):
-            _memsweep.Storages().places(wrong)
-    with pytest.raises(TypeError):
-        _memsweep.Storages().numbers(1)
+            ask(1)
+
+
+class Keeper(hosting.TorchHost):
+    """Says what must stay, and where that lies only if it is asked to."""
+
+    def __init__(self, array, knows):
+        self.storages = hosting.Storages()
+        self.numbers = self.storages.numbers([array])
+        self.knows = knows
+
+    def parking(self):
+        return hosting.Parking(self.storages if self.knows else None)
+
+    def inventory(self):
+        connected = {"storages": self.numbers, "models": []}
+        return {"storages": self.storages.facts, "connected": connected}
+
+
+@pytest.mark.parametrize("knows", (True, False))
+def test_what_must_stay_is_not_parked_whether_or_not_the_host_knows_its_place(knows):
+    size = 64 << 20
+    kept, idle = [numpy.ones(size, "u1")], [numpy.ones(size, "u1")]
+    host = Keeper(kept[0], knows)
+    report = hosting.sweep_with(host, {"level": "park"}, host.inventory()).to_dict()
+    (row,) = [row for row in report["rows"] if row["action"]["kind"] == "park"]
+    outcome = row["outcome"]
+    if outcome["kind"] == "unsupported":
+        pytest.skip(outcome["reason"])
+    if knows:
+        assert size * 0.9 < outcome["bytes"] < size * 1.9
+    else:
+        # Nothing may move then.
+        assert outcome["kind"] == "failed"
+        assert "give the step the `Storages` of its inventory" in outcome["error"]
+    assert kept[0].all() and idle[0].all()
 
 
 def test_any_iterable_is_read_once():
@@ -279,15 +334,6 @@ def test_no_object_is_held():
     del array
     assert dead() is None
     assert set(gc.get_referents(storages)) <= {_memsweep.Storages}
-
-
-@needs_torch
-def test_a_place_has_its_device():
-    tensor = torch.ones(64)
-    storages = _memsweep.Storages()
-    storages.numbers([tensor])
-    ((device, address),) = storages.places([0])
-    assert (device, address) == ("cpu", tensor.data_ptr())
 
 
 @needs_torch
@@ -364,5 +410,10 @@ def test_the_types_are_those_of_what_is_loaded(modules, monkeypatch):
             monkeypatch.delitem(sys.modules, name, raising=False)
         else:
             monkeypatch.setitem(sys.modules, name, module)
-    assert _memsweep.Storages.types() == facts.Storages.types()
+    loaded = [(sys.modules.get(name), kind) for name, kind in (("torch", "Tensor"), ("numpy", "ndarray"))]
+    classes = [getattr(module, kind, None) for module, kind in loaded]
+    expected = [kind for kind in classes if isinstance(kind, type)]
+    if "torch" in modules:
+        expected = [kind for kind in expected if kind is numpy.ndarray]
+    assert _memsweep.memory_types() == tuple(expected)
     assert _memsweep.Storages().numbers([object()]) == []

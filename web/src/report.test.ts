@@ -87,7 +87,7 @@ test("a sweep shows totals, its steps with measured bytes, and what it kept", ()
 });
 
 test("what was parked, destroyed or left alone is shown with owners and reasons", () => {
-  const report = sample("leftovers");
+  const report = sample("held");
   assert.equal(report.badge, "destroy");
   assert.deepEqual(shown(report).slice(8, 21), [
     "step: Destroy tensors that somebody still holds | 1.4 GiB freed",

@@ -40,7 +40,7 @@ test("every golden file is what its schema says", () => {
 
 test("every schema compiles, and what Python and Rust tell each other fits", () => {
   for (const name of readdirSync(SCHEMAS)) validator(name.replace(/\.json$/, ""));
-  const report = json(`${FIXTURES}/report-leftovers.json`);
+  const report = json(`${FIXTURES}/report-held.json`);
   const [action, outcome] = [validator("action"), validator("outcome")];
   for (const row of report.rows) {
     assert.equal(action(row.action), "");
@@ -52,7 +52,7 @@ test("every schema compiles, and what Python and Rust tell each other fits", () 
 
 test("a planted fault is found", () => {
   const report = (change: (report: any) => void): string => {
-    const value = json(`${FIXTURES}/report-leftovers.json`);
+    const value = json(`${FIXTURES}/report-held.json`);
     change(value);
     return validator("report")(value);
   };

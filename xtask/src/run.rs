@@ -312,6 +312,7 @@ impl Program {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "what hid from us may hold the pipe for ever")]
 fn read_lines(reader: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {

@@ -19,10 +19,13 @@ unsafe fn promises_nothing() {}
 fn explains_nothing() { unsafe { promises_nothing() } }
 struct Sent(*const u8);
 unsafe impl Send for Sent {}
+fn outlives() { std::thread::spawn(|| {}); }
+fn outlives_too() { std::thread::Builder::new().spawn(|| {}).ok(); }
 "#;
 
 /// Each lint, and in how many lines it finds a fault.
-const FOUND: [(&str, usize); 8] = [
+const FOUND: [(&str, usize); 9] = [
+    ("clippy::disallowed_methods", 2),
     ("clippy::expect_used", 1),
     ("clippy::missing_safety_doc", 1),
     ("clippy::panic", 1),
@@ -40,7 +43,12 @@ const GOOD: &str = r#"#![allow(dead_code, unsafe_code)]
 /// There is nothing to promise.
 unsafe fn promises() {}
 
+fn ends_with_its_call() {
+    std::thread::scope(|scope| drop(scope.spawn(|| {})));
+}
+
 fn explains() {
+    ends_with_its_call();
     // SAFETY: there is nothing to promise.
     unsafe { promises() }
 }

@@ -196,6 +196,7 @@ fn a_card_that_was_added_is_seen_by_the_next_full_reading() {
 #[test]
 fn a_reader_can_be_given_to_another_thread() {
     let mut reader = machine().os().reader();
-    let reading = std::thread::spawn(move || reader.read(Detail::Full)).join().unwrap();
+    let reading =
+        std::thread::scope(|scope| scope.spawn(move || reader.read(Detail::Full)).join().unwrap());
     assert_eq!(reading.schema, SCHEMA);
 }

@@ -65,11 +65,11 @@ mod walk;
 mod world;
 
 #[cfg(not(test))]
-pub use destroy::{Destroy, Stays, Taken, destroy};
+pub use destroy::{Candidate, Destroy, Stays, Taken, destroy};
 #[cfg(not(test))]
 pub use edges::{Edge, edges};
 #[cfg(not(test))]
-pub use foreign::Memory;
+pub use foreign::{Block, Memory};
 #[cfg(not(test))]
 pub use frames::WaitsHere;
 #[cfg(not(test))]
@@ -85,4 +85,4 @@ pub use reach::Objects;
 #[cfg(not(test))]
 pub use selftest::{SelfTest, self_test};
 #[cfg(not(test))]
-pub use storages::Storages;
+pub use storages::{Storages, blocks, memory_types};

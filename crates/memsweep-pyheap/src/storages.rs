@@ -17,37 +17,15 @@ pub struct Storages {
 }
 
 impl Storages {
-    /// The types whose instances have memory that can be numbered: what to look for in a walk.
-    ///
-    /// # Errors
-    /// What the interpreter raised.
-    pub fn types(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        let modules = loaded(py)?;
-        let class = |module: &str, name: &str| {
-            let module = modules.get_item(module).ok()??;
-            // Some tests put a stand-in among the modules.
-            module.getattr(name).ok()?.cast_into::<PyType>().ok()
-        };
-        let torch = class("torch", "Tensor").filter(|_| class("torch._C", "TensorBase").is_some());
-        let classes: Vec<_> = torch.into_iter().chain(class("numpy", "ndarray")).collect();
-        PyTuple::new(py, classes)
-    }
-
-    /// The numbers of the blocks behind these objects: sorted, each once. An object without memory of
-    /// its own has none: one on the meta device, a sparse or wrapped tensor, an empty one.
+    /// The numbers of the blocks behind these objects: sorted, each once.
     ///
     /// # Errors
     /// `RuntimeError` when numpy's arrays are not laid out as documented, `MemoryError` when there is
     /// no memory for the numbers.
     pub fn numbers(&self, objects: &[Bound<'_, PyAny>]) -> PyResult<Vec<u32>> {
-        let Some(first) = objects.first() else { return Ok(Vec::new()) };
-        let getters = Getters::find(&loaded(first.py())?)?;
-        let quiet = getters.quiet();
-        let blocks: Vec<Block> =
-            objects.iter().filter_map(|object| getters.block(object)).collect();
-        drop(quiet);
+        let blocks = blocks(objects)?;
         let mut numbering = self.lock();
-        let numbers = blocks.iter().map(|Block { device, address, bytes }| {
+        let numbers = blocks.iter().flatten().map(|Block { device, address, bytes }| {
             numbering.number(Place { device, address: *address, bytes: *bytes })
         });
         let mut numbers = numbers.collect::<Result<Vec<u32>, OutOfMemory>>()?;
@@ -56,18 +34,18 @@ impl Storages {
         Ok(numbers)
     }
 
-    /// Device and address of the blocks with these numbers. Numbers that were never given are left out.
+    /// Device and address of the blocks with these numbers, valid while their owners are held. Numbers
+    /// that were never given are left out.
     pub fn places(&self, numbers: impl IntoIterator<Item = u32>) -> HashSet<(String, usize)> {
         let numbering = self.lock();
         let places = numbers.into_iter().filter_map(|number| numbering.place(number));
         places.map(|place| (place.device.to_owned(), place.address)).collect()
     }
 
-    /// The addresses of those that lie in RAM.
-    pub fn addresses(&self, numbers: impl IntoIterator<Item = u32>) -> HashSet<usize> {
+    /// Device and address of every block.
+    pub fn all_places(&self) -> HashSet<(String, usize)> {
         let numbering = self.lock();
-        let places = numbers.into_iter().filter_map(|number| numbering.place(number));
-        places.filter(|place| place.device == "cpu").map(|place| place.address).collect()
+        numbering.places().map(|place| (place.device.to_owned(), place.address)).collect()
     }
 
     /// Size and device of every block, by number.
@@ -80,6 +58,36 @@ impl Storages {
     fn lock(&self) -> MutexGuard<'_, Numbering> {
         self.numbering.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The types whose instances have large memory: what to look for in a walk.
+///
+/// # Errors
+/// What the interpreter raised.
+pub fn memory_types(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
+    let modules = loaded(py)?;
+    let class = |module: &str, name: &str| {
+        let module = modules.get_item(module).ok()??;
+        // Some tests put a stand-in among the modules.
+        module.getattr(name).ok()?.cast_into::<PyType>().ok()
+    };
+    let torch = class("torch", "Tensor").filter(|_| class("torch._C", "TensorBase").is_some());
+    let classes: Vec<_> = torch.into_iter().chain(class("numpy", "ndarray")).collect();
+    PyTuple::new(py, classes)
+}
+
+/// The block behind each of these objects. An object without memory of its own has none: one on the
+/// meta device, a sparse or wrapped tensor (the walk reaches what is inside), an empty one.
+///
+/// # Errors
+/// As for [`Storages::numbers`].
+pub fn blocks(objects: &[Bound<'_, PyAny>]) -> PyResult<Vec<Option<Block>>> {
+    let Some(first) = objects.first() else { return Ok(Vec::new()) };
+    let getters = Getters::find(&loaded(first.py())?)?;
+    let quiet = getters.quiet();
+    let found = objects.iter().map(|object| getters.block(object)).collect();
+    drop(quiet);
+    Ok(found)
 }
 
 fn loaded(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {

@@ -1,11 +1,10 @@
 //! Joins the walk, the choice and the operating system for parking. No policy here.
 //!
-//! The Python object of the sweep answers `parking(keep)` with an object that has: `types`, a tuple of
+//! The Python object of the sweep answers `parking()` with an object that has: `types`, a tuple of
 //! classes whose instances own memory; `folder`, where spill files go unless the settings say
-//! otherwise; `keep`, a set of addresses whose memory stays; `only`, `None` or a pair of sets,
-//! addresses and identities of what alone is meant; `argument`, `None` or a list that the caller of all
-//! this holds meanwhile; and `progress(done, total)`, which raises when the
-//! user cancelled. No Python code runs between the look at the heap and the last of its facts, and
+//! otherwise; `storages`, `None` or the numbers of the inventory; `only`, `None` or a pair of what
+//! alone is meant, storages and identities; `argument`, `None` or a list that the caller of all this
+//! holds meanwhile; and `progress(done, total)`, which raises when the user cancelled. No Python code runs between the look at the heap and the last of its facts, and
 //! nothing is held afterwards: what is found is found again, by its place, before it moves.
 
 use std::collections::HashSet;
@@ -20,6 +19,8 @@ use memsweep_pyheap::{self as pyheap, Busy, Idle};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
+
+use crate::storages::{Place, Storages, places};
 
 /// Parks what is idle. `host` is held by the caller, like everything it reaches.
 ///
@@ -38,7 +39,7 @@ pub(crate) fn park(
     if let Some(reason) = os.parking_refused() {
         return Ok((Outcome::unsupported(reason), None));
     }
-    let parking = host.call_method1("parking", (keep.to_vec(),))?;
+    let parking = host.call_method0("parking")?;
     if parking.is_none() {
         return Ok((Outcome::unsupported(Missing::NoParking), None));
     }
@@ -49,7 +50,8 @@ pub(crate) fn park(
     };
     let mut exempt = vec![host.clone(), parking.clone()];
     exempt.extend(parking.getattr("argument")?.cast_into::<PyList>().ok().map(Bound::into_any));
-    let found = find(os, &exempt, &parking)?;
+    let meant = Meant::of(&parking, keep)?;
+    let found = find(os, &exempt, &parking, &meant)?;
     if found.idle.is_empty() && found.strangers.is_empty() {
         if found.refused.is_empty() {
             return Ok((Outcome::nothing(Nothing::NoIdleBlock), None));
@@ -99,6 +101,15 @@ struct Meant {
 }
 
 impl Meant {
+    fn of(parking: &Bound<'_, PyAny>, keep: &[u32]) -> PyResult<Self> {
+        let only = parking.getattr("only")?;
+        let only: Option<(PyRef<'_, Storages>, HashSet<usize>)> = only.extract()?;
+        Ok(Self {
+            keep: in_ram(places(&parking.getattr("storages")?, keep)?),
+            only: only.map(|(storages, objects)| (in_ram(storages.all_places()), objects)),
+        })
+    }
+
     fn holds(&self, idle: &Idle) -> bool {
         let address = idle.memory.address;
         !self.keep.contains(&address)
@@ -108,16 +119,18 @@ impl Meant {
     }
 }
 
+fn in_ram(places: HashSet<Place>) -> HashSet<usize> {
+    let in_ram = places.into_iter().filter(|(device, _)| device == "cpu");
+    in_ram.map(|(_, address)| address).collect()
+}
+
 fn find<'py>(
     os: &Os,
     exempt: &[Bound<'py, PyAny>],
     parking: &Bound<'py, PyAny>,
+    meant: &Meant,
 ) -> PyResult<Found> {
     let types = parking.getattr("types")?.cast_into::<PyTuple>()?;
-    let meant = Meant {
-        keep: parking.getattr("keep")?.extract()?,
-        only: parking.getattr("only")?.extract()?,
-    };
     let smallest = usize::try_from(SMALLEST_BLOCK.0).unwrap_or(usize::MAX);
     let mut seen = pyheap::idle_memory(&types, exempt, smallest)?;
     // No Python code runs until all is asked: the allocations are alive as long as nobody else ran.

@@ -3,15 +3,18 @@
 use std::collections::HashSet;
 
 use memsweep_pyheap as pyheap;
-use pyo3::exceptions::PyOverflowError;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
+
+/// Device and first byte of a block of memory.
+pub(crate) type Place = (String, usize);
 
 /// Storage facts for one inventory: each block of memory behind tensors and arrays has one number,
 /// however many share it. Keeps addresses and sizes, never objects.
 #[pyclass(frozen, module = "memsweep._memsweep")]
 #[derive(Debug)]
-struct Storages {
+pub(crate) struct Storages {
     inner: pyheap::Storages,
 }
 
@@ -22,25 +25,9 @@ impl Storages {
         Self { inner: pyheap::Storages::default() }
     }
 
-    /// The types whose instances own memory: what to ask the heap walk for.
-    #[staticmethod]
-    fn types(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-        pyheap::Storages::types(py)
-    }
-
     /// The storages behind these objects, as indices into `facts`, sorted.
     fn numbers(&self, objects: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
-        self.inner.numbers(&objects.try_iter()?.collect::<PyResult<Vec<_>>>()?)
-    }
-
-    /// Device and address of these storages. They are valid while their owners are held.
-    fn places(&self, numbers: &Bound<'_, PyAny>) -> PyResult<HashSet<(String, usize)>> {
-        Ok(self.inner.places(given(numbers)?))
-    }
-
-    /// The addresses of those that lie in RAM.
-    fn addresses(&self, numbers: &Bound<'_, PyAny>) -> PyResult<HashSet<usize>> {
-        Ok(self.inner.addresses(given(numbers)?))
+        self.inner.numbers(&listed(objects)?)
     }
 
     /// Size and device of every storage, by number.
@@ -60,20 +47,50 @@ impl Storages {
     }
 }
 
-/// The numbers, without those that can be no storage's.
-fn given(numbers: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
-    let mut found = Vec::new();
-    for number in numbers.try_iter()? {
-        match number?.extract::<u32>() {
-            Ok(number) => found.push(number),
-            Err(error) if error.is_instance_of::<PyOverflowError>(numbers.py()) => {}
-            Err(error) => return Err(error),
-        }
+impl Storages {
+    pub(crate) fn all_places(&self) -> HashSet<Place> {
+        self.inner.all_places()
     }
-    Ok(found)
 }
 
-/// Adds the class.
+/// Where the storages with these numbers lie. `storages` is the attribute of a step: the `Storages` of
+/// the inventory, or `None` where there was none.
+///
+/// # Errors
+/// `RuntimeError` if something must stay and nobody says where it lies.
+pub(crate) fn places(storages: &Bound<'_, PyAny>, numbers: &[u32]) -> PyResult<HashSet<Place>> {
+    match storages.extract::<Option<PyRef<'_, Storages>>>()? {
+        Some(storages) => Ok(storages.inner.places(numbers.iter().copied())),
+        None if numbers.is_empty() => Ok(HashSet::new()),
+        None => Err(PyRuntimeError::new_err(
+            "storages must stay in memory, and the host does not say where they lie: give the step \
+             the `Storages` of its inventory",
+        )),
+    }
+}
+
+/// The types whose instances own large memory: what to ask the heap walk for.
+#[pyfunction]
+fn memory_types(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
+    pyheap::memory_types(py)
+}
+
+/// Device, address and size of the memory behind each object; `None` for one without memory of its
+/// own.
+#[pyfunction]
+fn blocks(objects: &Bound<'_, PyAny>) -> PyResult<Vec<Option<(String, usize, usize)>>> {
+    let found = pyheap::blocks(&listed(objects)?)?.into_iter();
+    let row = |pyheap::Block { device, address, bytes }| (device, address, bytes);
+    Ok(found.map(|block| block.map(row)).collect())
+}
+
+fn listed<'py>(objects: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    objects.try_iter()?.collect()
+}
+
+/// Adds the class and the functions.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<Storages>()
+    module.add_class::<Storages>()?;
+    module.add_function(wrap_pyfunction!(memory_types, module)?)?;
+    module.add_function(wrap_pyfunction!(blocks, module)?)
 }

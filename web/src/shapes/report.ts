@@ -307,7 +307,7 @@ export type Release =
       kind: "held_and_idle";
     }
   | {
-      kind: "leftover";
+      kind: "held_and_not_needed";
     }
   | {
       kind: "system_wide";

@@ -126,6 +126,8 @@ mod tests {
             ("comfyui/service.py", "import comfy.model_management as _\n"),
             ("comfyui/routes.py", "from server import PromptServer as _\n"),
             ("comfyui/comfy_host/host.py", "def a():\n    import torch as _\n"),
+            ("comfyui/comfy_host/a.py", "import threading\n\nthreading.Thread().start()\n"),
+            ("python/memsweep/b.py", "from concurrent.futures import ThreadPoolExecutor as _\n"),
             ("comfyui/comfy_host/good.py", "import execution as _\n"),
             ("comfyui/good.py", "from .nodes import NODES as _\n"),
             ("tests/python/good.py", "import torch as _\nimport execution as _\n"),

@@ -129,11 +129,22 @@ pub(super) fn lints(tree: &Tree) -> Vec<Problem> {
     }
     for (path, _) in tree.below("", "/clippy.toml") {
         let own = table(path).unwrap_or_default();
-        for (name, value) in settings.iter().filter(|(name, value)| own.get(*name) != Some(value)) {
+        for (name, value) in settings.iter().filter(|(name, value)| !repeats(own.get(*name), value))
+        {
             problems.push(Problem::file(path, format!("does not repeat `{name} = {value}`")));
         }
     }
     problems
+}
+
+/// A list may be longer.
+fn repeats(own: Option<&toml::Value>, ours: &toml::Value) -> bool {
+    match (own, ours) {
+        (Some(toml::Value::Array(own)), toml::Value::Array(ours)) => {
+            ours.iter().all(|entry| own.contains(entry))
+        }
+        _ => own == Some(ours),
+    }
 }
 
 /// The page calls no route, and no module is imported by a name that ruff cannot see.
@@ -206,15 +217,15 @@ mod tests {
     #[test]
     fn a_planted_crate_without_the_lints_and_settings_without_one_are_found() {
         let workspace = ("Cargo.toml", "[workspace.lints.rust]\na = \"deny\"\n");
-        let settings = ("clippy.toml", "x = true\ny = true\n");
+        let settings = ("clippy.toml", "x = true\ny = [1, 2]\n");
         let count =
             |path: &str, text: &str| lints(&Tree::of(&[workspace, settings, (path, text)])).len();
         assert_eq!(count("crates/a/Cargo.toml", "[lints]\nworkspace = true\n"), 0);
         assert_eq!(count("crates/a/Cargo.toml", "[package]\n"), 1);
         assert_eq!(count("fuzz/Cargo.toml", "[lints.rust]\na = \"deny\"\n"), 0);
         assert_eq!(count("fuzz/Cargo.toml", "[lints.rust]\na = \"warn\"\n"), 1);
-        assert_eq!(count("crates/a/clippy.toml", "z = 1\ny = true\nx = true\n"), 0);
-        assert_eq!(count("crates/a/clippy.toml", "y = false\n"), 2);
+        assert_eq!(count("crates/a/clippy.toml", "z = 1\ny = [3, 2, 1]\nx = true\n"), 0);
+        assert_eq!(count("crates/a/clippy.toml", "y = [1]\n"), 2);
     }
 
     #[test]

@@ -90,7 +90,7 @@ fn destroy(
     Ok(Step {
         action: Action::Destroy { keep: keep.into_iter().collect() },
         what: "tensors that somebody still holds".to_owned(),
-        because: Release::Leftover,
+        because: Release::HeldAndNotNeeded,
         estimated: None,
     })
 }

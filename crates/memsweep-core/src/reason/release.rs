@@ -37,7 +37,7 @@ pub enum Release {
     /// Held by somebody, and not in use now.
     HeldAndIdle,
     /// The level `destroy` was chosen, and neither connected nor needed nor in use.
-    Leftover,
+    HeldAndNotNeeded,
     /// The `system_wide` switch is on.
     SystemWide,
 }
@@ -60,7 +60,7 @@ impl fmt::Display for Release {
             Self::AfterRelease => f.write_str("what was released may sit in reference cycles"),
             Self::MaybeUnmapped => f.write_str("mapped before the sweep, perhaps not any more"),
             Self::HeldAndIdle => f.write_str("held by somebody, and not in use now"),
-            Self::Leftover => {
+            Self::HeldAndNotNeeded => {
                 f.write_str("level destroy was chosen; not connected, not needed and not in use")
             }
             Self::SystemWide => f.write_str("the system_wide switch is on"),

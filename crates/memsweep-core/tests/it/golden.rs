@@ -39,7 +39,7 @@ struct Story {
 #[test]
 fn stories_are_told_as_before() {
     for story in
-        [sd15_on_cpu(), two_gpus(), named::story(), failures(), dry_run(), leftovers(), windows()]
+        [sd15_on_cpu(), two_gpus(), named::story(), failures(), dry_run(), held(), windows()]
     {
         let name = story.name;
         let before = story.readings.first().unwrap().clone();
@@ -56,8 +56,7 @@ fn stories_are_told_as_before() {
 
 #[test]
 fn every_fixture_of_ours_is_still_told() {
-    let told =
-        ["sd15-cpu", "two-gpus", "named", "failures", "sd15-dry-run", "leftovers", "windows"];
+    let told = ["sd15-cpu", "two-gpus", "named", "failures", "sd15-dry-run", "held", "windows"];
     for file in std::fs::read_dir(files::root().join("fixtures")).unwrap() {
         let name = file.unwrap().file_name().into_string().unwrap();
         let (stem, _) = name.rsplit_once('.').unwrap_or((&name, ""));
@@ -350,11 +349,11 @@ fn dry_run() -> Story {
 }
 
 /// Another pack keeps models in globals: what it can spare is destroyed, the rest is parked.
-fn leftovers() -> Story {
+fn held() -> Story {
     let stayed =
         |reason, blocks, mib| Refused { why: Why(reason), blocks, bytes: Bytes::from_mib(mib) };
     Story {
-        name: "leftovers",
+        name: "held",
         inventory: build::inventory(SD15),
         policy: build::policy(Level::Destroy),
         readings: (0_u32..)

@@ -5,9 +5,11 @@
 //! somebody else by then. An emptied tensor becomes an instance of the caller's class, whose every use
 //! raises.
 
+mod candidate;
 mod tools;
 
-use std::collections::{HashMap, HashSet};
+use std::cell::OnceCell;
+use std::collections::HashMap;
 use std::ops::Range;
 
 use pyo3::prelude::*;
@@ -21,7 +23,8 @@ use crate::selftest::counting_world;
 use crate::walk::{Bounds, Walk};
 use crate::world::{World, addresses};
 
-use self::tools::Tools;
+pub use self::candidate::Candidate;
+use self::tools::{NotSwapped, Tools};
 
 /// What may be emptied, and what it becomes.
 #[derive(Debug)]
@@ -32,10 +35,6 @@ pub struct Destroy<'a, 'py> {
     pub protect: &'a Bound<'py, PyList>,
     /// Frames of the calling thread whose variables do not protect what they hold.
     pub frames: &'a Bound<'py, PyList>,
-    /// Device and first byte of memory that stays.
-    pub keep: &'a HashSet<(String, usize)>,
-    /// Smaller memory stays.
-    pub smallest: usize,
     /// The subclass of torch's tensor that emptied tensors become instances of. Each gets the device
     /// it was on as `memsweep_device`.
     pub class: &'a Bound<'py, PyType>,
@@ -43,7 +42,7 @@ pub struct Destroy<'a, 'py> {
 
 /// Memory that tensors share, and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Taken {
+pub struct Taken<R> {
     /// Its device, as torch writes it.
     pub device: String,
     /// Its first byte on that device.
@@ -53,26 +52,16 @@ pub struct Taken {
     /// How many tensors shared it.
     pub tensors: usize,
     /// Why it stayed; `None` when it was taken.
-    pub refused: Option<Stays>,
+    pub refused: Option<Stays<R>>,
 }
 
 /// Why memory stayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stays {
-    /// A driver has locked it in place.
-    PageLocked,
-    /// A CUDA graph may hold its bare address.
-    CudaGraph,
-    /// A numpy array shows the same memory.
-    Arrays,
-    /// Its class computes in Python.
-    PythonClass,
-    /// Torch did not allocate it.
-    NotTorchs,
-    /// Weak references to it exist.
-    WeakReferences,
-    /// Torch's own code holds it.
-    UsedByTorch,
+pub enum Stays<R> {
+    /// It was judged that it must.
+    Judged(R),
+    /// Torch would not exchange its tensors.
+    NotSwapped,
     /// The class that says it was destroyed could not be set.
     ClassNotSet,
 }
@@ -94,15 +83,17 @@ struct Swapped<'py> {
 
 /// Takes the memory of every tensor that is neither protected nor in use.
 ///
-/// `stays` gives a reason to leave memory on a device alone, or `None`; it runs no Python code.
+/// `is_meant` says whether memory on a device may go at all, `refusal` why it must stay all the same.
+/// Neither runs Python code.
 ///
 /// # Errors
 /// `RuntimeError` when this interpreter cannot be walked, `MemoryError` when the walk finds no memory.
 /// Nothing was taken then.
-pub fn destroy<'py>(
+pub fn destroy<'py, R>(
     asked: &Destroy<'_, 'py>,
-    is_page_locked: &dyn Fn(&str, Memory) -> bool,
-) -> PyResult<Vec<Taken>> {
+    is_meant: &dyn Fn(&str, Memory) -> bool,
+    refusal: &dyn Fn(&Candidate<'_, 'py>) -> Option<R>,
+) -> PyResult<Vec<Taken<R>>> {
     let world = counting_world(asked.types)?;
     let Some(tensors) = world.foreign.tensors() else { return Ok(Vec::new()) };
     let tools = Tools::find(&world, tensors)?;
@@ -120,18 +111,24 @@ pub fn destroy<'py>(
     hidden::spread(&pinned.storages, walk.marks_mut())?;
 
     let quiet = world.foreign.quiet();
-    let (groups, shown) = groups(&world, tensors, &pinned, walk.marks(), asked);
+    let (groups, shown) = groups(&world, tensors, &pinned, walk.marks(), is_meant);
     let mut taken = Vec::new();
     let mut swapped: Vec<Swapped<'_>> = Vec::new();
     for (number, group) in groups.into_iter().enumerate() {
-        let captured = pinned.met_watched && group.device.starts_with("cuda");
-        let refused = if captured {
-            Some(Stays::CudaGraph)
-        } else {
-            is_page_locked(&group.device, group.memory)
-                .then_some(Stays::PageLocked)
-                .or_else(|| tools.refusal(tensors, &group, &shown))
-                .or_else(|| tools.take(number, &group, asked.class, &mut swapped).err())
+        let candidate = Candidate {
+            group: &group,
+            tools: &tools,
+            getters: tensors,
+            shown_by_arrays: &shown,
+            met_a_graph: pinned.met_watched,
+            bases: OnceCell::new(),
+        };
+        let refused = match refusal(&candidate) {
+            Some(reason) => Some(Stays::Judged(reason)),
+            None => match tools.take(number, &group, asked.class, &mut swapped) {
+                Ok(()) => None,
+                Err(NotSwapped) => Some(Stays::NotSwapped),
+            },
         };
         taken.push(Taken {
             device: group.device,
@@ -179,7 +176,7 @@ fn groups<'py>(
     tensors: &Tensors<'py>,
     pinned: &Pinned<'py>,
     protected: &AddressSet,
-    asked: &Destroy<'_, 'py>,
+    is_meant: &dyn Fn(&str, Memory) -> bool,
 ) -> (Vec<Group<'py>>, Vec<Range<usize>>) {
     let mut groups: HashMap<(String, usize), Group<'py>> = HashMap::new();
     let mut shown = Vec::new();
@@ -193,7 +190,7 @@ fn groups<'py>(
             continue;
         }
         let Some((device, memory)) = tensors.place(object) else { continue };
-        if memory.bytes < asked.smallest || asked.keep.contains(&(device.clone(), memory.address)) {
+        if !is_meant(&device, memory) {
             continue;
         }
         groups

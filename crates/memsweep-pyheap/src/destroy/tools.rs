@@ -1,14 +1,15 @@
-//! Why a group of tensors must stay, and how the others lose their memory.
-
-use std::ops::Range;
+//! What is asked of tensors before they lose their memory, and how they do.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 
-use super::{Group, Stays, Swapped};
+use super::{Group, Swapped};
 use crate::foreign::Tensors;
 use crate::object::{get, strong, type_of};
 use crate::world::World;
+
+/// Torch would not exchange a tensor, so none of its group was.
+pub(super) struct NotSwapped;
 
 /// Looked up before the walk, so that no attribute is looked up in the hold.
 pub(super) struct Tools<'py> {
@@ -42,49 +43,15 @@ impl<'py> Tools<'py> {
         })
     }
 
-    /// Why a group must stay. Runs no Python code.
-    pub(super) fn refusal(
-        &self,
-        tensors: &Tensors<'py>,
-        group: &Group<'py>,
-        shown: &[Range<usize>],
-    ) -> Option<Stays> {
-        let end = group.memory.address.saturating_add(group.memory.bytes);
-        let overlaps = |range: &Range<usize>| range.start < end && group.memory.address < range.end;
-        if group.device == "cpu" && shown.iter().any(overlaps) {
-            return Some(Stays::Arrays);
-        }
-        let bases: Vec<usize> = group
-            .tensors
-            .iter()
-            .filter_map(|tensor| tensors.shown_by(tensor))
-            .map(|base| base.as_ptr() as usize)
-            .collect();
-        for tensor in &group.tensors {
-            if self.is_answered_in_python(tensor) != Some(false) {
-                return Some(Stays::PythonClass);
-            }
-            if tensors.owns_memory(tensor) != Some(true) {
-                return Some(Stays::NotTorchs);
-            }
-            let weak = self.weak_references.call1((tensor,)).and_then(|count| count.extract());
-            if weak.map_or(true, |count: usize| count > 0) {
-                return Some(Stays::WeakReferences);
-            }
-            let views = bases.iter().filter(|base| **base == tensor.as_ptr() as usize).count();
-            // A view holds the tensor it shows; any other owner would keep the memory.
-            if tensors.owners(tensor).owners != Some(views as u64) {
-                return Some(Stays::UsedByTorch);
-            }
-        }
-        None
-    }
-
     /// Whether the tensor's class answers in Python: its operations, perhaps its shape and device too.
-    fn is_answered_in_python(&self, tensor: &Bound<'py, PyAny>) -> Option<bool> {
+    pub(super) fn is_answered_in_python(&self, tensor: &Bound<'py, PyAny>) -> Option<bool> {
         let (keys, python) = self.keys.as_ref()?;
         let keys = keys.call1((tensor,)).ok()?;
         keys.call_method1("has", (python,)).ok()?.is_truthy().ok()
+    }
+
+    pub(super) fn weak_references(&self, tensor: &Bound<'py, PyAny>) -> Option<usize> {
+        self.weak_references.call1((tensor,)).ok()?.extract().ok()
     }
 
     /// Gives the memory of a group to new tensors: that of all, or of none.
@@ -94,7 +61,7 @@ impl<'py> Tools<'py> {
         group: &Group<'py>,
         class: &Bound<'py, PyType>,
         swapped: &mut Vec<Swapped<'py>>,
-    ) -> Result<(), Stays> {
+    ) -> Result<(), NotSwapped> {
         let begin = swapped.len();
         for tensor in &group.tensors {
             let done = self.mark(tensor, class).and_then(|mark| {
@@ -106,7 +73,7 @@ impl<'py> Tools<'py> {
                     // The same call with the same two tensors, which has just succeeded.
                     drop(self.swap.call1((&tensor, &mark)));
                 }
-                return Err(Stays::UsedByTorch);
+                return Err(NotSwapped);
             };
             swapped.push(Swapped { group: number, tensor: tensor.clone(), mark });
         }

@@ -41,13 +41,13 @@ pub(crate) enum Holding {
 
 /// The block of memory behind a tensor or an array, whoever owns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Block {
+pub struct Block {
     /// Its device, as torch writes it.
-    pub(crate) device: String,
+    pub device: String,
     /// Its first byte on that device.
-    pub(crate) address: usize,
+    pub address: usize,
     /// Its length.
-    pub(crate) bytes: usize,
+    pub bytes: usize,
 }
 
 /// Types whose traversal leaves references out.

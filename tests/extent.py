@@ -11,9 +11,9 @@ if EXTENT not in ("quick", "all", "large"):
 QUICK, LARGE = EXTENT == "quick", EXTENT == "large"
 
 
-def scaled(small, large):
+def scaled(quick, usual, large):
     """The number of turns of something that could go on for hours."""
-    return large if LARGE else small
+    return {"quick": quick, "all": usual, "large": large}[EXTENT]
 
 
 def first(count, modes):

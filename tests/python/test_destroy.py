@@ -76,7 +76,7 @@ def test_a_thread_that_computes_is_never_hit(foreign, write):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for number in range(extent.scaled(5, 200)):
+        for number in range(extent.scaled(2, 5, 200)):
             foreign.tensor = torch.ones(count)
             thread = threading.Thread(target=compute)
             thread.start()

@@ -35,7 +35,7 @@ def is_hidden_dictionary(label):
     return sys.version_info >= (3, 13) and label == ("attribute", "__dict__")
 
 
-@settings(max_examples=scaled(100, 2000), deadline=None)
+@settings(max_examples=scaled(30, 100, 2000), deadline=None)
 @given(graphs())
 def test_the_edges_are_the_referents_of_what_is_reached(graph):
     _, roots, _ = graph
@@ -56,7 +56,7 @@ def test_the_edges_are_the_referents_of_what_is_reached(graph):
     assert found == {number: children for number, children in expected.items() if children}
 
 
-@settings(max_examples=scaled(100, 2000), deadline=None)
+@settings(max_examples=scaled(30, 100, 2000), deadline=None)
 @given(graphs())
 def test_the_parents_of_an_object_are_its_referrers(graph):
     _, roots, pick = graph

@@ -156,7 +156,7 @@ def test_walking_beside_threads_that_change_the_heap():
     for thread in threads:
         thread.start()
     rounds = 0
-    end = time.monotonic() + scaled(2, 60)
+    end = time.monotonic() + scaled(1, 2, 60)
     try:
         while time.monotonic() < end or rounds < 3:
             found = heap.candidates([], (Target,), [sys._getframe()])

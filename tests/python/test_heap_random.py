@@ -16,7 +16,7 @@ def graphs(draw):
     return made, [made[root] for root in roots]
 
 
-@settings(max_examples=scaled(150, 3000), deadline=None)
+@settings(max_examples=scaled(60, 150, 3000), deadline=None)
 @given(graphs())
 def test_it_finds_what_the_naive_closure_finds(graph):
     made, roots = graph
@@ -26,7 +26,7 @@ def test_it_finds_what_the_naive_closure_finds(graph):
     assert walked & known == expected.keys() & known
 
 
-@settings(max_examples=scaled(60, 1200), deadline=None)
+@settings(max_examples=scaled(30, 60, 1200), deadline=None)
 @given(st.lists(graphs(), max_size=4))
 def test_groups_do_not_leak_into_each_other(drawn):
     wanted = (object,)

@@ -183,7 +183,7 @@ def clear():
     gc.collect()
 
 
-@settings(max_examples=scaled(25, 400), deadline=None)
+@settings(max_examples=scaled(10, 25, 400), deadline=None)
 @given(cases())
 def test_what_hidden_holders_reach_is_pinned_and_nothing_else(case):
     recipe, holders, _ = case
@@ -199,7 +199,7 @@ def ask_for_candidates(protect):
     return {id(hit) for hit in found.hits}, found.protected, found.pinned
 
 
-@settings(max_examples=scaled(25, 400), deadline=None)
+@settings(max_examples=scaled(10, 25, 400), deadline=None)
 @given(cases())
 def test_candidates_are_what_neither_protected_nor_hidden_holders_reach(case):
     recipe, holders, protect = case

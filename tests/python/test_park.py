@@ -9,7 +9,7 @@ import weakref
 
 import memsweep
 import pytest
-from extent import scaled
+from extent import QUICK, scaled
 
 torch = pytest.importorskip("torch")
 numpy = pytest.importorskip("numpy")
@@ -46,6 +46,7 @@ def is_parked(tensor):
     return not in_memory or bool(of_a_file)
 
 
+@pytest.mark.skipif(QUICK, reason="a few seconds, but not in a quick run")
 def test_two_gigabytes_in_a_thousand_tensors(foreign):
     foreign.cache = [torch.full((512 * 1024 + 7 * n,), float(n)) for n in range(1000)]
     size = sum(tensor.nbytes for tensor in foreign.cache)
@@ -368,7 +369,7 @@ def test_the_environment_sets_what_a_call_does_not(foreign, monkeypatch):
 
 def test_threads_that_read_write_and_free_never_see_a_wrong_byte(foreign):
     """Each tensor is filled with one number: a lost write or a wrong page would mix two."""
-    seconds = scaled(8, 60)
+    seconds = scaled(3, 8, 60)
     # Enough that some are left alone between two looks.
     foreign.slots = [None] * 96
     locks = [threading.Lock() for _ in foreign.slots]

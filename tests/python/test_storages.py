@@ -259,7 +259,7 @@ def everything(tmp_path_factory):
     return [item for make in KINDS.values() for item in make(folder)]
 
 
-@settings(max_examples=scaled(100, 2000), deadline=None)
+@settings(max_examples=scaled(50, 100, 2000), deadline=None)
 @given(drawn=st.lists(st.lists(st.integers(0, 10_000), max_size=8), max_size=8))
 def test_any_groups_are_numbered_as_their_libraries_tell_them(everything, drawn):
     groups = [[everything[pick % len(everything)] for pick in picks] for picks in drawn]

@@ -37,6 +37,14 @@ def test_a_node_asks_for_the_level_that_its_widgets_say(specs, key, widgets, lev
     assert specs[key].level_for(widgets) == level
 
 
+def test_every_node_has_its_row(specs):
+    import nodes
+
+    ours = pack("nodes").__name__.removesuffix(".comfyui.nodes")
+    offered = {key for key, node in nodes.NODE_CLASS_MAPPINGS.items() if node.__module__.startswith(ours)}
+    assert offered == set(specs)
+
+
 def test_every_value_that_a_widget_offers_has_its_level(specs):
     decided = {key: spec for key, spec in specs.items() if not isinstance(spec.level, str)}
     assert len(decided) == 9

@@ -36,6 +36,19 @@ def test_import_starts_nothing_and_loads_neither_torch_nor_comfyui():
     assert json.loads(printed) == [1, 0, []]
 
 
+def test_no_use_loads_torch_or_numpy():
+    """Ruff sees the imports of Python files, and none of Rust."""
+    printed = run("""
+        import sys, memsweep
+        memsweep.reading()
+        for level in ("collect", "park", "destroy"):
+            memsweep.sweep(level=level)
+        memsweep.park([bytearray(2**21)])
+        print([name for name in ("torch", "numpy") if name in sys.modules])
+    """)
+    assert printed == "[]"
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_reading_agrees_with_an_independent_look_at_proc():
     before = status("VmRSS")

@@ -165,3 +165,26 @@ def test_destroy_leaves_a_tensor_of_which_a_part_is_locked(cuda):
         DRIVER=cuda,
     )
     assert answer == [[["page_locked", 1, 2**22]], 2.0**20]
+
+
+def test_park_leaves_what_is_locked_also_when_that_happens_after_it_was_chosen(cuda):
+    pytest.importorskip("torch")
+    answer = stand_ins.run(
+        TENSORS + """
+    import memsweep
+    from memsweep.parking import Parking
+    kept = [torch.ones(2**20)]
+    def refused():
+        outcome = [row["outcome"] for row in memsweep.park(kept).to_dict()["rows"]
+                   if row["action"]["kind"] == "park"][0]
+        return [row["because"]["kind"] for row in outcome["refused"]]
+    lock_part(kept[0])
+    found = [refused()]
+    number("stand_in_end").value = 0
+    Parking.progress = lambda self, done, total: lock_part(kept[0])
+    found.append(refused())
+    print(json.dumps([found, float(kept[0].sum())]))
+    """,
+        DRIVER=cuda,
+    )
+    assert answer == [[["page_locked_by_driver"]] * 2, 2.0**20]

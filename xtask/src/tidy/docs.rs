@@ -6,6 +6,9 @@ use super::{Problem, Tree};
 const LASTING: [&str; 5] =
     ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/memory.md"];
 
+/// Where the invariants are.
+const INVARIANTS: &str = "ARCHITECTURE.md";
+
 /// The documents that the project promises, and that its README leads to.
 pub(super) fn documents_exist(tree: &Tree) -> Vec<Problem> {
     let missing = LASTING.iter().filter(|path| !tree.has(path));
@@ -37,6 +40,29 @@ pub(super) fn paths_exist(tree: &Tree) -> Vec<Problem> {
                     problems.push(Problem::line(path, index, format!("`{quoted}` does not exist")));
                 }
             }
+        }
+    }
+    problems
+}
+
+/// Each invariant says at its end what holds it: one file or two, or review.
+pub(super) fn invariants_are_held(tree: &Tree) -> Vec<Problem> {
+    let text = tree.text(INVARIANTS).unwrap_or_default();
+    let mut problems = Vec::new();
+    if !text.contains("\n## Invariants\n") {
+        problems.push(Problem::file(INVARIANTS, "has no invariants"));
+    }
+    let mut section = "";
+    for (index, line) in text.lines().enumerate() {
+        section = line.strip_prefix("## ").unwrap_or(section);
+        if section != "Invariants" || !line.starts_with("- ") {
+            continue;
+        }
+        let holder = line.rsplit_once(" Held by ").map_or("", |(_, holder)| holder);
+        let files: Vec<&str> = quoted(holder).collect();
+        let are_named = files.len() <= 2 && holder == format!("`{}`.", files.join("` and `"));
+        if holder != "review." && !(are_named && files.iter().all(|file| tree.has(file))) {
+            problems.push(Problem::line(INVARIANTS, index, "does not say what holds it"));
         }
     }
     problems
@@ -114,6 +140,27 @@ mod tests {
             assert_eq!(count(line), expected, "{line}");
         }
         assert_eq!(count("```\n`docs/gone.md`\n```\n"), 0, "a listing may show other trees");
+    }
+
+    #[test]
+    fn a_planted_invariant_that_nothing_holds_is_found() {
+        let rows = [
+            ("It is so. Held by review.", 0),
+            ("It is so. Held by `clippy.toml`.", 0),
+            ("It is so. Held by `clippy.toml` and `docs/a.md`.", 0),
+            ("It is so.", 1),
+            ("It is so. Held by us all.", 1),
+            ("It is so. Held by `gone.toml`.", 1),
+            ("It is so. Held by `docs/a.md` and more.", 1),
+            ("It is so. Held by `docs/a.md` and `docs/a.md` and `docs/a.md`.", 1),
+            ("It is so. Held by review. And so is this.", 1),
+        ];
+        for (bullet, expected) in rows {
+            let text = format!("- Free.\n## Invariants\n### Core\n- {bullet}\n## More\n- Free.\n");
+            let files = [(INVARIANTS, text.as_str()), ("clippy.toml", ""), ("docs/a.md", "")];
+            assert_eq!(invariants_are_held(&Tree::of(&files)).len(), expected, "{bullet}");
+        }
+        assert_eq!(invariants_are_held(&Tree::of(&[(INVARIANTS, "- Free.\n")])).len(), 1);
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl fmt::Display for Problem {
 
 type Rule = (&'static str, fn(&Tree) -> Vec<Problem>);
 
-const RULES: [Rule; 12] = [
+const RULES: [Rule; 13] = [
     ("crates depend only on what they may", walls::crate_dependencies),
     ("unsafe code stays in its two crates", walls::unsafe_code),
     ("every crate has the workspace's lints", walls::lints),
@@ -140,6 +140,7 @@ const RULES: [Rule; 12] = [
     ("no registry hosts", text::registry_hosts),
     ("paths in the documents exist", docs::paths_exist),
     ("the lasting documents exist", docs::documents_exist),
+    ("every invariant says what holds it", docs::invariants_are_held),
     ("every node has its help page", nodes::help_pages),
 ];
 

@@ -9,7 +9,7 @@ use memsweep_core::plan::{Step, plan};
 use memsweep_core::reading::{DeviceMemory, DriverView, ProcessMemory, Reading, TorchView};
 use memsweep_core::reason::Release;
 use memsweep_core::render;
-use memsweep_core::report::{Freed, Report, Row};
+use memsweep_core::report::{Freed, Report, Row, Verdict};
 
 use crate::build;
 
@@ -104,6 +104,16 @@ fn a_step_tells_every_place_that_moved_and_nothing_apart_from_unknown() {
     assert_eq!(of(&Action::EmptyDeviceCache, &before, &after), moved[1..]);
     assert_eq!(of(&Action::TrimHeap, &before, &after), moved[..1]);
     assert_eq!(of(&Action::Synchronize, &before, &after), []);
+}
+
+#[test]
+fn a_smaller_working_set_is_no_proof_where_the_system_charges_commit() {
+    let (action, because) = (Action::TrimHeap, Release::HeldAndIdle);
+    let step = Step { action, what: "C heap".to_owned(), because, estimated: None };
+    for (commit, expected) in [(Some(9), Verdict::NothingSeen), (None, Verdict::Confirmed)] {
+        let (before, after) = (process(commit, None, Some(7)), process(commit, None, Some(1)));
+        assert_eq!(Row::new(&step, Outcome::done(), &before, &after).verdict, expected);
+    }
 }
 
 #[test]

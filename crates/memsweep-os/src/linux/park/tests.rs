@@ -273,6 +273,22 @@ fn listing() -> Vec<String> {
     names
 }
 
+#[test]
+fn a_spill_file_has_no_name_and_no_descriptor() {
+    // Not in our own folder, which another test lists.
+    let place = tempfile::tempdir_in(folder().parent().unwrap()).unwrap();
+    let blocks = [content(0, 8 * MIB)];
+    let files = pieces_of(&blocks);
+    let disk = open(place.path()).unwrap();
+    let parked = carry_out(&disk, &files, &ParkLimits::default(), &mut Open);
+    assert_eq!(parked.bytes, total(&files));
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let mut linked = descriptors.filter_map(|one| std::fs::read_link(one.path()).ok());
+    assert_eq!(linked.find(|file| file.starts_with(place.path())), None);
+    assert_untouched(&blocks, 0);
+}
+
 /// Calls back before each hold, with the addresses of what is to be swapped.
 struct Meddling<F>(F);
 

@@ -60,7 +60,7 @@ impl Storages {
     }
 }
 
-/// The numbers, without those that can be no storage's.
+/// The numbers, without those that cannot be a storage's.
 fn given(numbers: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
     let mut found = Vec::new();
     for number in numbers.try_iter()? {

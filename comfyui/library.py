@@ -3,7 +3,7 @@
 This pack's own folder in `custom_nodes` is often called `memsweep`, and some packs put `custom_nodes`
 on `sys.path`. Then `import memsweep` means this folder: by its `__init__.py`, or as a package without
 one. A source checkout has the library's Python files, and no native module unless it was built there.
-What tells the library from all of these is its native module.
+What sets the library apart from all of these is its native module.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _hosting() -> Any:
         _import(_found())
     else:
         taken = sys.modules[NAME]
-        # What is no package is somebody else's module, or an import that was forbidden.
+        # Anything that is not a package is somebody else's module, or an import that was forbidden.
         if hasattr(taken, "__path__") and not _has_native(taken.__path__):
             _join(taken, _found())
     return importlib.import_module(HOSTING)
@@ -47,7 +47,7 @@ def _hosting() -> Any:
 def _found() -> ModuleSpec:
     for spec in _candidates():
         places = spec.submodule_search_locations
-        # A single file of this name is none of our folders: it is what Python would import.
+        # A single file of this name is not one of our folders: it is what Python would import.
         if places is None:
             return spec
         if spec.loader is not None and _has_native(places):
@@ -56,7 +56,7 @@ def _found() -> ModuleSpec:
 
 
 def _candidates() -> Iterator[ModuleSpec]:
-    """All that is called `memsweep`, in the order in which Python would come to it."""
+    """Everything called `memsweep`, in the order in which Python would come to it."""
     for finder in list(sys.meta_path):
         if finder is PathFinder:
             found = [PathFinder.find_spec(NAME, [entry]) for entry in list(sys.path)]

@@ -10,13 +10,13 @@ from .spec import SPECS, NodeSpec
 
 
 class _TakesLists:
-    """The executor asks the instance before each run; the page asks the class."""
+    """The executor asks the instance before each run; the front-end asks the class."""
 
     def __get__(self, instance: SweepNode | None, owner: type) -> bool:
         if instance is None:
             return False
         instance.lists = comfy_host.wants_lists(instance.SPEC.data)
-        # On the instance only: the page reads the class, where nothing is a list.
+        # On the instance only: the front-end reads the class, where nothing is a list.
         instance.OUTPUT_IS_LIST = (*(instance.lists for _ in instance.SPEC.passes), False)
         return instance.lists
 
@@ -76,7 +76,7 @@ def _input_types(spec: NodeSpec) -> dict[str, Any]:
         "hidden": {
             "unique_id": "UNIQUE_ID",
             "dynprompt": "DYNPROMPT",
-            # The workflow as it is on the page: it has the titles of nodes.
+            # The workflow as the front-end has it: with the titles of nodes.
             "metadata": "EXTRA_PNGINFO",
         },
     }

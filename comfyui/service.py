@@ -104,7 +104,7 @@ def _sweep(
 
 
 def _parking(hosting: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What the environment says on parking. A mistake there parks nothing, and is reported."""
+    """What the environment says about parking. A mistake there parks nothing, and is reported."""
     try:
         return hosting.park_settings(), []
     except Exception as error:
@@ -118,14 +118,14 @@ def _again(hosting: Any) -> str:
 
 
 def _kept_error_notes(hosting: Any, host: comfy_host.ComfyHost) -> list[dict[str, Any]]:
-    """What errors keep alive, which no sweep can free. Not knowing it is no reason to stop."""
+    """What errors keep alive, which no sweep can free. Failing to find out is no reason to stop."""
     try:
         notes: list[dict[str, Any]] = hosting.kept_error_notes()
         return notes
     except host.passing:
         raise
     except BaseException as error:
-        _log_error(hosting, "%s: what errors keep could not be found out", host.name, error)
+        _log_error(hosting, "%s: it could not be determined what errors keep alive", host.name, error)
         return []
 
 
@@ -141,14 +141,14 @@ def _facts(
     except host.passing:
         raise
     except BaseException as error:
-        _log_error(hosting, "%s: what is in use could not be found out", host.name, error)
+        _log_error(hosting, "%s: it could not be determined what is in use", host.name, error)
         why = comfy_host.said(error)
         return {
             "notes": [hosting.note("facts_unknown", error=why)],
-            # Whatever needs to know it is left out.
+            # Whatever depends on it is left out.
             "executor": {
                 "kind": "unidentified",
-                "reason": f"what is in use could not be found out: {why}",
+                "reason": f"it could not be determined what is in use: {why}",
             },
         }
 
@@ -193,7 +193,7 @@ def _plain(hosting: Any, text: str) -> str:
 
 
 def _logged(hosting: Any, text: str) -> str:
-    """The same in letters that the log can write: a Windows console has not all that a title has."""
+    """The same in characters that the log can write: a Windows console lacks some that a title may have."""
     encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
     return _plain(hosting, text).encode(encoding, "backslashreplace").decode(encoding)
 

@@ -53,7 +53,7 @@ class LevelWidget:
     absent: Any
 
     def level(self, widgets: Mapping[str, Any]) -> str:
-        """The level these widget values ask for. The library refuses what is no level."""
+        """The level these widget values ask for. The library refuses an unknown level."""
         value = widgets.get(self.name, self.absent)
         if isinstance(self.absent, bool):
             value = bool(value)
@@ -75,7 +75,7 @@ class NodeSpec:
     description: str
     # Data inputs, in order; the first `required` of them must be connected.
     data: Mapping[str, Any]
-    # How far its sweep goes: always as far, or as one of its widgets says.
+    # How far its sweep goes: a fixed level, or as one of its widgets says.
     level: str | LevelWidget
     required: int = 1
     widgets: Mapping[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What an error says, and which of them are none of ours to stop."""
+"""What an error says, and which errors are not ours to stop."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 import traceback
 from typing import Any
 
-# What ends the program or this thread. Anything else that is no `Exception`, such as a panic of a
-# native module, would end ComfyUI's worker for good if it were let through.
+# What ends the program or this thread. Anything else that is not an `Exception`, such as a panic of a native
+# module, would end ComfyUI's worker for good if it were let through.
 STOPS: tuple[type[BaseException], ...] = (
     KeyboardInterrupt,
     SystemExit,
@@ -17,7 +17,7 @@ STOPS: tuple[type[BaseException], ...] = (
 
 
 def said(error: BaseException) -> str:
-    """Kind and message of an error; one that cannot even tell its message does no harm."""
+    """Kind and message of an error; one that cannot even give its message does no harm."""
     return "".join(traceback.format_exception_only(type(error), error)).strip()
 
 

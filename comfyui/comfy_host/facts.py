@@ -92,7 +92,7 @@ class Facts:
         return {"storages": self.storages.numbers(hits), "models": self._models.among(hits)}
 
     def _files(self, executor: Mapping[str, Any]) -> dict[int, list[str]]:
-        """Files that only the loaders in the workflow tell. A name is worth no plan."""
+        """Files known only from the loaders in the workflow. A plan must not fail for want of a name."""
         try:
             return files.of_loaders(executor, self._prompt, self._models.without_record())
         except self._passing:

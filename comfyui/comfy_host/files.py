@@ -1,7 +1,7 @@
 """Which file a model was loaded from, and which part of a workflow it is.
 
 A file comes from the patcher's own record of how to load it again, or from the inputs of the node that
-made it. Where neither tells, the file is unknown: nothing here is a guess.
+made it. Where neither says, the file is unknown: nothing here is a guess.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-# By the class of what a patcher holds, or of one it derives from. No patcher says what it is, but for
-# a text encoder.
+# By the class of what a patcher holds, or a class that one derives from. Except for text encoders, no patcher
+# says what it is.
 _PARTS = (
     ("diffusion model", re.compile(r"comfy\.model_base\.")),
     ("ControlNet", re.compile(r"comfy\.(cldm|ldm\.(\w+\.)*controlnet)\.")),
@@ -30,7 +30,7 @@ _FOLDERS = {
     "CLIP vision": ("checkpoints", "clip_vision"),
 }
 
-# Kinds of folders whose files are put onto a model, or are none.
+# Kinds of folders whose files are applied to a model, or are not models.
 _NO_MODELS = ("configs", "custom_nodes", "datasets", "embeddings", "hypernetworks", "loras")
 
 
@@ -51,7 +51,7 @@ def recorded(patcher: Any) -> list[str]:
     record = getattr(patcher, "cached_patcher_init", None)
     if not isinstance(record, tuple) or len(record) < 2 or not isinstance(record[1], tuple):
         return []
-    # ComfyUI's own loaders take the paths first. What others take is theirs to know.
+    # ComfyUI's own loaders take the paths first. What others take, only they know.
     if not str(getattr(record[0], "__module__", "")).startswith("comfy."):
         return []
     paths = record[1][0] if record[1] else None
@@ -90,7 +90,7 @@ def of_models(paths: Iterable[str]) -> list[str]:
 def _makers(
     executor: Mapping[str, Any], wanted: Mapping[int, str | None]
 ) -> Iterator[tuple[str, set[int]]]:
-    """Nodes whose output holds wanted models that no input brought, as a LoRA's node gets one."""
+    """Nodes whose output holds wanted models that no input brought in, unlike the model of a LoRA node."""
     nodes = {node["id"]: node for node in executor.get("nodes", ())}
     held = [
         None if entry["slots"] is None else {model for slot in entry["slots"] for model in slot["models"]}

@@ -1,5 +1,5 @@
-"""What ComfyUI has to say on memory that somebody still holds: where it may be parked, and what of it
-may never be destroyed."""
+"""What ComfyUI says about memory that somebody still holds: where it may be parked, and which of it may never
+be destroyed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Progress:
         except self._passing:
             raise
         except BaseException:
-            # A page that cannot be told is no reason to stop.
+            # A front-end that cannot be reached is no reason to stop.
             self._bar = None
         management.throw_exception_if_processing_interrupted()
 

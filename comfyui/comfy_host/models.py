@@ -39,7 +39,7 @@ class Models:
         self.numbered = self.loaded()
 
     def facts(self, of_loaders: Mapping[int, list[str]]) -> list[dict[str, Any]]:
-        """The facts of each numbered model; `of_loaders` are files that only a workflow tells."""
+        """The facts of each numbered model; `of_loaders` are files known only from a workflow."""
         facts = [_fact(loaded) for loaded in self.numbered]
         for number, found in of_loaders.items():
             facts[number]["files"] = found
@@ -58,7 +58,7 @@ class Models:
         }
 
     def types(self) -> tuple[type, ...]:
-        """Types of objects by which `among` knows a model."""
+        """Types of objects by which `among` recognises a model."""
         from comfy.model_patcher import ModelPatcher
 
         return (ModelPatcher, *{type(loaded.model.model) for loaded in self.numbered})
@@ -96,8 +96,8 @@ class Models:
         return targets
 
     def paged(self, device: str) -> int | None:
-        """Bytes of models on a device that ComfyUI pages by itself. `None` where it pages nothing,
-        and where a model does not tell; 0 when it does page and holds none there now."""
+        """Bytes of models on a device that ComfyUI pages by itself. `None` where it pages nothing, and where
+        a model does not say; 0 when it does page and holds none there now."""
         models = [loaded for loaded in self.loaded() if _is_dynamic(loaded.model)]
         if not models and not _pages_models():
             return None
@@ -145,13 +145,13 @@ class Models:
         return any(other is loaded for other in self._management.current_loaded_models)
 
     def _settle(self, loaded: Any, patcher: Any) -> None:
-        """An unload broke off: the model must be off the list, or one that can be used."""
+        """An unload failed midway: the model must be off the list, or usable."""
         models = self._management.current_loaded_models
         if loaded.real_model is None:
             # Unloaded but still listed, which ComfyUI's next look at the list would not survive.
             models[:] = [other for other in models if other is not loaded]
         else:
-            # Its patches may be out already. As patches of another kind they are put in anew.
+            # Its patches may be out already. Under another id, they are applied again.
             patcher.model.current_weight_patches_uuid = uuid.uuid4()
 
     def _forget_use(self, patcher: Any) -> None:
@@ -199,5 +199,5 @@ def _pages_models() -> bool:
 
 def _offload_device(patcher: Any) -> str | None:
     device = getattr(patcher, "offload_device", None)
-    # The pages of a paged model leave the device whatever else is said of it.
+    # The pages of a paged model leave the device, whatever it names as its offload device.
     return None if device is None or _is_dynamic(patcher) else str(device)

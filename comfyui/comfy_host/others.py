@@ -1,8 +1,8 @@
 """Who else is working with a model: other threads, and prompts of other executors.
 
 ComfyUI loads a model when a node begins to use it. Whoever computes with it on another thread does
-not load it again, and would go on with weights that an unload took the patches out of: another
-result, and no error. Nobody announces such a use, so it is looked for.
+not load it again, and would go on with weights that an unload took the patches out of: a different result,
+and no error. Nobody announces such a use, so it is looked for.
 
 What another thread holds is in its frames, and what it computes with is in a variable of one of
 them. Before Python 3.13, asking a frame for `f_locals` changes the variables under whoever runs it, so
@@ -85,8 +85,8 @@ def _busy_threads() -> list[tuple[str, FrameType]]:
 
 
 def _waits_for_work(frame: FrameType) -> bool:
-    """Whether the thread stands in a wait of Python's own, called by nothing but Python and ComfyUI's
-    server. A wait that somebody else's code is in may be one in the middle of its work."""
+    """Whether the thread is in one of Python's own waits, called by nothing but Python and ComfyUI's server.
+    Anybody else's code may be waiting in the middle of its work."""
     if _module(frame).partition(".")[0] not in _WAITING:
         return False
     return all(

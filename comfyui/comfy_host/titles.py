@@ -1,4 +1,4 @@
-"""What people call the nodes of a workflow: the titles that the page shows."""
+"""What people call the nodes of a workflow: the titles that the front-end shows."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 
 class Titles:
-    """The titles of one prompt. All that is read here comes from outside, and none of it is needed:
-    what is not of the expected shape gives no title."""
+    """The titles of one prompt. Everything read here comes from outside, and none of it is needed: what does
+    not have the expected shape gives no title."""
 
     def __init__(self, prompt: Any, metadata: Any) -> None:
-        """`metadata` is what the page sent along with the prompt, where it did."""
+        """`metadata` is what the front-end sent along with the prompt, if anything."""
         self._prompt = prompt
         self._given = dict(_given(metadata))
 
     def of(self, node_id: str) -> str | None:
-        """The title that its user gave, or the display name of its class. A node that another one
-        expanded to has the title of the one that the page shows in its place."""
+        """The title that its user gave, or the display name of its class. A node that another one expanded to
+        has the title of the one that the front-end shows in its place."""
         shown, node = self._shown(node_id)
         class_key, meta = _text(node.get("class_type")), node.get("_meta")
         return (
@@ -27,7 +27,7 @@ class Titles:
         )
 
     def name(self, node_id: str) -> str:
-        """`#6 VAE Decode`, as the core's `names.rs` has it, for what is said without a plan."""
+        """`#6 VAE Decode`, named as in the core's `names.rs`, for texts made without a plan."""
         title = self.of(node_id) or _text(self._shown(node_id)[1].get("class_type"))
         return f"#{node_id} {title.strip()}" if title else f"#{node_id}"
 
@@ -59,5 +59,5 @@ def _display_name(class_key: str | None) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    """A text that says something."""
+    """The text, unless it is blank."""
     return value if isinstance(value, str) and value.strip() else None

@@ -4,7 +4,7 @@
 
 use memsweep_core::bytes::Bytes;
 
-/// The first `key:  1234 kB` line with a number that fits, counted without any chance to wrap.
+/// The first `key:  1234 kB` line with a number that fits, computed so that it cannot wrap.
 #[must_use]
 pub fn kibibytes(content: &[u8], key: &str) -> Option<Bytes> {
     let text = String::from_utf8_lossy(content);
@@ -16,14 +16,14 @@ pub fn kibibytes(content: &[u8], key: &str) -> Option<Bytes> {
     })
 }
 
-/// A number of digits alone; `None` where 100 bits do not hold it either.
+/// A number of digits alone; `None` where it does not fit 100 bits either.
 #[must_use]
 pub fn decimal(text: &str) -> Option<u128> {
     let digits = !text.is_empty() && text.chars().all(|one| one.is_ascii_digit());
     text.parse().ok().filter(|number| digits && *number < 1 << 100)
 }
 
-/// As many bytes as `u64` can say, or none.
+/// The number as bytes, if `u64` can hold it.
 #[must_use]
 pub fn bytes(number: u128) -> Option<Bytes> {
     u64::try_from(number).ok().map(Bytes)

@@ -1,4 +1,4 @@
-//! Control groups: membership, mount table and limit, one behind the other, and mount points with
+//! Control groups: membership, mount table and limit, one after the other, and mount points with
 //! any name. No path leaves its mount, and no limit is made up.
 
 #![no_main]

@@ -1,4 +1,4 @@
-//! `/proc/meminfo` and `/proc/pressure/memory`, one behind the other.
+//! `/proc/meminfo` and `/proc/pressure/memory`, one after the other.
 
 #![no_main]
 

@@ -16,7 +16,7 @@ from typing import Any
 from memsweep import _memsweep, torch_host
 from memsweep._memsweep import Storages
 
-# One question costs a look at all modules; one answer holds what it reached.
+# Each query looks at all modules, and its answer holds what was reached.
 GLOBALS_AT_ONCE = 256
 
 
@@ -56,7 +56,7 @@ _CLASSES: list[type] = []
 
 
 def _class_of(torch: Any, message: str) -> type:
-    """What one sweep makes of tensors: the message is the class's, so that it is there at once."""
+    """The class that one sweep turns tensors into. The message belongs to the class, so it is there at once."""
     if not _CLASSES:
         _CLASSES.append(_make_class(torch))
     return type("Destroyed", (_CLASSES[0],), {"memsweep": message})
@@ -74,7 +74,7 @@ def _make_class(torch: Any) -> type:
         for name in ("size", "dim", "stride", "numel", "nelement", "element_size",
                      "is_floating_point", "is_complex", "is_contiguous")
     }
-    # Where it was. Now it is on the device without memory, which torch itself asks.
+    # Answered from where it was. Torch itself now finds it on the device without memory.
     where: dict[Any, Callable[[Any], Any]] = {
         tensor_base.device.__get__: lambda device: device,
         tensor_base.is_cpu.__get__: lambda device: device.type == "cpu",

@@ -87,7 +87,7 @@ def _frames(roots: list[Any]) -> list[Any]:
 def _traceback(error: Any) -> TracebackType | None:
     if not _is(error, (BaseException,)):
         return None
-    # Its class may have an attribute of that name that is anybody's code.
+    # Its class may have an attribute of that name that runs arbitrary code.
     found: TracebackType | None = BaseException.__dict__["__traceback__"].__get__(error)
     return found
 
@@ -153,7 +153,7 @@ def _held_otherwise(members: dict[int, Any], met: dict[int, int], roots: set[int
 
 
 def _referents(value: object) -> list[Any]:
-    # By exact type: the length of anybody's class is anybody's code.
+    # By exact type: the length of another class may be arbitrary code.
     if type(value) in (list, tuple, dict, set, frozenset) and len(value) > _MOST_ITEMS:  # type: ignore[arg-type]
         return []
     if gc.is_tracked(value) or type(value) in (dict, tuple):
@@ -164,7 +164,7 @@ def _referents(value: object) -> list[Any]:
 
 
 def _is(value: object, kinds: tuple[type, ...]) -> bool:
-    """`isinstance` asks the object, which may be anybody's code."""
+    """`isinstance` asks the object, which may run arbitrary code."""
     return issubclass(type(value), kinds)
 
 
@@ -211,7 +211,7 @@ def _blocks(values: list[Any]) -> list[tuple[str, int, int] | None]:
 
 
 def _handled() -> list[tuple[int, BaseException]]:
-    """The error that each thread is handling. 3.10 cannot tell it of other threads."""
+    """The error that each thread is handling. 3.10 cannot report it for other threads."""
     current = getattr(sys, "_current_exceptions", None)
     if current is None:
         error = sys.exc_info()[1]

@@ -92,7 +92,7 @@ def sweep_with(
 ) -> _memsweep.Report:
     """Runs a sweep on a host of your own, with an inventory it described.
 
-    `settings`: plain values, or a policy that was made of them: `policy_of(settings)`.
+    `settings`: plain values, or a policy made from them: `policy_of(settings)`.
 
     What `check_cancelled` raises passes, and then has the report as `memsweep_report`.
     """
@@ -122,7 +122,7 @@ def _json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The numbers of numpy, and mappings that are no `dict`."""
+    """Numpy's numbers, and mappings other than `dict`."""
     if isinstance(value, Mapping):
         return dict(value)
     if hasattr(value, "item"):

@@ -1,4 +1,4 @@
-"""What parking asks of a program: which memory stays, where spill files go, and how it gets on."""
+"""What parking asks of a program: which memory stays, where spill files go, and how it progresses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VARIABLES = {
 
 _ON = ("on", "1", "true", "yes", "enable", "enabled")
 _OFF = ("off", "0", "false", "no", "disable", "disabled", "none", "never")
-# No sign, no exponent, no underscore and no digit of another script: what is odd was not meant.
+# No sign, no exponent, no underscore and no digit of another script: anything odd is a mistake.
 _BYTES = re.compile(r"[0-9]{1,19}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9}", re.ASCII)
 

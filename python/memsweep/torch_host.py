@@ -40,9 +40,9 @@ def base_of(value: object) -> object | None:
 
 
 def storage_users(value: object) -> int | None:
-    """How many tensors and the like share a tensor's memory, itself included. 0 for what is none.
+    """How many tensors and the like share a tensor's memory, itself included. 0 for anything else.
 
-    `None` where torch cannot tell: memory that it did not allocate may be anybody's.
+    `None` where torch cannot tell: anyone may use memory that it did not allocate.
     """
     torch = loaded()
     if torch is None or not issubclass(type(value), torch.Tensor):
@@ -76,7 +76,7 @@ def _cuda_row(torch: ModuleType, index: int) -> dict[str, Any]:
         domain = getattr(properties, "pci_domain_id", 0)
         row["pci"] = f"{domain:04x}:{properties.pci_bus_id:02x}:{properties.pci_device_id:02x}.0"
     if hasattr(properties, "uuid"):
-        # Torch has told it for longer than the address.
+        # Torch has reported it for longer than the address.
         row["uuid"] = str(properties.uuid).lower()
     try:
         free, total = torch.cuda.mem_get_info(index)

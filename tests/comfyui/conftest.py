@@ -23,7 +23,7 @@ def pytest_sessionstart(session):
 
 
 def pytest_collection_modifyitems(items):
-    """With several workers: what shares a server stays together, random workflows spread."""
+    """With several workers: tests that share a server stay together, random workflows are spread."""
     for item in items:
         server = getattr(item, "callspec", None) and item.callspec.params.get("server")
         name = item.name if item.get_closest_marker("graphs") else f"{item.path.name} {server}"
@@ -82,7 +82,7 @@ def comfy():
 
 
 def leave_out_threads_of_the_test_runner(others):
-    """They are none of ComfyUI's, and stand in calls that hold what a test was given."""
+    """They are not ComfyUI's, and are inside calls that hold what a test was given."""
     busy, theirs = others._busy_threads, {thread.name for thread in threading.enumerate()}
     # Some have no name that Python knows.
     theirs.update(name for name, _ in busy())
@@ -110,7 +110,7 @@ def runner(request, comfy, toys):
 
 @pytest.fixture
 def faults(comfy, toys, monkeypatch):
-    """What breaks a step on purpose; its toy nodes are known for this test."""
+    """What breaks a step on purpose; its toy nodes are registered for this test."""
     import nodes
     from harness import faults as module
 

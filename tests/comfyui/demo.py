@@ -1,8 +1,8 @@
 """Workflows on a real ComfyUI, with and without the nodes; see `cargo xtask demo`.
 
-Two servers, one after the other. The first has no MemSweep: it gives the reference images, and shows
-what ComfyUI's own `/free` gives. The second has it: each prompt runs with one node of ours, and its
-image must be the reference to the last bit.
+Two servers, one after the other. The first has no MemSweep: it gives the reference images, and shows what
+ComfyUI's own `/free` gives back. The second has it: each prompt runs with one node of ours, and its image
+must match the reference to the last bit.
 """
 
 import argparse
@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from harness.comfy_server import ComfyServer, PromptResult  # noqa: E402
 from workflows import OUR_NODES, Variation, node, text_to_image  # noqa: E402
 
-# The first time is easy; after it the C heap keeps what it gets, unless it is trimmed.
+# The first time is easy; after that the C heap keeps what it gets, unless it is trimmed.
 ROUNDS = 2
 # How large the server may stay after a node that frees all, against its size at rest.
 LARGEST_RATIO = 1.15

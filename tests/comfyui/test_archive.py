@@ -71,7 +71,7 @@ def test_the_archive_is_the_pack_and_the_papers_of_the_project(held, checkout):
     assert held >= SHIPPED_FILES
 
 
-def test_the_archive_has_the_page_its_help_the_examples_and_no_source(held):
+def test_the_archive_has_the_front_end_its_help_the_examples_and_no_source(held):
     assert "comfyui/web/memsweep.js" in held
     assert {f"comfyui/web/docs/{key}.md" for key in OUR_NODES} <= held
     assert {f"example_workflows/{name}.json" for name in EXAMPLES} <= held
@@ -80,7 +80,7 @@ def test_the_archive_has_the_page_its_help_the_examples_and_no_source(held):
     assert [path for path in paths if path.name.startswith(("test_", "."))] == []
 
 
-def test_the_server_offers_the_nodes_the_page_the_help_and_the_examples(server):
+def test_the_server_offers_the_nodes_the_front_end_the_help_and_the_examples(server):
     assert not server.pack.is_symlink()
     assert set(OUR_NODES) <= set(server.get("/object_info"))
     assert "/extensions/memsweep/memsweep.js" in server.get("/extensions")
@@ -114,7 +114,7 @@ def test_an_example_gives_the_image_it_gives_without_our_nodes(server, oracle, e
 
 
 def shrunk(prompt: dict) -> dict:
-    """Made for a graphics card, an example takes a CPU twenty seconds a step: fewer and smaller ones here."""
+    """Examples are made for a graphics card, and a step takes a CPU twenty seconds: fewer and smaller ones here."""
     small = {"EmptyLatentImage": {"width": 64, "height": 64}, "KSampler": {"steps": 2}}
     for node in prompt.values():
         node["inputs"].update(small.get(node["class_type"], {}))

@@ -18,7 +18,7 @@ def test_a_different_image_a_missing_report_and_a_large_server_fail():
     assert not conclude(rows(report={}, identical=False), 100, OWN_FREE, limited=True)
     assert not conclude(rows(report=None), 100, OWN_FREE, limited=True)
     assert not conclude(rows(report={}, resident=116), 100, OWN_FREE, limited=True)
-    # Only the full shape has a promise.
+    # There is a promise only for the full shape.
     assert conclude(rows(report={}, resident=116), 100, OWN_FREE, limited=False)
 
 
@@ -62,7 +62,7 @@ def test_an_unreadable_number_is_not_zero():
     assert " 0 MiB" not in text
 
 
-def test_sizes_are_told_as_ratios():
+def test_sizes_are_shown_as_ratios():
     told = Sizes(800 << 20, [880 << 20, None]).told("x")
     assert told == "idle server 800 MiB; after x: 880 MiB = 1.10 x, then not known"
     assert Sizes(0, [1]).ratios == [None]

@@ -1,4 +1,4 @@
-"""Facts that cannot be had: no memory for the walk, a frame that is not the executor's. Then nothing is
+"""Facts that cannot be gathered: no memory for the walk, a frame that is not the executor's. Then nothing is
 dropped, the report says why, and what needs no facts is done."""
 
 import json
@@ -46,7 +46,7 @@ def test_facts_that_cannot_be_had_leave_everything_as_before(case, faults, name,
 
     case.arm(lambda: case.patch.setattr(hosting, name, broken))
     report = case.run()
-    faults.check_refused(case, report, "what is in use could not be found out")
+    faults.check_refused(case, report, "it could not be determined what is in use")
     assert case.unloaded == 0
     if error is MemoryError:
         assert "MemoryError" in notes(report)[-1]
@@ -143,7 +143,7 @@ def test_a_walk_that_really_runs_out_of_memory():
         else:
             assert gone >= 4, spare
             assert report["schema"] == 2
-    # The smallest rest was not enough, the largest was.
+    # The smallest amount left was not enough, the largest was.
     assert 1 <= starved <= 2
 
 

@@ -56,7 +56,7 @@ def test_newer_versions_list_of_models_in_use_agrees_with_the_models(case, fault
     import comfy.model_management as management
 
     class Paged:
-        """What the list holds of a model, with a memory of what it was told."""
+        """What the list holds for a model; remembers what it was told."""
 
         def __init__(self, model):
             self.model, self.in_use, self.told = model, True, 0

@@ -17,7 +17,7 @@ def case(comfy, toys, faults):
 
 
 def sweep(case, faults):
-    """The fault workflow with a park in the place of the evict. The report's park row."""
+    """The fault workflow with a park in place of the evict. Returns the report's park row."""
     prompt = faults.workflow()
     prompt["sweep"]["inputs"]["level"] = "park"
     with quiet():
@@ -51,7 +51,7 @@ def test_what_cannot_be_asked_is_a_failed_row(case, faults, name, error):
 
 
 @pytest.mark.parametrize("error", ("an exception", "a stranger"))
-def test_a_page_that_cannot_be_told_stops_nothing(case, faults, error):
+def test_a_front_end_that_cannot_be_reached_stops_nothing(case, faults, error):
     import comfy.utils
 
     def broken(*_arguments):

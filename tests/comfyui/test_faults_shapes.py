@@ -1,5 +1,5 @@
-"""Executors, caches, prompts and node classes of shapes that nobody has seen: what is not understood
-stays, the report says what it was, and the rest is done."""
+"""Executors, caches, prompts and node classes of unknown shapes: what is not understood stays, the report
+says what it was, and the rest is done."""
 
 import collections
 from unittest import mock

@@ -159,7 +159,7 @@ def test_a_wrapped_but_genuine_executor_still_works(runner, toys, monkeypatch):
     monkeypatch.setattr(execution, "execute", execute)
     result = runner.run(swept_chain())
     assert result.ok, result.error
-    # Either recognised, or refused with a word about it: never half of each.
+    # Either recognised, or refused with a note that says so: never half of each.
     if toys.SEEN_ALIVE["right after"] != {"a"}:
         assert_refused(runner, toys, result)
 

@@ -1,5 +1,5 @@
-"""Reports call a model by its file and its part: where its loader recorded it, where only the workflow
-tells, and not at all where neither does."""
+"""Reports call a model by its file and its part: where its loader recorded it, where only the workflow says
+so, and not at all where neither does."""
 
 import ast
 import gc
@@ -57,7 +57,7 @@ def runner(comfy, toys, monkeypatch):
 
 
 def used(lora=False, level="unload"):
-    """A checkpoint of which all three are loaded, and a sweep when nobody needs them any more."""
+    """A checkpoint with all three models loaded, and a sweep when nobody needs them any more."""
     model, clip, prompt = ["4", 0], ["4", 1], {"4": node("CheckpointLoaderSimple", ckpt_name=FILE)}
     if lora:
         inputs = {"lora_name": "lora.safetensors", "strength_model": 1.0, "strength_clip": 1.0}
@@ -207,7 +207,7 @@ def found(nodes, part="VAE", wanted=(0,), **inputs):
 VAE, CLIP, LORA, CHECKPOINT = (f"sub/{kind}.safetensors" for kind in ("vae", "text_encoders", "loras", "checkpoints"))
 
 
-def test_the_node_that_made_a_model_is_the_one_to_which_no_input_brought_it(folders):
+def test_the_node_that_made_a_model_is_the_one_that_got_it_from_no_input(folders):
     loader, widget = fact("loader", [0]), {"loader": {"name": VAE}}
     assert found([loader], **widget) == {0: [VAE]}
     lora = fact("lora", [0], "loader")
@@ -224,7 +224,7 @@ def test_the_node_that_made_a_model_is_the_one_to_which_no_input_brought_it(fold
     assert found([loader], wanted=(1,), **widget) == {}
 
 
-def test_nodes_that_say_different_files_say_nothing(folders):
+def test_nodes_that_name_different_files_name_nothing(folders):
     both = [fact("one", [0]), fact("two", [0])]
     assert found(both, one={"name": VAE}, two={"name": VAE}) == {0: [VAE]}
     assert found(both, one={"name": VAE}, two={"name": CHECKPOINT}) == {}

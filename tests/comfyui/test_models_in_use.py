@@ -1,7 +1,7 @@
 """A model that somebody outside this prompt is computing with is not unloaded, and the report says who.
 
-An unload takes the patches out of the weights. Who is in the middle of sampling would go on with
-other weights than it began with, and get another result without an error.
+An unload takes the patches out of the weights. Whoever is in the middle of sampling would continue with
+weights other than it began with, and get a different result without an error.
 """
 
 import asyncio
@@ -137,7 +137,7 @@ def test_a_model_in_a_variable_of_another_thread_stays(midway, comfy, held):
 
 
 def test_threads_that_hold_no_model_keep_none_in_any_prompt(midway, start):
-    """Also not what the event loop still holds of outputs that were found in the cache."""
+    """Nor does what the event loop still holds of outputs that were found in the cache."""
     runner = start()
     stop = midway.Stop()
     with midway.running("bystander", stop.wait, stop):

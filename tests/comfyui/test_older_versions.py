@@ -53,7 +53,7 @@ def version_of(package: str) -> str | None:
         return None
 
 
-def test_the_server_offers_our_nodes_our_page_and_its_own(server):
+def test_the_server_offers_our_nodes_our_front_end_and_its_own(server):
     offered = server.get("/object_info")
     assert set(OUR_NODES) <= set(offered)
     for key, ours in OUR_NODES.items():

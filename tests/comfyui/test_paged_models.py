@@ -1,4 +1,4 @@
-"""Models that ComfyUI pages by itself, outside torch's memory: what a report says of their pages.
+"""Models that ComfyUI pages by itself, outside torch's memory: what a report says about their pages.
 
 The patcher is a stand-in for ComfyUI's own, which needs a card; so are the card's own numbers.
 Loading list, unload and executor are the real ones.
@@ -100,7 +100,7 @@ def test_a_comfyui_that_does_not_page_says_nothing(paging, comfy, monkeypatch):
     assert paged_of(comfy) is None
 
 
-def test_pages_that_a_model_does_not_tell_are_unknown_and_the_device_stays(paging, comfy, monkeypatch):
+def test_pages_that_a_model_does_not_report_are_unknown_and_the_device_stays(paging, comfy, monkeypatch):
     patcher = paging(GIB)
     paging(GIB)
     monkeypatch.setattr(patcher, "loaded_size", lambda: 1 / 0, raising=False)

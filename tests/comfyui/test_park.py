@@ -70,5 +70,5 @@ def test_destroyed_memory_is_one_clear_error_until_it_is_loaded_again(server):
     for words in ("DestroyedError", "MemSweep node ours", "connect it to the sweep"):
         assert words in broken.error, broken.error
     assert run(server, using(turn=12, reload=True)).image_hashes == before
-    # The next one does not hear of it again.
+    # The next prompt does not see the error again.
     assert run(server, using(turn=13)).image_hashes == before

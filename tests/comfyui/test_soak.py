@@ -1,4 +1,4 @@
-"""Promise P7 over a long run: the server does not grow by MemSweep.
+"""Promise P7 over a long run: the server does not grow because of MemSweep.
 
 Two real servers get the same prompts, one of them without the pack and without our nodes. What is
 compared is the slope of private RAM over the prompts after the warm-up, and the tensors alive at
@@ -7,10 +7,10 @@ the end.
 Right after a prompt private RAM says little: it depends on which models happen to be loaded, and on
 pages that the C heap keeps. So every few prompts both servers get ComfyUI's own POST /free, a
 collection and a heap trim, and are read in that state: what is left there is held by somebody.
-Both have one C heap for all threads, because glibc gives back the end of that one only: the end of
-a thread's own heap stays, up to 17 MB here, and is another number after each prompt.
-ComfyUI's history records what every node shows, our reports included, for 10000 prompts. That is no
-leak, and three times what a leak may be: it is measured by itself, with a limit of its own, and cleared.
+Both have one C heap for all threads, because glibc gives back only the end of that one: the end of a thread's
+own heap stays, up to 17 MB here, and differs after each prompt. ComfyUI's history records what every node
+shows, our reports included, for 10000 prompts. That is no leak, and three times what a leak may be: it is
+measured by itself, with a limit of its own, and cleared.
 """
 
 import itertools
@@ -117,7 +117,7 @@ class Run:
         prompt = step.prompt if self.server.with_pack else bypass(step.prompt)
         prompt_id = self.server.queue(prompt)
         if step.end == "interrupt":
-            # Asked until it is over: a cancel that arrives before the prompt began is forgotten.
+            # Asked until it is over: a cancel that arrives before the prompt begins is forgotten.
             while prompt_id not in self.server.get(f"/history/{prompt_id}"):
                 self.server.post("/interrupt")
                 time.sleep(0.05)
@@ -190,7 +190,7 @@ def test_the_server_does_not_grow_by_the_pack(runs, record_property):
 def test_no_tensor_stays_alive_by_the_pack(runs, record_property):
     ours, plain = runs
     record_property("soak", f"live tensors at the end: {ours.tensors[-1]} with the pack, {plain.tensors[-1]} without")
-    # Not one more: what a sweep looked at is let go when it returns.
+    # Not one more: what a sweep looked at is released when it returns.
     assert ours.tensors[-1] <= plain.tensors[-1]
 
 

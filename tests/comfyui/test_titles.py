@@ -33,7 +33,7 @@ def display_names(comfy, monkeypatch):
 
 
 def titled(data, title):
-    """As the page sends it."""
+    """As the front-end sends it."""
     return {**data, "_meta": {"title": title}}
 
 
@@ -51,7 +51,7 @@ def workflow():
 
 
 def saved(*nodes):
-    """What the page sends along: titles that were changed are in it."""
+    """What the front-end sends along: titles that were changed are in it."""
     return {"workflow": {"nodes": [dict(zip(("id", "type", "title"), one, strict=False)) for one in nodes]}}
 
 
@@ -89,7 +89,7 @@ def test_the_metadata_of_another_workflow_names_nothing(runner):
     assert told(runner.run(workflow(), metadata=metadata)) == (["#4 ToySource"], {"#3 ToySource": "#6 ToyMix"})
 
 
-def test_nodes_of_an_expansion_go_by_the_node_that_the_page_shows(runner, logged):
+def test_nodes_of_an_expansion_go_by_the_node_that_the_front_end_shows(runner, logged):
     prompt = {
         "2": node("ToySource", label="source", seed=1),
         "7": titled(node("ToyExpand", label="expand", value=["2", 0]), "My group"),
@@ -102,7 +102,7 @@ def test_nodes_of_an_expansion_go_by_the_node_that_the_page_shows(runner, logged
     (line,) = logged()
     assert line.startswith(f"#{inner} My group: MemSweep evict: ")
     _, kept = told(result, inner)
-    # What its first step made is part of what the expansion gives.
+    # What its first step made is part of the expansion's result.
     assert "#7 My group" in kept.values()
     assert any(name != "#7 My group" and name.endswith(" My group") for name in kept), kept
 
@@ -147,7 +147,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_metadata_that_nobody_understands_gives_no_title_and_costs_nothing(runner, odd):
+def test_metadata_that_makes_no_sense_gives_no_title_and_costs_nothing(runner, odd):
     prompt = workflow()
     for name, meta in (("3", None), ("4", {"title": 5}), ("5", "odd"), ("6", {"title": " "}), ("9", [])):
         prompt[name]["_meta"] = meta

@@ -1,4 +1,4 @@
-"""What the nodes say: in the log, on the node and to the page, with names and errors from anywhere."""
+"""What the nodes say: in the log, on the node and to the front-end, with names and errors from anywhere."""
 
 import logging
 import os
@@ -71,7 +71,7 @@ def test_the_error_of_another_pack_forges_no_line(runner, logged, monkeypatch):
     assert "out of order" in shown["problem"]["why"] and "out of order" in result.text(FORGED)
 
 
-def test_without_the_native_module_the_page_is_told_what_to_do(runner, logged, monkeypatch):
+def test_without_the_native_module_the_front_end_says_what_to_do(runner, logged, monkeypatch):
     monkeypatch.delitem(sys.modules, "memsweep.hosting")
     monkeypatch.setitem(sys.modules, "memsweep", None)
     result = runner.run(swept(FORGED))
@@ -109,7 +109,7 @@ def test_a_setting_that_is_wrong_parks_nothing_and_stops_nothing_else(runner, lo
     assert (result.report("ram")["requested_level"], result.report("ram")["level"]) == ("park", "evict")
 
 
-def test_memory_that_an_error_keeps_is_told_by_every_node(runner, monkeypatch):
+def test_memory_that_an_error_keeps_is_reported_by_every_node(runner, monkeypatch):
     def broken():
         buffer = bytearray(3 << 20)
         raise ValueError(len(buffer))
@@ -133,7 +133,7 @@ def test_a_look_for_kept_errors_that_fails_is_no_reason_to_stop(runner, logged, 
     monkeypatch.setattr(hosting, "kept_error_notes", broken)
     result = runner.run(swept())
     assert result.report("sweep")["rows"]
-    assert any("what errors keep could not be found out" in line for line in logged())
+    assert any("it could not be determined what errors keep alive" in line for line in logged())
 
 
 def test_a_reading_comes_with_its_lines_and_models_as_fields(runner, toys):

@@ -2,8 +2,8 @@
 
 Every scenario is a function from a `Variation` to a prompt that holds MemSweep's
 nodes.  `bypass` gives the same prompt without them: the oracle of promise P1.
-The letters are those of the baseline measurements: what the two replaced packs
-did to each of these workflows is known, and is why each is here.
+The letters are those of the baseline measurements: what the two replaced packs did to each of these workflows
+is known, and is the reason why each is here.
 """
 
 import copy

@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def write(folder: str, held: list) -> float:
-    """The same bytes in large writes to one file, and on disk."""
+    """Writes the same bytes in large pieces to one file, and flushes them to disk."""
     with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
         start = time.perf_counter()
         for tensor in held:

@@ -24,7 +24,7 @@ class Record:
 
 
 class Wanted:
-    """Stands for tensors and modules where torch is missing."""
+    """Stands in for tensors and modules where torch is missing."""
 
     def __init__(self, number):
         self.number = number
@@ -32,7 +32,7 @@ class Wanted:
 
 
 def containers(count, shuffle):
-    """Containers of which most are tracked, with leaves of their own; `shuffle` spreads them in memory."""
+    """Containers, most of them tracked, with leaves of their own; `shuffle` spreads them in memory."""
     makers = [
         lambda n: {"a": float(n), "b": [n + 1_000_000]},
         lambda n: [float(n), f"{n}", (n + 2_000_000, [])],
@@ -62,7 +62,7 @@ def models(count):
 def best(runs, *calls):
     """The best time of each call, taken in turn so that all see the same neighbours.
 
-    Time on the processor: all of it is computation, and other programs take turns with us.
+    Time on the processor: all of it is computation, and other programs share the processor with us.
     """
     times = [[] for _ in calls]
     for _ in range(runs):

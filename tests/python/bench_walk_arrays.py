@@ -1,4 +1,4 @@
-"""What arrays cost the heap walk, for every kind of dtype: time, in which everybody waits, and memory on top.
+"""What arrays cost the heap walk, for every kind of dtype: time, in which every thread waits, and memory on top.
 
 Prints one JSON object per line: name, ratio, budget (null: none), ok.
 Each array holds 256 MiB. Time is compared with the walk over lists that hold as many references as the
@@ -15,7 +15,7 @@ from memsweep import _memsweep as heap
 
 BYTES = 256 * 2**20
 RUNS = 5
-# A reference costs the same wherever it lies, and what is no reference costs nothing.
+# A reference costs the same wherever it is, and anything else costs nothing.
 TIME_BUDGET = 1.5
 # A walk that makes an object of every element takes several times the array.
 PEAK_BUDGET = 0.1

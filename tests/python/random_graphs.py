@@ -246,7 +246,7 @@ def build(recipe):
 
 
 def naive(roots):
-    """What roots reach within the boundary, by number, as `gc.get_referents` tells it."""
+    """What roots reach within the boundary, by number, according to `gc.get_referents`."""
     found, stack = {}, list(roots)
     while stack:
         item = stack.pop()

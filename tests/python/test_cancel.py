@@ -1,4 +1,4 @@
-"""A cancel at every step: it passes, and the report of what was done until then comes with it."""
+"""A cancel at every step: it passes through, and the report of what was done by then comes with it."""
 
 import json
 

@@ -57,13 +57,13 @@ pytestmark = [
 
 
 @pytest.mark.skipif(PYTHON.exists() and not fixed(), reason="linked with PIE here")
-def test_a_python_at_a_fixed_address_parks_and_tells_its_slack():
+def test_a_python_at_a_fixed_address_parks_and_reports_its_slack():
     done = run(PROGRAM)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("library", ["jemalloc.so.2", "mimalloc.so.2", "tcmalloc_minimal.so.4"])
-def test_there_a_preloaded_allocator_is_still_told_apart(library):
+def test_a_preloaded_allocator_is_still_recognised_there(library):
     (found, *_) = [*pathlib.Path("/usr/lib").glob(f"*-linux-gnu/lib{library}"), None]
     if found is None:
         pytest.skip(f"lib{library} is not installed")

@@ -44,7 +44,7 @@ def test_a_cache_without_a_tensor_is_emptied(torch_is):
     assert torch.emptied == ["mps"]
 
 
-def test_a_torch_that_knows_no_address_tells_the_cards_number(torch_is):
+def test_a_torch_that_knows_no_address_reports_the_cards_uuid(torch_is):
     properties = SimpleNamespace(name="RTX", total_memory=8, uuid="AA-BB")
     torch_is(SimpleNamespace(
         cuda=SimpleNamespace(

@@ -1,4 +1,4 @@
-"""The first use tests the interpreter, in Python: whatever comes in between must not wait for it."""
+"""The first use tests the interpreter, in Python: whatever happens in the middle of it must not wait for it."""
 
 import subprocess
 import sys

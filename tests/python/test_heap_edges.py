@@ -1,4 +1,5 @@
-"""The references that a walk follows, as the collector tells them, and the names that parents give their children."""
+"""The references that a walk follows, as the collector reports them, and the names that parents give their
+children."""
 
 import collections
 import functools

@@ -238,7 +238,7 @@ def test_a_park_does_not_hinder_one_on_another_thread(monkeypatch):
 
 
 def test_a_thread_that_leaves_a_park_while_another_looks_uses_what_it_holds(monkeypatch):
-    """An event of the walk lets others run; whoever waited until then may be computing."""
+    """An event of the walk lets other threads run; one that waited until then may be computing."""
     from memsweep.parking import Parking
 
     KEPT.update(mine=bytearray(LARGE), other=bytearray(LARGE))
@@ -351,7 +351,7 @@ def test_a_large_array_of_records_costs_no_copy_of_them():
         array[f"f{n}"] = numpy.arange(rows) + 0.5
     KEPT["array"] = array
     heap.candidates([], (Target,))
-    # The peak begins anew: another test's was perhaps higher.
+    # Reset the peak: an earlier test's may have been higher.
     Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
     heap.candidates([], (Target,))

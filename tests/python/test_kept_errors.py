@@ -1,4 +1,4 @@
-"""Memory that an error's traceback keeps is named at every level, with a cure that works here."""
+"""Memory that an error's traceback keeps is named at every level, with a cure that works."""
 
 import gc
 import json
@@ -60,7 +60,7 @@ WAYS = {"python -i": ("-i",), "code.interact": ("-c", CODE)}
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_last_uncaught_error_is_told_at_every_level_and_the_cure_frees_it(tmp_path, way):
+def test_the_last_uncaught_error_is_reported_at_every_level_and_the_cure_frees_it(tmp_path, way):
     levels, before, after_cure, after = interactive(tmp_path, *WAYS[way])
     for notes in levels:
         assert len(notes) == 1 and notes[0].startswith("at least 100.0 MiB are reached only from"), notes
@@ -80,7 +80,7 @@ def test_in_ipython_the_cure_is_another_error(tmp_path):
         assert before - after > 99 * MIB, "the cure is one that works"
 
 
-def test_an_error_that_left_little_is_not_worth_a_word(tmp_path):
+def test_an_error_that_keeps_little_is_not_mentioned(tmp_path):
     lines = 'broken(0)\nshow([told(), hasattr(sys, "last_value")])\n'
     assert interactive(tmp_path, "-i", lines=lines) == [[[], True]]
 
@@ -105,7 +105,7 @@ def test_an_error_that_is_being_handled_keeps_memory_until_its_block_ends():
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="3.10 cannot tell the errors of other threads")
-def test_an_error_that_another_thread_handles_is_told_with_the_thread():
+def test_an_error_that_another_thread_handles_is_reported_with_the_thread():
     ready, done = threading.Event(), threading.Event()
 
     def handle():
@@ -158,7 +158,7 @@ def test_running_functions_and_modules_are_no_part_of_an_error():
     assert len(mine) == 16 * MIB
 
 
-def test_looking_keeps_nothing_and_runs_nobodys_code():
+def test_looking_keeps_nothing_and_runs_no_foreign_code():
     class Hostile:
         def __getattribute__(self, name):
             raise RuntimeError("hands off")

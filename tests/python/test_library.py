@@ -122,7 +122,7 @@ def test_a_sweep_gives_a_fragmented_heap_back_and_measures_it():
         ({"goal": {"ram_available": -1}}, "settings"),
     ],
 )
-def test_settings_that_cannot_be_meant_are_a_value_error(arguments, words):
+def test_invalid_settings_are_a_value_error(arguments, words):
     with pytest.raises(ValueError, match=words):
         memsweep.sweep(**arguments)
 

@@ -1,6 +1,6 @@
 """Parking beside a thread that writes without the interpreter lock never loses a write: one row per kind of holder.
 
-That the meter can find a lost write is shown on a library whose look at what is in use is broken on
+That the meter can find a lost write is shown on a library whose check for what is in use is broken on
 purpose: `cargo xtask test --suite meter`.
 """
 

@@ -18,7 +18,7 @@ IN_THE_MACHINES_NAMESPACE = (
     os.path.exists("/proc/self/ns/pid") and os.readlink("/proc/self/ns/pid") == "pid:[4026531836]"
 )
 numbered = pytest.mark.skipif(
-    not IN_THE_MACHINES_NAMESPACE, reason="in a container nobody knows our number"
+    not IN_THE_MACHINES_NAMESPACE, reason="in a container our pid in the driver's list is unknown"
 )
 
 
@@ -39,7 +39,7 @@ def library(tmp_path_factory):
 
 
 def drivers_view(row):
-    """A row with the numbers of the driver beside what the card is."""
+    """A row with the driver's numbers beside the description of the card."""
     return {**row.get("driver", {}), **{key: value for key, value in row.items() if key not in ("driver", "torch", "comfyui")}}
 
 
@@ -101,7 +101,7 @@ def test_a_list_that_is_longer_than_expected_is_read_whole(devices):
 
 
 @numbered
-def test_windows_display_driver_tells_no_bytes(devices):
+def test_windows_display_driver_reports_no_bytes(devices):
     [row] = devices(card() + process("self", "unknown") + process(77, "unknown"))
     assert "process" not in row and "others" not in row
     assert row["used"] == 10 * GIB
@@ -114,7 +114,7 @@ def test_slices_of_a_card_add_up(devices):
     assert row["process"] == 6 * GIB
 
 
-def test_an_older_driver_tells_memory_by_its_older_question(devices, tmp_path):
+def test_an_older_driver_reports_memory_through_its_older_call(devices, tmp_path):
     stand_ins.build("nvml.c", "libnvidia-ml.so.1", tmp_path, "-DWITHOUT_MEMORY_V2")
     [row] = devices(card(), folder=tmp_path)
     assert (row["total"], row["used"]) == (80 * GIB, 11 * GIB)
@@ -122,7 +122,7 @@ def test_an_older_driver_tells_memory_by_its_older_question(devices, tmp_path):
     assert (row["total"], row["used"]) == (80 * GIB, 11 * GIB)
 
 
-def test_memory_that_the_driver_does_not_tell_is_unknown(devices):
+def test_memory_that_the_driver_does_not_report_is_unknown(devices):
     [row] = devices("fail nvmlDeviceGetMemoryInfo_v2 3\n" + card(name="NVIDIA GB10"))
     assert "total" not in row and "used" not in row
 
@@ -148,7 +148,7 @@ def test_a_card_that_is_pulled_out_between_two_readings_is_not_taken_for_the_nex
     assert [row["pci"][5:7] for row in rows] == ["01", "02", "01"]
 
 
-def test_a_later_reading_asks_three_questions_a_card(devices, tmp_path):
+def test_a_later_reading_makes_three_calls_per_card(devices, tmp_path):
     calls = tmp_path / "calls"
     script = f"""
         import json, os, memsweep
@@ -193,7 +193,7 @@ READ_WITH_TORCH = """
     ),
     ids=("address", "number only, as older torch"),
 )
-def test_torch_and_the_driver_speak_of_one_card(devices, torch_row):
+def test_torch_and_the_driver_describe_one_card(devices, torch_row):
     both = card() + card(SECOND, used=20, number="GPU-BB")
     rows = devices(both, READ_WITH_TORCH, ROWS=f"[{torch_row}]")
     assert [(row["id"], row["used"]) for row in rows] == [("cuda:0", 20 * GIB), ("nvml:0", 10 * GIB)]
@@ -205,7 +205,7 @@ def test_a_slice_is_not_shown_beside_its_card(devices):
     assert [(row["id"], row["used"]) for row in rows] == [("cuda:0", 7)]
 
 
-def test_other_threads_go_on_while_the_driver_thinks(devices, tmp_path):
+def test_other_threads_keep_running_while_the_driver_works(devices, tmp_path):
     door, calls = tmp_path / "door", tmp_path / "calls"
     # The driver waits for a file that another thread makes once the call has begun.
     script = f"""

@@ -104,7 +104,7 @@ def test_what_torch_alone_holds_moves_too(foreign):
 def test_only_what_was_named_is_parked(foreign):
     foreign.model = torch.nn.Linear(1024, 1024)
     foreign.other = torch.ones(MIB)
-    # Heap that was parked and freed before comes in pieces, so the count is not told.
+    # Heap that was parked and freed before comes in pieces, so the count is not checked.
     assert 2 * MIB < parked(memsweep.park([foreign.model]))["bytes"] <= 4 * MIB
     assert is_parked(foreign.model.weight.data)
     assert not is_parked(foreign.other)
@@ -120,7 +120,7 @@ def test_what_is_protected_stays_in_memory(foreign):
     assert is_parked(foreign.idle)
 
 
-def test_small_blocks_and_memory_of_others_stay_and_are_told(foreign, tmp_path):
+def test_small_blocks_and_memory_of_others_stay_and_are_reported(foreign, tmp_path):
     foreign.small = torch.ones(1000)
     foreign.shared = torch.ones(MIB).share_memory_()
     foreign.array = numpy.ones(MIB)
@@ -209,12 +209,12 @@ def test_memory_that_was_replaced_meanwhile_is_not_touched(foreign, monkeypatch)
     _before_the_swap(monkeypatch, resize)
     outcome = parked(memsweep.park([foreign.tensor]))
     assert outcome["bytes"] == 0
-    assert [row["reason"] for row in outcome["refused"]] == ["taken into use meanwhile"]
+    assert [row["reason"] for row in outcome["refused"]] == ["came into use in the meantime"]
     assert foreign.tensor.unique().tolist() == [2.0]
 
 
 def test_what_a_thread_takes_after_the_survey_stays(foreign, monkeypatch):
-    """It leaves its place as it enters the thread, so that the count of its references is the same."""
+    """It leaves its place as it enters the thread, so its reference count is the same."""
     foreign.box, started = [torch.full((MIB,), 4.0)], []
 
     def work(ready, go_on):
@@ -229,7 +229,7 @@ def test_what_a_thread_takes_after_the_survey_stays(foreign, monkeypatch):
     go_on.set()
     thread.join()
     assert outcome["bytes"] == 0
-    assert [row["reason"] for row in outcome["refused"]] == ["taken into use meanwhile"]
+    assert [row["reason"] for row in outcome["refused"]] == ["came into use in the meantime"]
     assert foreign.box[0].unique().tolist() == [4.0]
 
 
@@ -336,11 +336,11 @@ def test_a_cancel_stops_between_batches_and_passes(foreign, monkeypatch):
         ({"folder": "/no/such/folder"}, "No such file"),
         ({"folder": "/dev/shm"}, "tmpfs"),
         ({"folder": "/etc/hostname"}, "not a folder"),
-        ({"seconds": 0}, "the 0 s for parking were over"),
-        ({"bytes": 1}, "beyond the limit of bytes"),
+        ({"seconds": 0}, "the 0 s for parking were up"),
+        ({"bytes": 1}, "beyond the byte limit"),
     ],
 )
-def test_what_cannot_be_done_is_said(foreign, parking, words):
+def test_what_cannot_be_done_is_reported(foreign, parking, words):
     foreign.tensor = torch.ones(MIB)
     report = memsweep.park([foreign.tensor], parking=parking)
     assert words in str(report)
@@ -351,7 +351,7 @@ def test_what_cannot_be_done_is_said(foreign, parking, words):
     ("parking", "words"),
     [({"seconds": -1}, "seconds"), ({"bytes": -1}, "settings"), ({"speed": 3}, "speed")],
 )
-def test_settings_that_cannot_be_meant_are_a_value_error(parking, words):
+def test_invalid_settings_are_a_value_error(parking, words):
     with pytest.raises(ValueError, match=words):
         memsweep.sweep(level="park", parking=parking)
 

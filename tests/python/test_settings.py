@@ -1,4 +1,4 @@
-"""Settings of parking, out of the environment and out of calls: meant, or refused in clear words."""
+"""Settings for parking, from the environment and from calls: understood, or refused in clear words."""
 
 import collections
 import os
@@ -43,7 +43,7 @@ def test_settings_may_be_any_mapping_of_any_numbers():
 
 
 @pytest.mark.parametrize("word", ["offf", "disable it", "2", "-1", "y\n", "of\x1b[31mf", "\u0660", "x" * 5000, "\udcff"])
-def test_a_word_that_nobody_knows_is_refused_and_the_known_ones_are_named(monkeypatch, word):
+def test_an_unknown_word_is_refused_and_the_known_ones_are_named(monkeypatch, word):
     monkeypatch.setitem(os.environ, "MEMSWEEP_PARK", word)
     with pytest.raises(ValueError, match="MEMSWEEP_PARK is .*disable.*enable") as refused:
         settings()
@@ -68,7 +68,7 @@ def test_seconds_are_plain_digits(monkeypatch, number):
         settings()
 
 
-def test_numbers_that_are_meant_arrive(monkeypatch):
+def test_valid_numbers_arrive(monkeypatch):
     monkeypatch.setenv("MEMSWEEP_PARK_BYTES", " 9999999999999999999 ")
     monkeypatch.setenv("MEMSWEEP_PARK_SECONDS", "0.25")
     assert settings() == {"bytes": 9999999999999999999, "seconds": 0.25}
@@ -91,7 +91,7 @@ def test_a_folder_may_be_any_path_whose_name_is_text(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are bytes elsewhere only")
-def test_a_folder_of_the_environment_that_is_no_text_is_refused_in_words():
+def test_a_folder_from_the_environment_that_is_not_text_is_refused_in_words():
     script = "import memsweep\ntry: memsweep.sweep(level='park')\nexcept ValueError as e: print(e)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, timeout=300,

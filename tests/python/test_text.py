@@ -24,7 +24,7 @@ def test_what_is_shown_says_what_was_there():
 
 
 class Host(hosting.TorchHost):
-    """Says nothing of devices, and answers as told."""
+    """Reports no devices, and answers as told."""
 
     def __init__(self, answer=None, rows=()):
         self.answer, self.rows = answer, rows

@@ -4,7 +4,7 @@
 
 enum { SUCCESS, INVALID_VALUE, NOT_INITIALIZED = 3, MEMORY_TYPE = 2, HOST = 1 };
 
-// What the function answers instead of looking: a code, or -1 to look.
+// What the function answers without looking: a code, or -1 to look.
 int stand_in_code = NOT_INITIALIZED;
 unsigned long long stand_in_start, stand_in_end;
 unsigned long stand_in_questions;

@@ -1,5 +1,5 @@
 // A stand-in for libnvidia-ml.so.1, NVIDIA's management library. Not the library: it knows no card.
-// It answers from the text file that NVML_STAND_IN names, read anew at every call, a line each:
+// It answers from the text file that NVML_STAND_IN names, read again at every call, a line each:
 //
 //   card BUS NUMBER TOTAL RESERVED USED NAME   a card; sizes in bytes, NAME to the end of the line
 //   lost BUS                                   that card fell off the bus

@@ -27,7 +27,7 @@ pub(crate) struct Options {
 struct Row {
     name: String,
     ratio: f64,
-    /// `None`: measured for information, nothing is promised. A row says so.
+    /// `None`: measured for information; nothing is promised, and the row says so.
     #[serde(deserialize_with = "Option::deserialize")]
     budget: Option<f64>,
     ok: bool,
@@ -52,7 +52,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<bool> {
             .envs(paths.environment())
             .run_captured()?;
         let found: Vec<Row> = lines.iter().filter_map(|line| row(line)).collect();
-        // A script fails when a budget is broken, and then all its rows are there.
+        // A script also fails when a budget is broken, but then all its rows are there.
         if found.is_empty() || !status.success() && found.iter().all(|row| row.ok) {
             step.finish("FAILED");
             for line in &lines {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn other_lines_are_no_rows() {
+    fn other_lines_are_not_rows() {
         for line in [
             "",
             "warning: x",

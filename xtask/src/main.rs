@@ -52,7 +52,7 @@ enum Command {
     Setup,
     /// Run workflows on a real ComfyUI with and without the nodes, and show what they freed
     Demo(demo::Options),
-    /// Run every test
+    /// Run the quick tests, or every test
     Test(test::Options),
     /// Run libFuzzer on the parsers of outside text
     Fuzz(fuzz::Options),

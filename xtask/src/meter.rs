@@ -1,4 +1,4 @@
-//! The lost-write meter on a library whose look at what is in use is switched off.
+//! The lost-write meter on a library whose check for what is in use is switched off.
 //!
 //! The product has no such switch: the fault is planted in a copy of the sources. A kind of holder
 //! with which the meter then loses nothing tests nothing.
@@ -14,7 +14,8 @@ use crate::planted::{Fault, planted_all};
 use crate::run::{Program, TemporaryFolder};
 use crate::{files, tools};
 
-/// Nothing counts as in use: neither when memory is looked for nor in the hold that swaps it.
+/// Nothing counts as in use: neither when memory is looked for nor under the lock when it is
+/// swapped.
 const NOTHING_IN_USE: [Fault; 2] = [
     Fault {
         file: "crates/memsweep-pyheap/src/idle.rs",
@@ -63,7 +64,7 @@ fn build(paths: &Paths, copy: &Path) -> Result<PathBuf> {
         .inside(copy)
         .args(["build", "--release", "--locked", "--package=memsweep-python", "--target-dir"])
         .arg(&target)
-        // As fast as it must be, and built in half the time.
+        // Fast enough, and built in half the time.
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .run_step("Building a library with a fault", &paths.logs().join("planted.log"))?;
     let library = target.join("python");
@@ -94,8 +95,8 @@ struct Row {
     why: Option<String>,
 }
 
-/// The kinds that lost nothing although everything was taken for idle. What does not move when
-/// nobody uses it loses nothing, whatever is wrong.
+/// The kinds that lost nothing although everything was taken for idle. Memory that does not move
+/// even when nobody uses it loses nothing, whatever is wrong.
 fn judge(lines: &[String]) -> Result<Vec<String>> {
     let rows: Vec<Row> = lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
     if let Some(why) = rows.iter().find_map(|row| row.why.as_ref()) {

@@ -45,7 +45,7 @@ const ASK: &str = "import sys\n\
 /// Makes the overlay of a version whose tree is installed, and returns its folder.
 pub(crate) fn make(paths: &Paths, release: Release) -> Result<PathBuf> {
     let requirements = paths.comfyui(release).join("requirements.txt");
-    // Asked without an overlay of the shell in front of the base environment.
+    // Asked without any overlay that the shell puts in front of the base environment.
     let asked = Program::new(paths.python(), &paths.root)
         .args(["-c", ASK])
         .arg(&requirements)

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::files;
 use crate::paths::Paths;
 
-/// One text of a file, and what is wrong instead of it.
+/// A piece of a file, and the wrong text to put in its place.
 #[derive(Debug)]
 pub(crate) struct Fault {
     pub(crate) file: &'static str,
@@ -35,7 +35,7 @@ pub(crate) fn planted_all<T>(
     faults: &[Fault],
     check: impl FnOnce(&Path) -> Result<T>,
 ) -> Result<T> {
-    // Always the same place, so that what was built of it can be used again.
+    // Always the same place, so that what was built from it can be reused.
     let copy = paths.root.join("target/planted");
     files::create_folder(&copy)?;
     for source in SOURCES {

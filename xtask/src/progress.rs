@@ -12,11 +12,11 @@ use crate::run::is_stopping;
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// Lines of a log that are shown when its step failed.
 const TAIL: usize = 25;
-/// Letters of such a line.
+/// Characters of such a line that are shown.
 const WIDEST: usize = 200;
 
-/// One step on the screen: a heading, then how long it took. On standard error, because it is
-/// not what was asked for.
+/// One step on the screen: a heading, then how long it took. On standard error, because it is not
+/// the output that was asked for.
 #[derive(Debug)]
 pub(crate) struct Step {
     heading: String,

@@ -22,7 +22,7 @@ use crate::progress::{Step, last_line, show_tail};
 
 /// How long a program may take to end by itself after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
-/// Between two looks at whether it has.
+/// How often it is checked whether it has.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A program with all that it starts. Shared with the handler of Ctrl-C, so nobody waits while
@@ -37,7 +37,7 @@ struct Running {
 
 static RUNNING: Mutex<Running> = Mutex::new(Running { children: Vec::new(), folders: Vec::new() });
 
-/// Set on Ctrl-C: what fails from then on is no failure worth showing.
+/// Set on Ctrl-C: failures from then on are not worth showing.
 static STOPPING: AtomicBool = AtomicBool::new(false);
 
 /// True once we were asked to stop.
@@ -89,11 +89,11 @@ fn ask_to_end(child: &dyn ChildWrapper) {
 #[cfg(unix)]
 fn is_alive(child: &mut dyn ChildWrapper) -> bool {
     let _ = child.try_wait();
-    // What runs is not disturbed by it, and what was stopped can end now.
+    // A running process is not disturbed by it, and a stopped one can end now.
     child.signal(rustix::process::Signal::CONT.as_raw()).is_ok()
 }
 
-/// Windows has no such request: a job is ended at once.
+/// Windows has no such request: a job is ended immediately.
 #[cfg(not(unix))]
 fn ask_to_end(_child: &dyn ChildWrapper) {}
 

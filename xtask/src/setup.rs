@@ -23,7 +23,7 @@ const TOOLS: [&str; 11] = [
     "pytest-aiohttp>=1.1,<2",
     "websocket-client>=1.8,<2",
     "pytest-xdist>=3.8,<4",
-    // To the minor version: with another one the same seed draws other cases.
+    // To the minor version: with another one, the same seed draws different cases.
     "hypothesis==6.170.*",
     // To the minor version: a newer one knows more rules.
     "ruff==0.14.*",
@@ -216,7 +216,7 @@ pub(crate) fn small_venv(paths: &Paths, python: &tools::Python) -> Result<PathBu
     small_venv_with(paths, python, &venv, &files::only_file(&wheels(paths))?)
 }
 
-/// The same for Debian's own interpreter, which another of that version is not.
+/// The same for Debian's own interpreter, which differs from others of the same version.
 pub(crate) fn debian_venv(paths: &Paths, python: &tools::Python) -> Result<PathBuf> {
     let venv = paths.cache.join("pythons").join(format!("debian-3.{}", python.minor));
     small_venv_with(paths, python, &venv, &files::only_file(&wheels(paths))?)
@@ -236,7 +236,8 @@ pub(crate) fn small_venv_with(
     Ok(inside)
 }
 
-/// ComfyUI's own command line, apart from torch: it pins what ComfyUI pins otherwise.
+/// ComfyUI's own command line, in an environment of its own: it pins other versions than ComfyUI
+/// does.
 pub(crate) fn comfy_cli(paths: &Paths) -> Result<PathBuf> {
     let venv = paths.cache.join("comfy-cli");
     let log = paths.logs().join("comfy-cli.log");

@@ -57,7 +57,7 @@ impl Hash {
     }
 
     pub(crate) fn add(&mut self, bytes: &[u8]) {
-        // The length keeps two neighbours apart: "ab" + "c" is not "a" + "bc".
+        // The length separates neighbours: "ab" + "c" is not "a" + "bc".
         for byte in bytes.len().to_le_bytes().iter().chain(bytes) {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }

@@ -92,7 +92,8 @@ fn checked_for_venv(paths: &Paths, python: Python) -> Result<Python> {
     Ok(python)
 }
 
-/// The allocators that people preload, with which parking is tried. Without them those tests are skipped.
+/// Allocators that people preload; parking is tested with each. Without them those tests are
+/// skipped.
 pub(crate) fn allocators(paths: &Paths) -> Result<()> {
     let folder = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
     for (package, library) in [
@@ -121,7 +122,7 @@ pub(crate) fn file_systems(paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-/// Installs Debian's packages where that needs no question: as root, with `apt-get`.
+/// Installs Debian's packages where nobody has to be asked: as root, with `apt-get`.
 pub(crate) fn apt_install(paths: &Paths, packages: &[&str], heading: &str) -> Result<()> {
     let (Some(apt), Some(first)) = (find("apt-get").filter(|_| is_root()), packages.first()) else {
         return Ok(());
@@ -187,7 +188,7 @@ fn accepted_minor(answer: &str) -> Option<u32> {
     (major == "3" && PYTHON_MINORS.contains(&minor) && free_threaded == "0").then_some(minor)
 }
 
-/// Finds a Chromium for the browser tests, and installs Debian's where that needs no question.
+/// Finds a Chromium for the browser tests, and installs Debian's where nobody has to be asked.
 pub(crate) fn chromium(paths: &Paths) -> Result<PathBuf> {
     if let Some(path) = find_chromium() {
         return Ok(path);

@@ -15,7 +15,7 @@ use crate::{comfyui, files};
 /// One of these needs a real SDXL checkpoint and a server that somebody else started.
 const EXECUTION: [&str; 2] = ["tests/execution", "--ignore=tests/execution/test_preview_method.py"];
 
-/// What is about the executor, the server and the modules that a pack could disturb. The rest of
+/// The tests of the executor, the server and the modules that a pack could disturb. The rest of
 /// their unit tests is about models, media and services.
 const UNIT: [&str; 7] = [
     "tests-unit/execution_test",
@@ -55,7 +55,7 @@ pub(crate) fn programs(paths: &Paths, tree: &Path) -> Vec<(String, Program)> {
             .env("PYTHONPATH", &plugins)
             .envs(paths.environment())
     };
-    // Theirs for busy machines: no test then judges by the clock.
+    // Their own option for busy machines: no test then judges by the clock.
     let execution = pytest("execution_plugin").arg("--skip-timing-checks").args(EXECUTION);
     let unit = pytest("unit_plugin").args(NEED_A_NETWORK).args(UNIT);
     let name = |what: &str| format!("ComfyUI's own {what} tests");

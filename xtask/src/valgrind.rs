@@ -1,5 +1,5 @@
 //! The unsafe crates' tests, and the walk in a real Python, under valgrind: it sees a read that
-//! lands beside what was allocated, where a test only sees what came of it.
+//! lands beside what was allocated, where a test sees only the consequences.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ const PACKAGES: [&str; 3] =
 const SKIPPED: [&str; 4] = [
     // Thousands of cases of a crate without unsafe code.
     "properties",
-    // Valgrind puts its own heap in the place of the C library's, which then holds nothing.
+    // Valgrind replaces the C library's heap with its own, so that the former holds nothing.
     "freed_small_blocks_show_up_as_slack",
     "a_heap_with_two_percent_left_is_given_back",
     // For the same reason nothing of the heap can be parked.
@@ -23,10 +23,10 @@ const SKIPPED: [&str; 4] = [
 ];
 /// Enough to reach every branch of the small parsers; valgrind makes each case 30 times as slow.
 const CASES: &str = "8";
-/// What valgrind answers when it found something. No test runner answers that.
+/// Valgrind's exit status when it found something. No test runner uses it.
 const FOUND: &str = "--error-exitcode=9";
 
-/// Finds valgrind, and installs Debian's where that needs no question.
+/// Finds valgrind, and installs Debian's where nobody has to be asked.
 pub(crate) fn find(paths: &Paths) -> Result<PathBuf> {
     if !cfg!(target_os = "linux") {
         bail!("valgrind is run on Linux only");
@@ -57,13 +57,13 @@ pub(crate) fn tests(paths: &Paths, valgrind: &Path) -> Result<Program> {
 /// The walk in a real Python. Needs a set-up.
 pub(crate) fn walk(paths: &Paths, valgrind: &Path) -> Result<Program> {
     Ok(Program::new(valgrind, &paths.root)
-        // No look for leaks: Python gives its own objects back to nobody when it ends, and that
-        // the walk keeps no object is held by `tests/python/test_heap_hygiene.py`.
+        // No check for leaks: Python does not free its own objects when it ends, and
+        // `tests/python/test_heap_hygiene.py` checks that the walk keeps none.
         .args(["--quiet", FOUND, "--num-callers=20", "--leak-check=no"])
         .arg(newest_python(paths)?)
         .arg(paths.root.join("tests/python/valgrind_walk.py"))
-        // Each object a block of its own, so that a read beside it is seen. Nothing of Python has
-        // to be suppressed then.
+        // Each object a block of its own, so that a read beside it is seen. Then nothing in Python
+        // has to be suppressed.
         .env("PYTHONMALLOC", "malloc"))
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn miri(paths: &Paths) -> Option<Program> {
     Some(program)
 }
 
-/// A small environment of the newest Python: that is where the layout of objects moved last.
+/// A small environment of the newest Python, where the layout of objects changed last.
 fn newest_python(paths: &Paths) -> Result<PathBuf> {
     let own = tools::python(paths)?.minor;
     let others = tools::pythons(paths, Some(own)).into_iter().filter_map(|(_, found)| found);

@@ -1,7 +1,8 @@
 //! `cargo xtask windows`: our Rust crates, built for Windows, tested under wine.
 //!
 //! Wine proves that calls, structures and errors are right, and that a report stays true where a
-//! call succeeds and nothing happens: much of what it answers is made up. It proves no effect.
+//! call succeeds and nothing happens: much of what it answers is made up. It proves nothing about
+//! effects.
 
 use std::path::PathBuf;
 
@@ -20,7 +21,7 @@ const MINGW: &str = "/usr/bin/x86_64-w64-mingw32-gcc";
 const CRATES: [&str; 3] =
     ["--package=memsweep-core", "--package=memsweep-os", "--package=memsweep-cli"];
 
-/// A structure whose length is a lie: the system must refuse it, and a test must notice.
+/// A structure with a false length: the system must refuse it, and a test must notice.
 const WRONG_SIZE: Fault = Fault {
     file: "crates/memsweep-os/src/windows/machine.rs",
     right: "dwLength: size::<MEMORYSTATUSEX>()",
@@ -41,7 +42,7 @@ pub(crate) struct Windows<'a> {
 }
 
 impl<'a> Windows<'a> {
-    /// Installs what is missing. The error says why it cannot be had.
+    /// Installs what is missing. The error says why it is not available.
     pub(crate) fn prepare(paths: &'a Paths) -> Result<Self> {
         let cross = Cross::prepare(paths)?;
         install(paths)?;
@@ -77,7 +78,7 @@ impl<'a> Windows<'a> {
             .env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", WINE)
             .env("WINEPREFIX", self.prefix())
             .env("WINEDEBUG", "-all")
-            // No offer to download a browser or .NET.
+            // No prompts to download a browser or .NET.
             .env("WINEDLLOVERRIDES", "mscoree,mshtml=")
     }
 

@@ -1,4 +1,4 @@
-//! Ctrl-C ends a command with all that it started, and says so with its status.
+//! Ctrl-C ends a command with everything that it started, and its exit status says so.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::panic)]

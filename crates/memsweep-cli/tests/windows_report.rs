@@ -1,5 +1,5 @@
-//! A whole sweep of the system's own steps on Windows. Under wine the calls succeed and much of
-//! them does nothing, which is what the report must say. Alone in its process: it measures it.
+//! A whole sweep of the system's own steps on Windows. Under wine the calls succeed and most of
+//! them do nothing, which is what the report must say. Alone in its process: it measures it.
 #![cfg(windows)]
 // Helpers of tests may fail loudly; the lints only know functions marked as tests.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]

@@ -103,7 +103,7 @@ pub enum Outcome {
         #[serde(default)]
         detail: Option<String>,
     },
-    /// Memory was looked at for parking, and moved as far as possible.
+    /// Memory was examined for parking, and moved where possible.
     Parked(Parked),
     /// Tensors lost their memory.
     Destroyed(Destroyed),
@@ -118,7 +118,7 @@ pub enum Outcome {
         /// The error.
         error: String,
     },
-    /// The user cancelled. The step was not begun and none follows.
+    /// The user cancelled. The step did not begin, and none follows.
     Cancelled,
 }
 

@@ -13,7 +13,7 @@ pub struct BalanceSheet {
     pub title: String,
     /// The total as the system or driver says.
     pub total: Option<Bytes>,
-    /// The parts, the last one being what is left over.
+    /// The parts; the last is the remainder.
     pub parts: Vec<Part>,
 }
 
@@ -56,7 +56,7 @@ fn device(memory: &DeviceMemory) -> BalanceSheet {
     if memory.driver.others.is_some() {
         parts.push(("other processes", memory.driver.others));
     }
-    // Without the driver's word on other processes the remainder holds them too.
+    // Where the driver does not report other processes, the remainder includes them.
     let rest =
         if memory.driver.others.is_some() { "context and libraries" } else { "context and others" };
     sheet(&memory.id, memory.driver.used, parts, rest)

@@ -6,10 +6,10 @@ use crate::bytes::Bytes;
 use crate::park::{Refused, refuse};
 use crate::reason::Refusal;
 
-/// Smaller tensors stay: taking them is all error and no gain.
+/// Smaller tensors stay: destroying them risks errors and gains almost nothing.
 pub const SMALLEST_BLOCK: Bytes = Bytes(1024 * 1024);
 
-/// The owner of what no module's global and no class leads to.
+/// The owner of tensors that no module's global and no class leads to.
 const UNKNOWN: &str = "unknown";
 
 /// Memory that tensors share and that nobody protects, as it is asked before it is taken. `None` is an
@@ -86,7 +86,7 @@ pub struct Destroyed {
     pub refused: Vec<Refused>,
 }
 
-/// Somebody who held tensors.
+/// An owner of tensors.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -112,7 +112,7 @@ impl Destroyed {
         self.owners.is_empty() && self.refused.is_empty()
     }
 
-    /// Notes tensors that share memory and lost it. `None` is an owner without a name.
+    /// Records tensors that shared memory and lost it. `None` is an owner without a name.
     pub fn add(&mut self, owner: Option<&str>, tensors: u64, bytes: Bytes) {
         let name = owner.unwrap_or(UNKNOWN);
         match self.owners.iter_mut().find(|known| known.name == name) {
@@ -124,7 +124,7 @@ impl Destroyed {
         }
     }
 
-    /// Notes that memory stayed.
+    /// Records memory that stayed.
     pub fn refuse(&mut self, reason: Refusal, bytes: Bytes) {
         refuse(&mut self.refused, reason, 1, bytes);
     }

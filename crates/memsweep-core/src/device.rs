@@ -16,8 +16,8 @@ pub struct DeviceMemory {
     pub name: Option<String>,
     /// PCI bus address (`0000:01:00.0`, lower case), which joins the driver's and torch's views.
     pub pci: Option<String>,
-    /// The device's own number, where it has one, without the driver's prefix. Joins the two views
-    /// where torch tells no address; absent in the JSON where it is unknown.
+    /// The device's UUID, where it has one, without the driver's prefix. Joins the two views where
+    /// torch reports no address; absent in the JSON where it is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
     /// Memory of the device.
@@ -28,7 +28,7 @@ pub struct DeviceMemory {
     pub torch: TorchView<Bytes>,
     /// What ComfyUI says.
     pub comfyui: ComfyView<Bytes>,
-    /// Who was asked for the driver's view.
+    /// Where the driver's view came from.
     pub source: Option<Source>,
 }
 
@@ -62,7 +62,7 @@ pub struct ComfyView<T> {
     pub paged: Option<T>,
 }
 
-/// Who tells what a driver knows.
+/// A source of the driver's view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -73,21 +73,21 @@ pub enum Source {
     Sysfs,
     /// Torch, which asks the driver.
     Torch,
-    /// A host of its own.
+    /// Something else, as the host says.
     #[serde(other)]
     Other,
 }
 
 impl DeviceMemory {
-    /// Whether this process uses the device, as far as torch or the driver say: a row with the
-    /// driver's own id is one that torch has not started.
+    /// Whether this process uses the device, as far as torch or the driver can tell: a row with the
+    /// driver's own id is a device that torch has not started.
     #[must_use]
     pub fn is_ours(&self) -> bool {
         let driver_only = ["nvml:", "amdgpu:"].iter().any(|driver| self.id.starts_with(driver));
         !driver_only || self.driver.process.is_some()
     }
 
-    /// Whether the two rows are about one card, as far as their addresses or numbers tell.
+    /// Whether the two rows describe the same card, judging by their addresses or UUIDs.
     #[must_use]
     pub fn is_same_card(&self, other: &Self) -> bool {
         match (&self.pci, &other.pci) {
@@ -96,8 +96,8 @@ impl DeviceMemory {
         }
     }
 
-    /// Whether, with neither in common, the names leave it open that `card` is this device or the
-    /// card that it is a slice of: torch puts the slice behind the card's name.
+    /// With neither in common, whether the names allow `card` to be this device, or the card that
+    /// this device is a slice of: torch appends the slice to the card's name.
     fn may_be(&self, card: &Self) -> bool {
         let (Some(own), Some(cards)) = (&self.name, &card.name) else { return false };
         let addresses_differ = self.pci.is_some() && card.pci.is_some();
@@ -114,9 +114,9 @@ impl DeviceMemory {
 }
 
 impl Reading {
-    /// Joins the devices torch knows with those the driver told us about: by PCI address, else by
-    /// the device's own number, else by name where only one card can be meant. The driver's
-    /// totals win, because they count every program; torch's name for the device stays.
+    /// Joins the devices torch knows with those the driver reports: by PCI address, else by UUID,
+    /// else by name where only one card fits. The driver's totals win, because they count every
+    /// program; torch's name for the device stays.
     pub fn join_devices(&mut self, torch: Vec<DeviceMemory>) {
         let mut driver = std::mem::take(&mut self.devices);
         for mut device in torch {
@@ -144,14 +144,15 @@ impl Reading {
     }
 }
 
-/// The place of the one row that fits; none where several do.
+/// The index of the only row that fits; `None` where several do.
 fn only(rows: &[DeviceMemory], fits: impl Fn(&DeviceMemory) -> bool) -> Option<usize> {
     let mut found = rows.iter().enumerate().filter(|(_, row)| fits(row));
     let (index, _) = found.next()?;
     found.next().is_none().then_some(index)
 }
 
-/// More than an eighth apart: drivers and torch disagree on what they reserve, not on that much.
+/// More than an eighth apart: drivers and torch disagree about what is reserved, but not by that
+/// much.
 fn differ(one: Bytes, other: Bytes) -> bool {
     one.0.abs_diff(other.0) > one.0.max(other.0) / 8
 }
@@ -238,11 +239,11 @@ mod tests {
     }
 
     #[test]
-    fn a_card_without_address_and_number_is_found_by_name_where_only_one_can_be_meant() {
+    fn a_card_without_address_and_number_is_found_by_name_where_only_one_fits() {
         let driver = [card("nvml:0", "RTX", Some("aa"), 7), card("nvml:1", "H100", Some("bb"), 9)];
         let torch = [card("cuda:0", "H100", None, 5)];
         assert_eq!(joined(&driver, &torch), shown(&[("cuda:0", 9), ("nvml:0", 7)]));
-        // Either of two could be meant: both stay, and neither lends its numbers.
+        // Either of the two fits: both stay, and neither lends its numbers.
         let twins = [card("nvml:0", "RTX", None, 7), card("nvml:1", "RTX", None, 9)];
         let torch = [card("cuda:0", "RTX", None, 5)];
         let rows = shown(&[("cuda:0", 5), ("nvml:0", 7), ("nvml:1", 9)]);

@@ -15,9 +15,9 @@ pub struct Freed {
     pub process_anonymous: Option<Change>,
     /// Fall of its resident memory. Includes file pages, which the kernel could take anyway.
     pub process_resident: Option<Change>,
-    /// Windows and macOS: fall of what the system charges it with (commit, `phys_footprint`), which
-    /// is what the program gave back there. Its resident memory also falls when pages are only moved
-    /// out of it, and does not show all that was freed.
+    /// Windows and macOS: fall of what the system charges to it (commit, `phys_footprint`), which
+    /// is what the program gave back there. Its resident memory also falls when pages are only
+    /// moved out of it, and does not show all that was freed.
     pub process_charged: Option<Change>,
     /// Per device.
     pub devices: Vec<DeviceFreed>,
@@ -30,18 +30,18 @@ pub struct Freed {
 pub struct DeviceFreed {
     /// Device id.
     pub id: String,
-    /// What this process gave back: the driver's word on it, else what torch and ComfyUI hold.
+    /// What this process gave back: what the driver says of it, else what torch and ComfyUI hold.
     /// Only where neither is known in both readings, the device's "used", which other programs
-    /// move too.
+    /// change too.
     pub ours: Option<Change>,
     /// Which number that is. `None` where it is unknown, and in reports of 0.1.
     #[serde(default)]
     pub measure: Option<Measure>,
-    /// Falls of what the driver says.
+    /// Falls of the numbers that the driver reports.
     pub driver: DriverView<Change>,
-    /// Falls of what torch says.
+    /// Falls of the numbers that torch reports.
     pub torch: TorchView<Change>,
-    /// Falls of what ComfyUI says.
+    /// Falls of the numbers that ComfyUI reports.
     pub comfyui: ComfyView<Change>,
 }
 
@@ -68,7 +68,7 @@ impl DeviceFreed {
         freed
     }
 
-    /// A device that only one of the readings knows: nothing about it is known, which is not 0.
+    /// A device that only one of the readings knows: its changes are unknown, which is not 0.
     fn unknown(device: &DeviceMemory) -> Self {
         Self { id: device.id.clone(), ..Self::default() }
     }
@@ -115,14 +115,14 @@ impl Freed {
             .devices
             .iter()
             .filter(|_| places.contains(&Place::Device))
-            // A part that fell says nothing where it is unknown what became of the rest.
+            // One part that fell says nothing while it is unknown what became of the rest.
             .filter(|device| device.ours.is_some())
             .flat_map(|device| [device.ours, device.torch.allocated, device.torch.reserved]);
         process.chain(devices).flatten().map(|change| change.0).max()
     }
 }
 
-/// A card that this process does not use is left out: it moves only for others.
+/// A card that this process does not use is left out: only other programs change its numbers.
 fn devices_freed(before: &[DeviceMemory], after: &[DeviceMemory]) -> Vec<DeviceFreed> {
     let mut left: Vec<&DeviceMemory> = before.iter().collect();
     let mut freed = Vec::new();

@@ -1,7 +1,7 @@
 //! What was given back, in one number for each place: worked out here and nowhere else.
 //!
-//! Log, node, page, command and Python all show this. Which number counts where another is unknown
-//! is an order of precedence, and two of those would contradict each other sooner or later.
+//! Log, node, front-end, command and Python all show this. Which number stands in for an unknown
+//! one is an order of precedence, and two such orders would contradict each other sooner or later.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,15 +10,15 @@ use crate::bytes::{Bytes, Change};
 use crate::reading::Reading;
 use crate::report::{DeviceFreed, Freed, Row, Verdict};
 
-/// The place of what this process holds in RAM.
+/// The place of this process's RAM.
 pub const PROCESS: &str = "process";
 
-/// Which number speaks for a place.
+/// Which number stands for a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
-    /// The process: what its system charges it with (commit, `phys_footprint`).
+    /// The process: what its system charges to it (commit, `phys_footprint`).
     Charged,
     /// The process: its anonymous memory.
     Private,
@@ -30,7 +30,7 @@ pub enum Measure {
     Held,
     /// A device: bytes in live tensors. They went into torch's cache, not yet to the device.
     Tensors,
-    /// A device: what all programs use. Only where nothing of ours is known.
+    /// A device: what all programs use. Only where no number of this process is known.
     AllPrograms,
 }
 
@@ -52,13 +52,13 @@ pub struct Gave {
 #[serde(default)]
 pub struct Headline {
     /// The process first, then every device that this process uses. A place whose number is unknown
-    /// is not there.
+    /// is left out.
     pub freed: Vec<Gave>,
     /// What the process's number was before.
     pub process_before: Option<Bytes>,
     /// And after.
     pub process_after: Option<Bytes>,
-    /// What moved to disk: it left RAM, and is still somebody's.
+    /// What moved to disk: it left RAM, and its owner still has it.
     pub parked: Bytes,
     /// Steps that failed.
     pub failed_steps: u64,
@@ -67,7 +67,7 @@ pub struct Headline {
 }
 
 impl Headline {
-    /// Of the readings around a sweep, what fell between them, and its steps.
+    /// From the readings around a sweep, what fell between them, and its steps.
     #[must_use]
     pub fn new(before: &Reading, after: &Reading, freed: &Freed, rows: &[Row]) -> Self {
         let process = freed.process();
@@ -95,7 +95,7 @@ impl Headline {
         }
     }
 
-    /// What the process gave back; `None` when nobody can tell.
+    /// What the process gave back; `None` when it is unknown.
     #[must_use]
     pub fn process(&self) -> Option<Change> {
         self.freed.iter().find(|gave| gave.place == PROCESS).map(|gave| gave.bytes)
@@ -103,7 +103,7 @@ impl Headline {
 }
 
 impl Freed {
-    /// What the process gave back, by the best number that its system has.
+    /// What the process gave back, by the best number that its system offers.
     #[must_use]
     pub fn process(&self) -> Option<Gave> {
         first([
@@ -115,7 +115,7 @@ impl Freed {
     }
 
     /// What one step gave back: every place it acts on that moved. When none did, one that is known
-    /// stands for all, so that "nothing" and "unknown" stay apart.
+    /// stands for all, so that "nothing" and "unknown" stay distinct.
     #[must_use]
     pub fn of_step(&self, action: &Action) -> Vec<Gave> {
         let acts_on = |place| action.acts_on().contains(&place);
@@ -143,8 +143,8 @@ fn ours(device: &DeviceFreed) -> Option<Gave> {
     Some(Gave { place: device.id.clone(), measure, bytes })
 }
 
-/// The outermost number of ours that moved: tensors that a step frees stay in torch's cache until
-/// that is emptied.
+/// The outermost of our numbers that moved: the memory of freed tensors stays in torch's cache
+/// until that is emptied.
 fn outermost(device: &DeviceFreed) -> Option<Gave> {
     let gave = ours(device)?;
     let inner =

@@ -33,7 +33,7 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// Whether this is about models by name, and about nothing else.
+    /// Whether models are released by name, and nothing else.
     #[must_use]
     pub fn is_targeted(&self) -> bool {
         self.only_targets || !self.targets.is_empty()
@@ -47,7 +47,7 @@ impl Inventory {
 pub struct StorageFact {
     /// Its size.
     pub bytes: Bytes,
-    /// Where it lies: `cpu`, `cuda:0`.
+    /// Where it is: `cpu`, `cuda:0`.
     pub device: String,
 }
 
@@ -66,7 +66,7 @@ pub struct ModelFact {
     pub part: Option<String>,
     /// The device it is loaded on.
     pub device: String,
-    /// Bytes it takes on that device, as its manager says.
+    /// Bytes it takes on that device, according to its manager.
     pub bytes: Option<Bytes>,
     /// It is on that device now. A model to release may sit in RAM only.
     pub loaded: bool,
@@ -130,17 +130,17 @@ pub struct NodeFact {
     pub id: String,
     /// Its class key.
     pub class: String,
-    /// What the page calls it: its user's title, or its class's display name.
+    /// What the front-end calls it: the user's title, or the display name of its class.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// It has still to run, or to finish.
+    /// It has yet to run, or to finish.
     pub pending: bool,
     /// It is an output node: saves, shows, or sweeps.
     pub output: bool,
     /// Its inputs could not be read, or it may read outputs it is not linked to, as the end node
     /// of a loop does: everything in this prompt may be needed by it.
     pub opaque: bool,
-    /// Running it again may give another result, or cost money.
+    /// Running it again may give a different result, or cost money.
     pub unrepeatable: bool,
     /// The node whose expansion made it.
     pub parent: Option<String>,
@@ -166,12 +166,13 @@ pub struct Link {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct EntryFact {
-    /// For people, where the host has a name of its own for it. Else the nodes name it whose it is.
+    /// For people, where the host has a name of its own for it. Otherwise it is named after its
+    /// nodes.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// Its outputs; `None` when they are not of a shape we know.
     pub slots: Option<Vec<SlotFact>>,
-    /// It carries what the page shows: an output node's entry.
+    /// It carries what the front-end shows: an output node's entry.
     pub has_ui: bool,
     /// Pending nodes for which the executor itself keeps it.
     pub held_for: Vec<String>,

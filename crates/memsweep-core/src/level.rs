@@ -14,7 +14,7 @@ pub enum Level {
     Trim,
     /// Unreachable cycles, then trim.
     Collect,
-    /// Managed models that nobody connected or still needs leave their device.
+    /// Managed models that are neither connected nor still needed leave their device.
     Unload,
     /// Cached outputs that no node still to run needs.
     Evict,
@@ -29,8 +29,8 @@ impl Level {
     pub const ALL: [Self; 6] =
         [Self::Trim, Self::Collect, Self::Unload, Self::Evict, Self::Park, Self::Destroy];
 
-    /// Whether a plan for it needs to know what is in use. Finding that out is the dearest part of a
-    /// sweep, so that the levels below do without.
+    /// Whether a plan for it needs to know what is in use. Finding that out is the most expensive
+    /// part of a sweep, so the levels below do without.
     #[must_use]
     pub fn needs_facts(self) -> bool {
         self >= Self::Unload
@@ -56,7 +56,7 @@ impl fmt::Display for Level {
     }
 }
 
-/// A level name nobody knows.
+/// An unknown level name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "unknown level `{0}`: use one of `trim`, `collect`, `unload`, `evict`, `park` or `destroy`"

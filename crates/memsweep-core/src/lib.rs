@@ -4,7 +4,7 @@
 //! - values in, values out: no file system, clock, environment, thread, Python or logging;
 //! - total: nothing here fails or panics on any input, errors are for misuse at the edges;
 //! - deterministic: the same inventory and policy give the same plan, byte for byte;
-//! - every decision carries its reason, for what is kept as for what is released.
+//! - every decision carries its reason, for what is kept as well as for what is released.
 //!
 //! Data flows one way: [`reading`] and [`inventory`] in, [`plan`] decides, [`sweep`] carries out
 //! through a [`sweep::Host`], [`report`] says what came of it, [`render`] draws it.

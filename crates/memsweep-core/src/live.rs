@@ -1,7 +1,8 @@
 //! The live set: what the nodes still to run in this prompt need.
 //!
-//! Two grains. An entry is live as a whole; a model or storage is live only through the output
-//! slots that somebody still reads, so a loader's MODEL may leave the device while its VAE stays.
+//! Two granularities. An entry is live as a whole; a model or storage is live only through the
+//! output slots that somebody still reads, so a loader's MODEL may leave the device while its VAE
+//! stays.
 //!
 //! The executor's own blocking tables are not enough: a link whose source has finished is gone
 //! from them although its consumer has yet to read it. So the links of every pending node count.

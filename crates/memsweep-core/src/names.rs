@@ -1,13 +1,13 @@
 //! What people know a model, a node or a cached output by: files and titles first, classes second.
 //!
-//! All that a plan says of them is named here. A name may hold anything, because files and titles
+//! Everything that a plan names is named here. A name may hold anything, because files and titles
 //! come from outside: whoever shows one passes it through [`crate::plain`].
 
 use std::collections::BTreeMap;
 
 use crate::inventory::{EntryFact, Executor, Inventory, ModelFact, NodeFact};
 
-/// What a cached output is called that no node of this prompt made.
+/// The name of a cached output that no node of this prompt made.
 const OF_AN_EARLIER_WORKFLOW: &str = "an earlier workflow's node";
 
 /// A model: `sd15.safetensors, text encoder`; its class where the file is unknown.
@@ -17,7 +17,7 @@ pub fn model(fact: &ModelFact) -> String {
         return fact.name.clone();
     }
     let files = fact.files.join(" + ");
-    match told(fact.part.as_ref()) {
+    match non_blank(fact.part.as_ref()) {
         Some(part) => format!("{files}, {part}"),
         None => files,
     }
@@ -28,7 +28,7 @@ pub fn model(fact: &ModelFact) -> String {
 pub fn model_on_its_device(fact: &ModelFact) -> String {
     let name = model(fact);
     // The part says what it is. A class or a file alone may be anything.
-    let says_what = !fact.files.is_empty() && told(fact.part.as_ref()).is_some();
+    let says_what = !fact.files.is_empty() && non_blank(fact.part.as_ref()).is_some();
     let kind = if says_what { "" } else { "model " };
     format!("{kind}{name} on {}", fact.device)
 }
@@ -41,7 +41,7 @@ pub struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// Of a program without an executor that was identified, no node is known.
+    /// Where no executor was identified, no node is known.
     #[must_use]
     pub fn of(inventory: &'a Inventory) -> Self {
         let nodes = match &inventory.executor {
@@ -57,14 +57,14 @@ impl<'a> Names<'a> {
         Self { nodes: nodes.iter().map(|node| (node.id.as_str(), node)).collect(), of_entry }
     }
 
-    /// A node: `#6 VAE Decode`; its class where it has no title, its number alone where nobody
-    /// described it.
+    /// A node: `#6 VAE Decode`; its class where it has no title, its id alone where it was not
+    /// described.
     #[must_use]
     pub fn node(&self, id: &str) -> String {
         self.nodes.get(id).map_or_else(|| format!("#{id}"), |node| described(node))
     }
 
-    /// A cached output: the nodes whose it is, where the host has no name of its own for it.
+    /// A cached output: named after its nodes, where the host has no name of its own for it.
     #[must_use]
     pub fn entry(&self, number: u32, entry: &EntryFact) -> String {
         if !entry.name.is_empty() {
@@ -78,13 +78,13 @@ impl<'a> Names<'a> {
 }
 
 fn described(node: &NodeFact) -> String {
-    match told(node.title.as_ref()).or_else(|| told(Some(&node.class))) {
+    match non_blank(node.title.as_ref()).or_else(|| non_blank(Some(&node.class))) {
         Some(title) => format!("#{} {title}", node.id),
         None => format!("#{}", node.id),
     }
 }
 
-/// A text that says something.
-fn told(text: Option<&String>) -> Option<&str> {
+/// The text, unless it is blank.
+fn non_blank(text: Option<&String>) -> Option<&str> {
     text.map(|text| text.trim()).filter(|text| !text.is_empty())
 }

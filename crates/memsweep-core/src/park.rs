@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::bytes::Bytes;
 use crate::reason::{Refusal, Stopped, Why};
 
-/// Smaller blocks cost more mappings than they give memory.
+/// Smaller blocks cost more in mappings than they give back in memory.
 pub const SMALLEST_BLOCK: Bytes = Bytes(1024 * 1024);
 
 /// How far parking may go.
@@ -17,7 +17,7 @@ pub struct ParkLimits {
     pub folder: Option<String>,
     /// The most that one sweep moves; `None` means as much as the disk allows.
     pub bytes: Option<Bytes>,
-    /// After this many seconds nothing more is written; what was written until then still moves.
+    /// After this many seconds nothing more is written; what was written by then still moves.
     pub seconds: f64,
 }
 
@@ -37,11 +37,11 @@ impl Eq for ParkLimits {}
 pub struct BlockFact {
     /// Its size.
     pub bytes: Bytes,
-    /// What of it is in memory, in whole pages, and can be moved.
+    /// How much of it is in memory, in whole pages, and can be moved.
     pub movable: Bytes,
     /// In how many pieces.
     pub pieces: u64,
-    /// What of it lies on disk already and was not written since.
+    /// How much of it is on disk already and has not been written to since.
     pub parked: Bytes,
     /// Why it must stay.
     pub refused: Option<Why<Refusal>>,
@@ -52,9 +52,9 @@ pub struct BlockFact {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Room {
-    /// Free disk space beneath the spill folder.
+    /// Free space on the disk of the spill folder.
     pub disk_free: Option<Bytes>,
-    /// Mappings that may still be made.
+    /// Mappings that can still be made.
     pub mappings: Option<u64>,
 }
 
@@ -89,12 +89,12 @@ pub struct Parked {
     pub bytes: Bytes,
     /// In how many pieces.
     pub regions: u64,
-    /// What lay on disk before and was not written again.
+    /// What was on disk already and was not written again.
     pub already: Bytes,
-    /// Of all that lies on disk, from this step and earlier ones, what is in memory again.
+    /// How much of all that is parked, in this step and earlier ones, is in memory again.
     pub in_memory: Option<Bytes>,
-    /// What of it was in the page cache at most at once, on its way: what parking itself takes. The
-    /// process is not charged for it; its control group is, until it is written.
+    /// The most that was in the page cache at once on its way to disk: the memory that parking
+    /// itself takes. The process is not charged for it; its control group is, until it is written.
     pub in_flight: Option<Bytes>,
     /// Where the spill files are.
     pub folder: Option<String>,
@@ -105,7 +105,7 @@ pub struct Parked {
 }
 
 impl Parked {
-    /// Notes that something stayed.
+    /// Records that something stayed.
     pub fn refuse(&mut self, reason: Refusal, blocks: u64, bytes: Bytes) {
         refuse(&mut self.refused, reason, blocks, bytes);
     }
@@ -129,10 +129,10 @@ pub fn refuse(list: &mut Vec<Refused>, reason: Refusal, blocks: u64, bytes: Byte
     }
 }
 
-/// Chooses what moves: the largest blocks first, which give most for each mapping, within the
+/// Chooses what moves: the largest blocks first, which give the most per mapping, within the
 /// limits, half of the free disk space and the mappings that are left.
 ///
-/// Blocks that lie on disk already are among the chosen, and cost nothing.
+/// Blocks that are on disk already are chosen too, and cost nothing.
 #[must_use]
 pub fn choose(facts: &[BlockFact], room: &Room, limits: &ParkLimits) -> Choice {
     let mut choice = Choice::default();
@@ -158,7 +158,7 @@ pub fn choose(facts: &[BlockFact], room: &Room, limits: &ParkLimits) -> Choice {
         } else if fact.movable > Bytes::ZERO && exceeds(disk) {
             stays(Refusal::DiskLimit, fact.movable);
         } else if room.mappings.is_some_and(|left| pieces_then.saturating_mul(2) > left) {
-            // A piece in the middle of a mapping makes three of one.
+            // A piece in the middle of a mapping turns one into three.
             stays(Refusal::MappingLimit, fact.movable);
         } else {
             (bytes, pieces) = (more, pieces_then);

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 pub const LONGEST: usize = 1000;
 
 /// The text on one line: characters that steer a terminal, a line or the order of letters are
-/// shown as escapes, and a text without end is cut.
+/// shown as escapes, and an endless text is cut.
 #[must_use]
 pub fn plain(text: &str) -> String {
     let mut shown = String::with_capacity(text.len().min(LONGEST));
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_steers_is_shown_and_what_is_read_stays() {
+    fn control_characters_are_escaped_and_letters_stay() {
         for (given, shown) in [
             ("9-VAEDecode", "9-VAEDecode"),
             ("12\n[INFO] node 3: freed 9 GiB", "12\\n[INFO] node 3: freed 9 GiB"),
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_without_end_is_cut_and_says_so() {
+    fn an_endless_text_is_cut_and_says_so() {
         let long = plain(&"\u{e9}".repeat(LONGEST + 5));
         assert!(long.ends_with("\u{e9}... (5 characters more)"));
         assert_eq!(plain(&"x".repeat(LONGEST)), "x".repeat(LONGEST));

@@ -16,7 +16,7 @@ pub struct Settings {
     pub level: Option<String>,
     /// Stop as soon as this holds.
     pub goal: Option<Goal>,
-    /// Also do what touches other programs or only moves pages out.
+    /// Also do what affects other programs or only pages memory out.
     pub system_wide: bool,
     /// Plan and report, release nothing.
     pub dry_run: bool,
@@ -35,11 +35,11 @@ pub struct ParkSettings {
     pub folder: Option<String>,
     /// The most that one sweep moves.
     pub bytes: Option<Bytes>,
-    /// The longest that one sweep moves.
+    /// For how many seconds one sweep writes.
     pub seconds: Option<f64>,
 }
 
-/// When a sweep has done enough. A value that cannot be read never counts as reached.
+/// When a sweep has done enough. A goal whose number cannot be read never counts as reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -96,7 +96,7 @@ pub enum PolicyError {
     /// A goal without a device can never be reached.
     #[error("goal `device_free` needs the device's id, such as `cuda:0`")]
     GoalWithoutDevice,
-    /// A time that is no time.
+    /// Seconds that are not a valid time.
     #[error("park `seconds` is {0}: use a number of seconds of at least 0")]
     ParkSeconds(String),
 }

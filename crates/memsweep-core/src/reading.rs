@@ -24,7 +24,7 @@ pub struct Reading {
     pub process: ProcessMemory,
     /// The machine, or the container that limits us.
     pub machine: MachineMemory,
-    /// One row per accelerator that a driver or torch told us about.
+    /// One row per accelerator that a driver or torch reports.
     pub devices: Vec<DeviceMemory>,
 }
 
@@ -53,14 +53,14 @@ pub struct ProcessMemory {
     pub cpu_tensors: Option<Bytes>,
     /// Bytes whose pages MemSweep moved to disk.
     pub parked: Option<Bytes>,
-    /// Windows commit charge (`PrivateUsage`): what fails first there.
+    /// Windows commit charge (`PrivateUsage`): what runs out first there.
     pub commit: Option<Bytes>,
-    /// macOS `phys_footprint`: what the system's own tools call memory of a process.
+    /// macOS `phys_footprint`: what the system's own tools show as a process's memory.
     pub footprint: Option<Bytes>,
 }
 
 impl ProcessMemory {
-    /// What the system charges to the process, where it does so by another measure than pages in
+    /// What the system charges to the process, where it does so by a measure other than pages in
     /// memory.
     #[must_use]
     pub fn charged(&self) -> Option<Bytes> {
@@ -75,7 +75,7 @@ impl ProcessMemory {
 pub struct MachineMemory {
     /// RAM of the machine. Linux `MemTotal`.
     pub total: Option<Bytes>,
-    /// RAM that can be had without swapping. Linux `MemAvailable`. Other programs move it.
+    /// RAM available without swapping. Linux `MemAvailable`. Other programs change it.
     pub available: Option<Bytes>,
     /// Size of swap or page files.
     pub swap_total: Option<Bytes>,

@@ -79,7 +79,7 @@ pub struct ReadingLine {
     pub name: String,
     /// Its size; `None` when unknown.
     pub bytes: Option<Bytes>,
-    /// It is part of the line above that is none.
+    /// It is part of the nearest line above that is not a part itself.
     pub part: bool,
 }
 
@@ -95,11 +95,11 @@ pub fn reading_lines(reading: &Reading) -> Vec<ReadingLine> {
     let within = [
         ("commit charge", reading.process.commit),
         ("footprint", reading.process.footprint),
-        ("page-locked, of that", reading.process.page_locked),
-        ("free in the C heap, of that at most", reading.process.heap_slack),
+        ("process memory that is page-locked", reading.process.page_locked),
+        ("process memory free in the C heap, at most", reading.process.heap_slack),
         ("in swap", reading.process.swapped),
         ("parked on disk", reading.process.parked.filter(|bytes| *bytes > Bytes::ZERO)),
-        ("RAM still to be had", reading.ram_available()),
+        ("RAM available", reading.ram_available()),
         ("RAM of the machine", reading.machine.total),
         ("container limit", reading.machine.cgroup_limit),
     ];
@@ -119,7 +119,7 @@ pub fn reading_text(reading: &Reading) -> String {
     out
 }
 
-/// Neighbouring steps that came to the same thing share a line.
+/// Consecutive steps with the same result share a line.
 fn grouped(rows: &[Row]) -> Vec<(Vec<&str>, String)> {
     let mut groups: Vec<(Vec<&str>, String)> = Vec::new();
     for row in rows {
@@ -146,7 +146,7 @@ fn process_part(headline: &Headline) -> String {
     }
 }
 
-/// The place in the words of the number that speaks for it.
+/// The place, worded by the number that stands for it.
 fn place(gave: &Gave) -> String {
     let id = plain(&gave.place);
     match gave.measure {
@@ -212,13 +212,13 @@ fn parked_text(row: &Row, parked: &Parked) -> String {
         parts.push("not seen".to_owned());
     }
     if parked.already > Bytes::ZERO {
-        parts.push(format!("{} lay there before", parked.already));
+        parts.push(format!("{} already there", parked.already));
     }
     if let Some(bytes) = parked.in_memory.filter(|bytes| *bytes > Bytes::ZERO) {
-        parts.push(format!("{bytes} of all that is parked in memory again"));
+        parts.push(format!("{bytes} of all parked memory in RAM again"));
     }
     if let Some(bytes) = parked.in_flight.filter(|bytes| *bytes > Bytes::ZERO) {
-        parts.push(format!("at most {bytes} on the way at once"));
+        parts.push(format!("at most {bytes} in flight at once"));
     }
     if let Some(why) = &parked.stopped {
         parts.push(format!("ended early: {}", shown(why)));
@@ -248,7 +248,7 @@ fn refused_text(refused: &[Refused]) -> String {
     text
 }
 
-/// Falls and rises apart: a model that leaves a device takes RAM.
+/// Falls and rises separately: a model that leaves a device takes RAM.
 fn measured(row: &Row) -> String {
     if !row.gave.is_empty() && row.gave.iter().all(|gave| gave.bytes.0 == 0) {
         return "gave back nothing".to_owned();

@@ -14,7 +14,7 @@ use crate::reason::{Keep, Note, Release, Skip, Why};
 use crate::stayed::Stayed;
 
 /// Differences below this are noise of the measurement itself: a reading allocates a little, and
-/// other threads run on.
+/// other threads keep running.
 const NOISE_BYTES: i64 = 64 * 1024;
 
 /// The whole story of one sweep.
@@ -38,7 +38,7 @@ pub struct Report {
     /// The answer in a few numbers, for everybody who shows one. Empty in reports of 0.1.
     #[serde(default)]
     pub headline: Headline,
-    /// The largest thing that was not freed, and what would free it. `None` where nothing of size
+    /// The largest thing that was not freed, and what would free it. `None` where nothing large
     /// stayed, and in reports of 0.1.
     #[serde(default)]
     pub stayed: Option<Stayed>,

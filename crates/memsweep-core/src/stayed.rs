@@ -33,7 +33,7 @@ impl Stayed {
             let advice = row.why.0.advice()?;
             Some(Self { what: row.what.clone(), bytes, why: row.why.clone(), advice })
         });
-        // Of equals the first, so that the same report says the same.
+        // The first of equals, so that the same report always says the same.
         candidates.reduce(|largest, next| if next.bytes > largest.bytes { next } else { largest })
     }
 }

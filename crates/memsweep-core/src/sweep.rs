@@ -63,8 +63,8 @@ fn carry_out(plan: &Plan, host: &mut impl Host) -> Report {
     Report::new(plan, before, now, rows)
 }
 
-/// Whether another run of the collector could find anything: it is the dearest step (0.3 s on a
-/// warm ComfyUI), so it runs again only after something was released.
+/// Whether another run of the collector could find anything: it is the most expensive step (0.3 s
+/// on a warm ComfyUI), so it runs again only after something was released.
 #[derive(Default)]
 struct Cycles {
     collected: bool,

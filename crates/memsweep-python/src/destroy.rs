@@ -1,4 +1,5 @@
-//! The destroy step: names first, then found, proved and taken in one hold of the interpreter lock.
+//! The destroy step: names first; then tensors are found, proved idle and taken under one hold of
+//! the interpreter lock.
 
 use std::collections::HashMap;
 
@@ -26,8 +27,8 @@ pub(crate) fn destroy(host: &Bound<'_, PyAny>, keep: &[u32]) -> PyResult<Outcome
     if class.is_none() {
         return Ok(Outcome::nothing(Nothing::NoTorch));
     }
-    // Names take seconds, and others run meanwhile. So what goes is found anew afterwards; a name
-    // that fits nothing any more does no harm.
+    // Finding names takes seconds, and other threads run meanwhile. So what goes is looked for
+    // again afterwards; a name that no longer fits anything does no harm.
     let smallest = usize::try_from(SMALLEST_BLOCK.0).unwrap_or(usize::MAX);
     let names: HashMap<Place, String> =
         destroying.call_method1("owner_names", (smallest,))?.extract()?;

@@ -1,4 +1,4 @@
-//! Misuse at the edge becomes the Python exception a reader expects.
+//! Misuse at the edge becomes the Python exception that a caller expects.
 
 use memsweep_core::policy::PolicyError;
 use pyo3::PyErr;

@@ -11,7 +11,7 @@ struct Candidates {
     hits: Py<PyList>,
     #[pyo3(get)]
     protected: usize,
-    /// `None` when it was not looked at.
+    /// `None` when it was not checked.
     #[pyo3(get)]
     pinned: Option<usize>,
     #[pyo3(get)]
@@ -84,7 +84,8 @@ fn candidates<'py>(
     })
 }
 
-/// Whether each object is in use, or reachable from something that is, by references nothing explains.
+/// Whether each object is in use, or reachable from something that is, through references that
+/// nothing explains.
 #[pyfunction]
 #[pyo3(signature = (objects, frames=None))]
 fn pinned<'py>(

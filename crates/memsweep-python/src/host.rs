@@ -42,7 +42,7 @@ impl<'py> PyHost<'py> {
     fn cancelled(&mut self) -> bool {
         if self.passing.is_none() {
             let Some(object) = &self.object else { return false };
-            // Whatever it raises is the host's way to say stop.
+            // Whatever it raises is the host's way of saying stop.
             self.passing = object.call_method0("check_cancelled").err();
         }
         self.passing.is_some()
@@ -56,8 +56,8 @@ impl<'py> PyHost<'py> {
     fn answered(&mut self, outcome: PyResult<Outcome>) -> Outcome {
         match outcome {
             Ok(outcome) => outcome,
-            // KeyboardInterrupt, SystemExit and the like are not ours to swallow, nor is what the
-            // host names as a cancel: older ComfyUI derives its cancel from `Exception`.
+            // KeyboardInterrupt, SystemExit and the like are not ours to swallow, and neither is
+            // what the host calls a cancel: older ComfyUI derives its cancel from `Exception`.
             Err(error) if self.passes(&error) => {
                 self.passing = Some(error);
                 Outcome::Cancelled
@@ -86,7 +86,7 @@ fn no_host() -> Outcome {
 
 impl Host for PyHost<'_> {
     fn read(&mut self) -> Reading {
-        // A driver may take a tenth of a second for an answer; other threads go on meanwhile.
+        // A driver may take a tenth of a second to answer; other threads keep running meanwhile.
         let os = &self.os;
         let mut reading = self.py.detach(|| os.read());
         reading.join_devices(self.torch_devices());
@@ -115,7 +115,7 @@ impl Host for PyHost<'_> {
                 let outcome = crate::destroy::destroy(object, keep);
                 self.answered(outcome)
             }
-            // What is the system's may take long, and needs no Python object.
+            // What the system does may take long, and needs no Python object.
             _ => match self.py.detach(|| os.release(action)) {
                 Some(outcome) => outcome,
                 None => self.in_python(action),

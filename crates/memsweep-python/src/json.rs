@@ -1,8 +1,8 @@
 //! JSON from Python.
 //!
-//! A Python string may hold half of a surrogate pair: a file name that is no UTF-8, a node id out of
+//! A Python string may hold half of a surrogate pair: a file name that is not UTF-8, a node id from
 //! somebody's JSON. `json.dumps` writes it as an escape that no Rust string can hold. One such name
-//! must not cost the sweep its facts, so it becomes a text that is read as it is written.
+//! must not cost the sweep its facts, so it becomes the text of its own escape.
 
 use std::borrow::Cow;
 
@@ -16,8 +16,8 @@ pub(crate) fn parse<T: DeserializeOwned>(part: &str, text: &str) -> PyResult<T> 
     serde_json::from_str(&readable(text)).map_err(|error| error::json(part, error))
 }
 
-/// JSON in which every half of a surrogate pair is the text of its escape. Only then a backslash that
-/// was meant counts double, so that two names that differ still do.
+/// JSON in which every half of a surrogate pair is the text of its escape. Only then is a backslash
+/// that was really there doubled, so that two different names stay different.
 fn readable(text: &str) -> Cow<'_, str> {
     let (mut whole, mut halves) = (String::new(), false);
     let mut rest = text;

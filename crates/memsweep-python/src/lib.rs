@@ -1,6 +1,6 @@
 //! The extension module `memsweep._memsweep`: classes, conversions, errors. No logic, and nothing
-//! happens on import. Unsafe code is in one module, which joins the proof of the heap's walk with the
-//! swap that memory safety rests on.
+//! happens on import. Unsafe code is in one module, which joins the proof made by the heap walk
+//! with the swap whose memory safety rests on it.
 #![deny(unsafe_code)]
 
 mod command;
@@ -23,8 +23,8 @@ use pyo3::prelude::*;
 fn _memsweep(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     for name in ["collections", "contextvars", "functools", "types"] {
-        // What the walk's self-test imports. Left to the first walk, a child that is forked meanwhile
-        // would wait for the import of a thread that it does not have.
+        // What the walk's self-test imports. Left to the first walk, a child forked meanwhile would
+        // wait for an import by a thread that it does not have.
         module.py().import(name)?;
     }
     values::register(module)?;

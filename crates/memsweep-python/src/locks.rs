@@ -1,4 +1,4 @@
-//! Page-locked memory, as Python asks for it.
+//! Page-locked memory, as Python asks about it.
 
 use memsweep_os::PageLocks;
 use pyo3::prelude::*;

@@ -2,10 +2,11 @@
 //!
 //! The Python object of the sweep answers `parking()` with an object that has: `types`, a tuple of
 //! classes whose instances own memory; `folder`, where spill files go unless the settings say
-//! otherwise; `storages`, `None` or the numbers of the inventory; `only`, `None` or a pair of what
-//! alone is meant, storages and identities; `argument`, `None` or a list that the caller of all this
-//! holds meanwhile; and `progress(done, total)`, which raises when the user cancelled. No Python code runs between the look at the heap and the last of its facts, and
-//! nothing is held afterwards: what is found is found again, by its place, before it moves.
+//! otherwise; `storages`, `None` or the numbers of the inventory; `only`, `None` or a pair: storages
+//! and identities of the only things to park; `argument`, `None` or a list that the outermost caller
+//! holds meanwhile; and `progress(done, total)`, which raises when the user cancelled. No Python code
+//! runs between the look at the heap and the last of its facts, and nothing is held afterwards: what
+//! was found is looked up again, by its place, before it moves.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -24,11 +25,11 @@ use crate::storages::{Place, Storages, places};
 
 /// Parks what is idle. `host` is held by the caller, like everything it reaches.
 ///
-/// The second value is what the Python side raised on the way, such as a cancel; what was parked
-/// until then stays parked, and the outcome tells it.
+/// The second value is what the Python side raised on the way, such as a cancel; what was parked by
+/// then stays parked, and the outcome says so.
 ///
 /// # Errors
-/// What the Python side raised before anything was begun.
+/// What the Python side raised before anything began.
 pub(crate) fn park(
     py: Python<'_>,
     os: &Os,
@@ -85,7 +86,7 @@ pub(crate) fn park(
     Ok((outcome, gate.raised))
 }
 
-/// What the heap holds, as far as it was meant.
+/// What the heap holds, among the memory to be parked.
 #[derive(Default)]
 struct Found {
     idle: Vec<Idle>,
@@ -94,7 +95,7 @@ struct Found {
     refused: Vec<Refused>,
 }
 
-/// Which memory is meant.
+/// Which memory is to be parked.
 struct Meant {
     keep: HashSet<usize>,
     only: Option<(HashSet<usize>, HashSet<usize>)>,

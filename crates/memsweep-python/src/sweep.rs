@@ -85,8 +85,8 @@ fn carry_out(py: Python<'_>, plan: &Plan, host: Bound<'_, PyAny>) -> PyResult<Py
     let mut report = run(plan, &mut host);
     let Some(error) = host.passing else { return Ok(report.into()) };
     report.cancelled = true;
-    // What was done until then is done: whoever catches the error can tell it. An error that takes
-    // no attribute passes all the same.
+    // What was done by then is done, and whoever catches the error can report it. An error that
+    // accepts no attribute passes all the same.
     let _ = error.value(py).setattr("memsweep_report", PyReport::from(report));
     Err(error)
 }

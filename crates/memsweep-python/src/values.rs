@@ -40,7 +40,7 @@ impl PyReading {
         self.inner.process.anonymous.map(|bytes| bytes.0)
     }
 
-    /// Bytes of RAM still to be had, machine and cgroup considered.
+    /// Bytes of RAM available, considering machine and cgroup.
     #[getter]
     fn ram_available(&self) -> Option<u64> {
         self.inner.ram_available().map(|bytes| bytes.0)
@@ -89,8 +89,8 @@ impl From<Report> for PyReport {
 
 #[pymethods]
 impl PyReport {
-    /// Measured fall of the process's private memory in bytes, on Windows and macOS of what the
-    /// system charges it with, as the report's headline says; negative when it grew.
+    /// Measured fall in bytes of the process's private memory, or on Windows and macOS of what the
+    /// system charges to it, as in the report's headline; negative when it grew.
     #[getter]
     fn freed(&self) -> Option<i64> {
         self.inner.headline.process().map(|change| change.0)

@@ -1,4 +1,4 @@
-"""Another executor, on a thread of its own, that stands in the middle of sampling during one turn.
+"""Another executor, on a thread of its own, that is in the middle of sampling during one turn.
 
 It is let in and waited for at fixed places, so that a case is played the same way each time: it
 samples half before the turn begins, and the other half when the turn is over. Its result must not
@@ -25,7 +25,7 @@ from graphs.zoo_state import HIDDEN, fresh
 
 WAIT = 60
 PROMPT = {"half": {}, "end": node("ToyBesideEnd", value=["half", 0])}
-# Set while the other executor is half way: told by the node, asked by the watch.
+# Holds the other executor while it is halfway: filled by the node, checked by the watch.
 HALF_WAY: list["Beside"] = []
 
 
@@ -64,7 +64,7 @@ class Beside:
 
 @toy()
 def ToyBeside(which):
-    """Adds the weights twice, with a wait in between in which it holds a tensor and a model."""
+    """Adds the weights twice, and holds a tensor and a model while it waits in between."""
     beside = HALF_WAY[0]
     if which == "the shared":
         model = shared_model(1)
@@ -87,6 +87,6 @@ def ToyBesideEnd(value):
 
 
 def loaded_half_way() -> int | None:
-    """The model the other executor is sampling with, by id, where it is loaded."""
+    """The model the other executor is sampling with, by id, if it is loaded."""
     modules = [id(m.model.model) for m in management.current_loaded_models if m.model is not None]
     return next((b.module for b in HALF_WAY if b.module in modules), None)

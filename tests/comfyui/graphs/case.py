@@ -81,7 +81,7 @@ class Turn:
     """One prompt, and what happened before it."""
 
     workflow: int
-    # Widgets that the user changed since: (node, widget, value); they stay changed.
+    # Widgets that the user has changed since: (node, widget, value); they stay changed.
     edits: tuple[tuple[int, str, object], ...] = ()
     # ToyFail nodes fail this time.
     failure: str | None = None
@@ -95,12 +95,12 @@ class Turn:
 class Case:
     workflows: tuple[Workflow, ...]
     turns: tuple[Turn, ...]
-    # Look through the whole heap at each sweep: dear, so only now and then.
+    # Look through the whole heap at each sweep: expensive, so only now and then.
     looks_for_hidden: bool = False
-    # Tensors are large enough to be parked, and are: as dear.
+    # Tensors are large enough to be parked, and are: just as expensive.
     parks: bool = False
-    # During this turn another executor stands in the middle of sampling, with this model: the one
-    # that every executor shares, or one of its own.
+    # During this turn another executor is in the middle of sampling, with this model: the one that every
+    # executor shares, or one of its own.
     beside: tuple[int, str] | None = None
 
     def __repr__(self) -> str:
@@ -184,8 +184,8 @@ def recent(draw, links: list[Link]) -> Link:
 def sweeps(draw, draft: _Draft, large: bool):
     places = [(number, name) for number, spec in enumerate(draft.specs) for name in spec.links]
     # A sweep makes what is connected to it run. A node that fails must not be reached by a sweep
-    # alone; and ComfyUI lets no node run that has a blocked input, so a node with several inputs
-    # carries a blockade from one to the others, as any node does.
+    # alone; and ComfyUI lets no node run that has a blocked input, so a node with several inputs passes a
+    # block from one on to the others, as any node does.
     sound = draft.without("ToyFail")
     free = draft.without("ToyFail", "ToyBlock", "ToyBlockedList")
     # Late in the workflow there is something that no later node needs.
@@ -197,7 +197,7 @@ def sweeps(draw, draft: _Draft, large: bool):
         if kind.also_model:
             held = ("model", "clip", "vae", "control")
             models = [link for link in earlier if dict(draft.sockets)[link] in held]
-            # Without a model it is asked to release something that is none.
+            # Without a model, it is asked to release something that is not one.
             also["model"] = draw(st.sampled_from(models or [draft.specs[number].links[name]]))
         yield Sweep(kind, draft.specs[number].links[name], (number, name), also)
     for _ in range(draw(st.integers(0, 3)) // 2):

@@ -31,7 +31,7 @@ PIECE = "piece"  # a tensor of one fixed shape
 PIECES = "pieces"  # a list output: later nodes run once per item
 
 KINDS = (
-    # Two seeds only: identical nodes, which share one cache entry, come up often.
+    # Only two seeds: identical nodes, which share one cache entry, come up often.
     Kind("ToySource", {}, (PIECE,), {"seed": (1, 2)}, {"label": "source"}),
     Kind("ToyStep", {"value": PIECE}, (PIECE,), fixed={"label": "step"}, weight=5),
     Kind("ToyMix", {"a": PIECE, "b": PIECE}, (PIECE,), fixed={"label": "mix"}, weight=4),
@@ -63,7 +63,7 @@ KINDS = (
     Kind("ToyKeepGraph", {"value": PIECE}, (PIECE,), {"seed": (1,)}, weight=2),
     # Models, and the real nodes around them.
     Kind("ToyCheckpoint", {}, ("model", "clip", "vae"), {"seed": (1, 2)}, weight=4),
-    # The same model object in every executor; nothing makes clones of it, whose patches would differ.
+    # The same model object in every executor; nothing clones it, because the clones' patches would differ.
     Kind("ToyShared", {}, ("shared",), {"seed": (1,)}),
     Kind("ToySharedUse", {"model": "shared", "value": PIECE}, (PIECE,)),
     Kind("ToyControlLoader", {}, ("control",), {"seed": (1, 2)}),

@@ -19,7 +19,7 @@ from graphs.outcome import CounterExample, Tally
 from graphs.prompts import Player
 from graphs.watch import Idle, Watch, place
 
-# Of float32: a little more than the 1 MiB from which on a block is parked.
+# Of float32: a little more than the 1 MiB at which parking begins.
 LARGE = 270_000
 
 
@@ -33,7 +33,7 @@ class Seen:
     saved: dict[str, list]
     written: list[tuple[str, str]]
     ran: collections.Counter
-    # What the executor beside ours came to, where there was one.
+    # The result of the executor beside ours, where there was one.
     beside: list | None = None
 
 
@@ -104,9 +104,9 @@ class Judge:
             raise CounterExample(
                 f"{where}: the other executor got {seen.beside} instead of {expected.beside}"
             )
-        # A sweep at the end makes output nodes run that nobody else asked for in this prompt. They
-        # are in no play without our nodes, but in the idle one; and when somebody does ask for
-        # them in a later prompt, they have shown their result already.
+        # A sweep at the end makes output nodes run that nobody else asked for in this prompt. They are in no
+        # play without our nodes, only in the idle one; and when a later prompt does ask for them, they have
+        # already shown their result.
         wanted = idle.saved | {
             node: values
             for node, values in expected.saved.items()

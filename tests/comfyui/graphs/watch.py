@@ -191,7 +191,7 @@ class Watch:
             raise CounterExample("a model that is connected or still needed was unloaded")
 
     def _check_gone(self, running: dict, values: dict) -> int:
-        """Dropped tensors are freed, or hang on something that may hold them."""
+        """Dropped tensors are freed, or held by something that may hold them."""
         # What the executor holds for the node that runs, and for nodes that wait.
         waiting = ("input_data_all", "pending_subgraph_results", "pending_async_nodes")
         dropped = [ref for *_, refs in self._planned for ref in refs]
@@ -211,7 +211,7 @@ class Watch:
         return len(dropped) - len(alive)
 
     def _check_candidates(self, connected: list) -> None:
-        """What a park could choose from: asked for as it would ask, and looked at."""
+        """What a park could choose from: queried as a park would, and checked."""
         found = self.candidates(connected)
         self.tally.counts["looks for hidden use"] += 1
         chosen = _storages(found)

@@ -97,7 +97,7 @@ def ToyLitter(value):
 
 @toy(outputs=(ANY, ANY))
 def ToyGrow(value, sweep):
-    """Becomes step, step, step, with a sweep before the last one where asked for."""
+    """Becomes step, step, step, with a sweep before the last one if wanted."""
     graph = GraphBuilder()
     first = graph.node("ToyStep", "first", label="grown", value=value)
     middle = graph.node("ToyStep", "middle", label="grown", value=first.out(0))

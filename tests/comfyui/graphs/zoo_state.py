@@ -18,7 +18,7 @@ KEPT_IN_MODULE: dict[int, torch.Tensor] = {}
 HIDDEN: list[weakref.ref] = []
 HOLDERS: dict[int, "Holder"] = {}
 GRAPHS: dict[int, tuple] = {}
-# Models that every executor of the process gets the same object of.
+# Models that all executors of the process share as one object.
 SHARED: dict[int, object] = {}
 
 
@@ -165,7 +165,7 @@ def ToyKeepGraph(value, seed):
 
 
 def holders() -> list:
-    """What a tensor may rightly hang on after a sweep, beside ComfyUI's own caches."""
+    """What may rightly hold a tensor after a sweep, besides ComfyUI's own caches."""
     return [KEPT_IN_MODULE, GRAPHS, HOLDERS, SHARED, remember_in_closure, lru_cached]
 
 

@@ -1,6 +1,6 @@
 """Starts a real ComfyUI server in a folder of its own, and talks to it over HTTP.
 
-The server always ends with the `with` block, also when the test fails.
+The server always ends with the `with` block, even when the test fails.
 """
 
 import json

@@ -157,7 +157,7 @@ class Runner:
         self.executor.success = True
         # ComfyUI deep-copies what it queues; an executor must not share our dicts.
         prompt = {name: {**data, "inputs": dict(data["inputs"])} for name, data in prompt.items()}
-        # With a client, older versions too tell what cached nodes show.
+        # With a client, older versions too report what cached nodes show.
         extra = {"client_id": "tests", **({} if metadata is None else {"extra_pnginfo": metadata})}
         self.executor.execute(prompt, uuid.uuid4().hex, extra, outputs)
         return Result(self.executor)

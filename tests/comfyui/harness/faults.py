@@ -21,7 +21,7 @@ GONE = object()
 
 
 class Stranger(BaseException):
-    """No `Exception`, and no cancel either: as a panic of another pack's Rust module is."""
+    """Neither an `Exception` nor a cancel, like a panic of another pack's Rust module."""
 
 
 @toy()
@@ -77,7 +77,7 @@ TORCH_STEPS = {"synchronize": 1, "empty_device_cache": 1, "empty_host_cache": Tr
 
 
 def wrong(way, original, answer, calls):
-    """A stand-in for `original`. Where it lies it gives `answer` and does nothing."""
+    """A stand-in for `original`. When it lies, it gives `answer` and does nothing."""
 
     def call(*arguments, **named):
         calls.append(way)
@@ -141,7 +141,7 @@ def caches_of(runner):
 
 
 class State:
-    """What is cached and loaded at one moment, to be held against a later one."""
+    """What is cached and loaded at one moment, to be compared with a later one."""
 
     def __init__(self, runner):
         self.entries = [
@@ -152,11 +152,11 @@ class State:
 
     @staticmethod
     def _tables(cache, key):
-        # Which know the key, not what they say: reading an entry gives it another time stamp.
+        # Which tables know the key, not what they say: reading an entry changes its time stamp.
         return {name for name in SIDE_TABLES if key in getattr(cache, name, {})}
 
     def check_whole(self):
-        """Every entry and model of then is there as it was, or gone altogether."""
+        """Every earlier entry and model is there as it was, or completely gone."""
         for cache, key, entry, outputs, tables in self.entries:
             now = cache.cache.get(key, GONE)
             if now is GONE:

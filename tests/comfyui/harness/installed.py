@@ -1,6 +1,6 @@
 """The pack as users get it: packed by the registry's own command or cloned, and installed from there.
 
-Both are of the last commit: what is not committed reaches no user.
+Both hold the last commit: what is not committed reaches no user.
 """
 
 import os
@@ -16,7 +16,7 @@ from harness.paths import REPOSITORY, comfy_cli
 
 WHEELS = REPOSITORY / "target" / "wheels"
 
-# What an interpreter says that never had the package. In front of the environment's own copy.
+# What an interpreter without the package says. Placed in front of the environment's own copy.
 HIDDEN = 'raise ModuleNotFoundError("No module named \'memsweep\'", name="memsweep")\n'
 
 

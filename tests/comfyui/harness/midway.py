@@ -1,4 +1,4 @@
-"""Toy nodes that stop in the middle of their work until the test lets them go on, and what else can
+"""Toy nodes that stop in the middle of their work until the test lets them go on, and other things that can
 hold a model on another thread."""
 
 import asyncio

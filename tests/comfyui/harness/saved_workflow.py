@@ -63,7 +63,7 @@ def is_widget(kind: object, options: dict) -> bool:
 
 
 def has_companion(name: str, kind: object, options: dict) -> bool:
-    """Whether the front-end shows a second widget behind it: what a seed does next, or an upload button."""
+    """Whether the front-end shows a second widget after it: what a seed does next, or an upload button."""
     seed = kind == "INT" and name in SEEDS
     return bool(seed or options.get("control_after_generate") or options.get("image_upload"))
 

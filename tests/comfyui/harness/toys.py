@@ -36,7 +36,7 @@ ARMED: dict[str, object] = {}
 
 
 def forget() -> None:
-    """Before each test: nothing of the last one counts."""
+    """Before each test: forgets everything about the last one."""
     for table in (RUNS, STORAGES, SEEN_ALIVE, REMEMBERED, ARMED):
         table.clear()
 
@@ -63,7 +63,7 @@ def digest(value) -> str:
 
 
 def toy(outputs=(ANY,), output=False, optional=(), lazy=(), raw=(), many_in=False, many_out=()):
-    """Makes a V1 node class of a function; its parameters are the inputs."""
+    """Makes a V1 node class from a function; its parameters are the inputs."""
 
     def build(function):
         names = function.__code__.co_varnames[: function.__code__.co_argcount]
@@ -390,7 +390,7 @@ FRESH = numpy.random.default_rng(0)
 
 @toy()
 def ToyUnseeded(label):
-    """Another result each time it runs."""
+    """A different result each time it runs."""
     return (watched(label, FRESH.random(ELEMENTS, dtype=numpy.float32)),)
 
 

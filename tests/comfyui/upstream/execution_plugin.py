@@ -29,7 +29,7 @@ CACHES = {
     "none": {"extra_args": ["--cache-none"], "should_cache_results": False},
     "default": {"extra_args": [], "should_cache_results": True},
 }
-# Their classes, the fixture in each that starts a server, and the caches its tests can live with.
+# Their classes, the fixture in each that starts a server, and the caches its tests work with.
 SERVERS = {
     "TestExecution": ("server", ("classic", "lru", "none", "default")),
     # Two of its tests want results to be cached, whatever the server's mode.

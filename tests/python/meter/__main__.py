@@ -16,7 +16,7 @@ from meter.rounds import HELD, Kind
 
 # Small, so that a park is quick: what moves while the writer writes.
 OTHERS, OTHER_BYTES, PAGE = 2, 2**20 + 2**18, 4096
-# So that a writer comes out of its call, and its memory is looked at, now and then.
+# So that now and then a writer returns from its call and its memory is checked.
 PARKS_PER_CALL = 10
 
 
@@ -44,11 +44,11 @@ def measure(name: str, make: type[Kind], arguments: argparse.Namespace) -> dict:
     late = native.came_late()
     row["why"] = refused = why_not(make)
     row["idle_moves"] = refused is None and idle_moves(make)
-    # A kind whose memory nothing moves can lose nothing.
+    # A kind whose memory is never moved can lose nothing.
     kind = fresh(make)
     while row["idle_moves"] and row["counted"] < arguments.parks:
         call(kind, row, arguments.parks)
-        # Enough to know that it loses, or too much to hope that parks ever fit into its calls.
+        # Enough to know that it loses writes, or too long to hope that parks still fit into its calls.
         if arguments.until_lost and row["lost"] or row["calls"] > 10 * arguments.parks:
             break
     kind.close()
@@ -93,7 +93,7 @@ def why_not(make: type[Kind]) -> str | None:
 
 
 def idle_moves(make: type[Kind]) -> bool:
-    """Whether this memory moves while no writer is inside: else the kind says nothing of its holder."""
+    """Whether this memory moves while no writer is inside: else the kind says nothing about its holder."""
     kind = fresh(make)
     before = native.own_compared()
     outcome()
@@ -109,7 +109,7 @@ def fresh(make: type[Kind]) -> Kind:
 
 
 def dirty() -> None:
-    """What is parked already and clean would not move again."""
+    """Memory that is already parked and clean would not move again."""
     others = HELD.setdefault("others", [])
     while len(others) < OTHERS:
         others.append(bytearray(b"o") * OTHER_BYTES)
@@ -119,7 +119,7 @@ def dirty() -> None:
 
 
 def outcome() -> dict:
-    """What parking says of itself."""
+    """What parking says about itself."""
     rows = memsweep.park([HELD]).to_dict()["rows"]
     return next(row["outcome"] for row in rows if row["action"]["kind"] == "park")
 

@@ -1,6 +1,6 @@
-"""numpy: its own loops write, and what alone holds the memory is an argument or a bound method.
+"""numpy: its own loops write, and only an argument or a bound method holds the memory.
 
-Each call works for long on what does not change, and changes one number at its end.
+Each call works for a long time on what does not change, and changes one number at its end.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ class Frame(Shadowed):
 
 
 class Repeated(Kind):
-    """The same memory many times over; the last time another number comes into the window."""
+    """The same memory many times over; the last time, a different number comes into the window."""
 
     times, most = 50, 3200
 
     def __init__(self) -> None:
         HELD["array"] = numpy.full(COUNT + TAIL, 7.0)
         self.calls = 0
-        # Where the write comes that can be lost. A wait for it anywhere else would only pass the time.
+        # The place of the write that can be lost. Waiting for it anywhere else would only waste time.
         late = HELD["array"][COUNT - 1 :][:1]
         native.watch(late.ctypes.data, late.nbytes)
 
     def operands(self) -> tuple:
-        """Where to, and from what. The first is a view, and nothing but the call may hold it."""
+        """The target and the source. The first is a view, and nothing but the call may hold it."""
         self.calls += 1
         base = numpy.full(COUNT + self.times - 1, 7.0)
         base[-1] = self.calls
@@ -68,7 +68,7 @@ class Out(Repeated):
 
 
 class CopyTo(Repeated):
-    """Of a call on a pool only the tuple of arguments holds its memory."""
+    """In a call on a pool, only the tuple of arguments holds the memory."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 
 FAMILIES = {"holders": None, "reading": None, "arrays": "numpy", "tensors": "torch"}
-# Where an interpreter shows nobody the memory, nothing moves it.
+# Where an interpreter does not reveal the memory, nothing moves it.
 MAY_BE_HIDDEN = {"recv_into of a BytesIO buffer"}
 
 

@@ -1,7 +1,7 @@
 /* The part of the lost-write meter that runs without the interpreter lock; see meter/__init__.py.
 
-   Loaded ahead of the C library: parking compares memory and file with memcmp, in the hold of the lock
-   in which it swaps pages. Small compares, and all before meter_watch, go straight through. */
+   Loaded ahead of the C library: parking compares memory and file with memcmp, under the same hold of the lock
+   as it swaps pages. Small compares, and all before meter_watch, go straight through. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdatomic.h>
@@ -21,7 +21,7 @@ static compare *real_compare;
 static _Atomic(uintptr_t) watched_start[RANGES], watched_end[RANGES];
 static atomic_int watched;
 
-/* How many writers are inside their call, and whether ours shall come out. */
+/* How many writers are inside their call, and whether ours should return. */
 static atomic_int inside, enough;
 /* Where a write would be lost now: from, to. 0: nowhere. */
 static _Atomic(uintptr_t) open_from, open_to;

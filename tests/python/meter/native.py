@@ -23,7 +23,7 @@ def build(folder: str) -> str:
 
 
 def environment(library: str) -> dict[str, str]:
-    """For a process that measures: ours ahead of the C library, and each large block mapped by itself."""
+    """For a process that measures: our library ahead of the C library, and each large block mapped separately."""
     return {
         **os.environ,
         "LD_PRELOAD": library,

@@ -12,7 +12,7 @@ from meter.native import PAGE, address, native
 from meter.rounds import HELD, Kind, thread
 
 BYTES = 2 * 2**20
-# Less than parking compares at once: what comes in more parts than one is seen in the next one.
+# Less than parking compares at once: data that arrives in several parts would be noticed in the next one.
 CHUNK = 64 * 1024
 
 
@@ -61,7 +61,7 @@ class Fed(Kind):
 
 
 class ReadInto(Fed):
-    """`readinto` fills the whole buffer, by one read of the pipe after the other."""
+    """`readinto` fills the whole buffer, with one read of the pipe after another."""
 
     def read(self) -> None:
         self.read_from.readinto(HELD["buffer"])
@@ -76,7 +76,7 @@ class ReceiveInto(Fed):
 
 
 class BytesIOBuffer(ReceiveInto):
-    """Before Python 3.12 a `BytesIO` does not show its bytes, so that nothing moves them."""
+    """Before Python 3.12 a `BytesIO` does not show its bytes, so nothing moves them."""
 
     def __init__(self) -> None:
         HELD["buffer"] = io.BytesIO()

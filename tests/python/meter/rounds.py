@@ -37,7 +37,7 @@ def thread(target: Callable, *arguments: object) -> threading.Thread:
 
 
 class Marked(threading.Thread):
-    """A thread whose target does not say itself when it is inside."""
+    """A thread whose target does not itself say when it is inside."""
 
     def run(self) -> None:
         native.enter()

@@ -1,4 +1,5 @@
-"""torch: its own loops write. Each call works for long on what does not change, and changes one number at its end."""
+"""torch: its own loops write. Each call works for a long time on what does not change, and changes one number
+at its end."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ class Storage(Capsule):
 
 
 def watch_late(tensor: torch.Tensor) -> None:
-    """Where the write comes that can be lost. A wait for it anywhere else would only pass the time."""
+    """The place of the write that can be lost. Waiting for it anywhere else would only waste time."""
     row = tensor[LATE[0]]
     native.watch(row.data_ptr(), row.nbytes)
 
@@ -115,7 +116,7 @@ class ForEach(Computed):
 
 
 class Backward(Computed):
-    """Added to a gradient that is there, by a backward pass that works on other things before."""
+    """Adds to an existing gradient, by a backward pass that works on other things first."""
 
     times, most = 6, 96
 

@@ -19,7 +19,7 @@ export interface ReadingLine {
    */
   name: string;
   /**
-   * It is part of the line above that is none.
+   * It is part of the nearest line above that is not a part itself.
    */
   part: boolean;
 }

@@ -6,7 +6,7 @@
  */
 export type Bytes = number;
 /**
- * Who tells what a driver knows.
+ * A source of the driver's view.
  */
 export type Source = "nvml" | "sysfs" | "torch" | "other";
 /**
@@ -14,12 +14,12 @@ export type Source = "nvml" | "sysfs" | "torch" | "other";
  */
 export type Change = number;
 /**
- * Which number speaks for a place.
+ * Which number stands for a place.
  */
 export type Measure =
   "charged" | "private" | "resident" | "driver_process" | "held" | "tensors" | "all_programs";
 /**
- * When a sweep has done enough. A value that cannot be read never counts as reached.
+ * When a sweep has done enough. A goal whose number cannot be read never counts as reached.
  */
 export type Goal =
   | {
@@ -98,7 +98,7 @@ export type Note =
   | {
       kind: "parking_off";
       /**
-       * As far as the sweep goes instead.
+       * The level that the sweep stops at instead.
        */
       level: Level;
     }
@@ -329,7 +329,7 @@ export type Outcome =
     }
   | {
       /**
-       * What lay on disk before and was not written again.
+       * What was on disk already and was not written again.
        */
       already: Bytes;
       /**
@@ -341,11 +341,11 @@ export type Outcome =
        */
       folder: string | null;
       /**
-       * What of it was in the page cache at most at once, on its way: what parking itself takes. The process is not charged for it; its control group is, until it is written.
+       * The most that was in the page cache at once on its way to disk: the memory that parking itself takes. The process is not charged for it; its control group is, until it is written.
        */
       in_flight: Bytes | null;
       /**
-       * Of all that lies on disk, from this step and earlier ones, what is in memory again.
+       * How much of all that is parked, in this step and earlier ones, is in memory again.
        */
       in_memory: Bytes | null;
       kind: "parked";
@@ -694,7 +694,7 @@ export interface Report {
    */
   schema: number;
   /**
-   * The largest thing that was not freed, and what would free it. `null` where nothing of size stayed, and in reports of 0.1.
+   * The largest thing that was not freed, and what would free it. `null` where nothing large stayed, and in reports of 0.1.
    */
   stayed: Stayed | null;
 }
@@ -703,7 +703,7 @@ export interface Report {
  */
 export interface Reading {
   /**
-   * One row per accelerator that a driver or torch told us about.
+   * One row per accelerator that a driver or torch reports.
    */
   devices: DeviceMemory[];
   /**
@@ -748,7 +748,7 @@ export interface DeviceMemory {
    */
   pci: string | null;
   /**
-   * Who was asked for the driver's view.
+   * Where the driver's view came from.
    */
   source: Source | null;
   /**
@@ -760,7 +760,7 @@ export interface DeviceMemory {
    */
   total: Bytes | null;
   /**
-   * The device's own number, where it has one, without the driver's prefix. Joins the two views where torch tells no address; absent in the JSON where it is unknown.
+   * The device's UUID, where it has one, without the driver's prefix. Joins the two views where torch reports no address; absent in the JSON where it is unknown.
    */
   uuid?: string | null;
 }
@@ -808,7 +808,7 @@ export interface TorchView {
  */
 export interface MachineMemory {
   /**
-   * RAM that can be had without swapping. Linux `MemAvailable`. Other programs move it.
+   * RAM available without swapping. Linux `MemAvailable`. Other programs change it.
    */
   available: Bytes | null;
   /**
@@ -853,7 +853,7 @@ export interface ProcessMemory {
    */
   anonymous: Bytes | null;
   /**
-   * Windows commit charge (`PrivateUsage`): what fails first there.
+   * Windows commit charge (`PrivateUsage`): what runs out first there.
    */
   commit: Bytes | null;
   /**
@@ -865,7 +865,7 @@ export interface ProcessMemory {
    */
   file_backed: Bytes | null;
   /**
-   * macOS `phys_footprint`: what the system's own tools call memory of a process.
+   * macOS `phys_footprint`: what the system's own tools show as a process's memory.
    */
   footprint: Bytes | null;
   /**
@@ -906,7 +906,7 @@ export interface Freed {
    */
   process_anonymous: Change | null;
   /**
-   * Windows and macOS: fall of what the system charges it with (commit, `phys_footprint`), which is what the program gave back there. Its resident memory also falls when pages are only moved out of it, and does not show all that was freed.
+   * Windows and macOS: fall of what the system charges to it (commit, `phys_footprint`), which is what the program gave back there. Its resident memory also falls when pages are only moved out of it, and does not show all that was freed.
    */
   process_charged: Change | null;
   /**
@@ -919,11 +919,11 @@ export interface Freed {
  */
 export interface DeviceFreed {
   /**
-   * Falls of what ComfyUI says.
+   * Falls of the numbers that ComfyUI reports.
    */
   comfyui: ComfyView2;
   /**
-   * Falls of what the driver says.
+   * Falls of the numbers that the driver reports.
    */
   driver: DriverView2;
   /**
@@ -935,11 +935,11 @@ export interface DeviceFreed {
    */
   measure: Measure | null;
   /**
-   * What this process gave back: the driver's word on it, else what torch and ComfyUI hold. Only where neither is known in both readings, the device's "used", which other programs move too.
+   * What this process gave back: what the driver says of it, else what torch and ComfyUI hold. Only where neither is known in both readings, the device's "used", which other programs change too.
    */
   ours: Change | null;
   /**
-   * Falls of what torch says.
+   * Falls of the numbers that torch reports.
    */
   torch: TorchView2;
 }
@@ -991,11 +991,11 @@ export interface Headline {
    */
   failed_steps: number;
   /**
-   * The process first, then every device that this process uses. A place whose number is unknown is not there.
+   * The process first, then every device that this process uses. A place whose number is unknown is left out.
    */
   freed: Gave[];
   /**
-   * What moved to disk: it left RAM, and is still somebody's.
+   * What moved to disk: it left RAM, and its owner still has it.
    */
   parked: Bytes;
   /**
@@ -1117,7 +1117,7 @@ export interface ParkLimits {
    */
   folder: string | null;
   /**
-   * After this many seconds nothing more is written; what was written until then still moves.
+   * After this many seconds nothing more is written; what was written by then still moves.
    */
   seconds: number;
 }
@@ -1153,7 +1153,7 @@ export interface WhyStopped {
   reason: string;
 }
 /**
- * Somebody who held tensors.
+ * An owner of tensors.
  */
 export interface Owner {
   /**

@@ -1,4 +1,4 @@
-//! What an extension module asks of the system that loads it, read from the file itself.
+//! What an extension module needs from the system that loads it, read from the file itself.
 //!
 //! Only what the loader brings in at once is seen, not what the code opens later by name.
 
@@ -17,11 +17,11 @@ pub(super) struct Binary {
     pub(super) machine: u32,
     /// The libraries that are loaded with it, as it names them.
     pub(super) libraries: Vec<String>,
-    /// Folders in which it searches for them, of its own will.
+    /// Folders that it tells the loader to search for them.
     pub(super) search_paths: Vec<String>,
-    /// The oldest version that has all it needs: of glibc, or of macOS.
+    /// The oldest version of glibc or macOS that has all it needs.
     pub(super) oldest: Option<(u32, u32)>,
-    /// Whether it carries a signature for macOS, if only one of nobody.
+    /// Whether it carries a signature for macOS, if only an ad hoc one.
     pub(super) is_signed: bool,
 }
 
@@ -58,7 +58,7 @@ fn glibc(name: &str) -> Option<(u32, u32)> {
 
 fn pe(bytes: &[u8]) -> Result<Binary> {
     let file = PE::parse(bytes)?;
-    // Windows does not tell upper from lower case, and one library may be named in several tables.
+    // Windows ignores case, and one library may be named in several tables.
     let libraries: BTreeSet<String> =
         file.libraries.iter().map(|name| name.to_ascii_lowercase()).collect();
     Ok(Binary {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_binary_is_an_error() {
+    fn what_is_not_a_binary_is_an_error() {
         for system in [System::Linux, System::Windows, System::MacOs] {
             assert!(Binary::read(system, b"no binary").is_err(), "{system:?}");
         }

@@ -31,7 +31,7 @@ pub(super) struct Workshop<'a> {
 }
 
 impl<'a> Workshop<'a> {
-    /// Installs what is missing. The error says why it cannot be had.
+    /// Installs what is missing. The error says why it is not available.
     pub(super) fn prepare(paths: &'a Paths, products: &[Product]) -> Result<Self> {
         let targets: Vec<_> = products.iter().filter_map(|product| product.target()).collect();
         let needs_cross = targets.iter().any(|target| !target.is_own);
@@ -91,14 +91,14 @@ impl<'a> Workshop<'a> {
             .args(["--no-build-isolation", "--wheel-dir"])
             .arg(&wheel)
             .arg(&sources)
-            // Where the crates that others made are built already.
+            // Where the third-party crates are built already.
             .env("CARGO_TARGET_DIR", self.paths.root.join("target"))
             .run_step("Building a wheel from the sources", &self.log("from-sdist"))?;
         Ok((sources, files::only_file(&wheel)?))
     }
 
-    /// What the wheel uses of Python that not every version from 3.10 on promises: abi3audit knows
-    /// those names, and reads the oldest version off the wheel's name.
+    /// What the wheel uses of Python beyond the stable ABI of 3.10: abi3audit knows those names,
+    /// and takes the oldest version from the wheel's name.
     pub(super) fn abi3_faults(&self, wheel: &Path) -> Result<Vec<String>> {
         let audit = self.tool("abi3audit", true)?.args(["--strict", "--summary"]).arg(wheel);
         Ok(abi3_faults(&audit.run_captured()?.1))
@@ -137,7 +137,7 @@ fn tools_venv(paths: &Paths) -> Result<PathBuf> {
     Ok(venv)
 }
 
-/// Panics tell where they happened; where the builder keeps other people's crates is no matter.
+/// Panics say where they happened; where the builder keeps third-party crates does not matter.
 fn without_home() -> String {
     cargo_home().map(|home| format!("--remap-path-prefix={home}=cargo")).unwrap_or_default()
 }
@@ -159,7 +159,7 @@ fn path_after(folders: &[&Path]) -> OsString {
     path
 }
 
-/// Nothing looked at is nothing found: the summary must name the one extension.
+/// An audit that looked at nothing finds nothing: the summary must name the one extension.
 fn abi3_faults(lines: &[String]) -> Vec<String> {
     const GOOD: &str = "1 extensions scanned; 0 ABI version mismatches and 0 ABI violations found";
     let said = lines.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");

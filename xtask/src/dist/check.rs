@@ -1,6 +1,6 @@
-//! What must hold of a wheel before anybody gets it. Each check returns what breaks it.
+//! What must hold for a wheel before it is released. Each check returns what breaks it.
 //!
-//! Only Python's stable symbols may be used: that is abi3audit's to find out, see `abi3.rs`.
+//! Only Python's stable symbols may be used: that is for abi3audit to find out, see `build.rs`.
 
 use std::collections::BTreeSet;
 
@@ -11,14 +11,14 @@ use super::wheel::Wheel;
 /// Nobody should wait for a node pack. The wheels have less than a third of it.
 const LARGEST: u64 = 3 << 20;
 
-/// What the wheel is held against.
+/// What the wheel is checked against.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     pub(super) target: &'static Target,
     pub(super) version: String,
     /// The files of the Python package, by their path in a wheel.
     pub(super) package: BTreeSet<String>,
-    /// Folders of the machine that built it: they tell nobody anything.
+    /// Folders of the machine that built it: they mean nothing anywhere else.
     pub(super) folders: Vec<String>,
 }
 
@@ -26,7 +26,7 @@ type Check = fn(&Wheel, &Wanted) -> Vec<String>;
 
 const CHECKS: [Check; 5] = [name, size, contents, version, extension];
 
-/// Everything that is wrong with it. Empty: it may go out.
+/// Everything that is wrong with it. Empty when it may be released.
 pub(super) fn faults(wheel: &Wheel, wanted: &Wanted) -> Vec<String> {
     CHECKS.iter().flat_map(|check| check(wheel, wanted)).collect()
 }
@@ -46,11 +46,11 @@ fn version(wheel: &Wheel, wanted: &Wanted) -> Vec<String> {
     let headers = metadata.lines().take_while(|line| !line.is_empty());
     let found = headers.filter_map(|line| line.strip_prefix("Version: ")).next();
     fault(found != Some(wanted.version.as_str()), || {
-        format!("the metadata say version {found:?}, not {}", wanted.version)
+        format!("the metadata says version {found:?}, not {}", wanted.version)
     })
 }
 
-/// The folder in which a wheel tells about itself.
+/// The folder in which a wheel describes itself.
 fn about(wanted: &Wanted) -> String {
     format!("memsweep-{}.dist-info", wanted.version)
 }
@@ -75,7 +75,7 @@ pub(super) fn contents(wheel: &Wheel, wanted: &Wanted) -> Vec<String> {
     missing.chain(extra.map(|path| format!("{path} does not belong in it"))).collect()
 }
 
-/// The one compiled file: for the right machine, and content with what every system has.
+/// The one compiled file: for the right machine, and needing only what every system has.
 fn extension(wheel: &Wheel, wanted: &Wanted) -> Vec<String> {
     let target = wanted.target;
     // `contents` reports when it is missing.
@@ -101,7 +101,7 @@ fn extension(wheel: &Wheel, wanted: &Wanted) -> Vec<String> {
     faults
 }
 
-/// What is really imported, and nothing in reserve: a new name must be looked at.
+/// What is really imported, and nothing in reserve, so that somebody looks at a new name.
 fn is_allowed(system: System, library: &str) -> bool {
     let allowed: &[&str] = match system {
         System::Linux => &["libc.so.6", "libdl.so.2", "libpthread.so.0", "ld-linux-x86-64.so.2"],
@@ -118,7 +118,7 @@ fn is_allowed(system: System, library: &str) -> bool {
     allowed.contains(&library)
 }
 
-/// The version that the wheel's name promises to be enough: of glibc, of macOS.
+/// The version of glibc or macOS that is enough, as the wheel's name promises.
 fn newest(system: System) -> Option<(u32, u32)> {
     match system {
         System::Linux => Some((2, 17)),

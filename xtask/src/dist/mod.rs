@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: a wheel for each system, and the sources, checked before anybody gets them.
+//! `cargo xtask dist`: a wheel for each system, and the sources, checked before they are released.
 //!
 //! What passes is put into `dist`; what does not stays in `target/dist`, to be looked at.
 

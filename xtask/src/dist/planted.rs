@@ -43,7 +43,7 @@ fn wheel_with(target: &Target, extension: &[u8]) -> Wheel {
     packed(&name, &files)
 }
 
-/// Compiles a library. `None` where the compiler is missing, which is said aloud.
+/// Compiles a library. `None` where the compiler is missing, which is reported.
 fn library(compiler: &str, name: &str, source: &str, arguments: &[&str]) -> Option<Vec<u8>> {
     let Some(found) = tools::find(compiler) else {
         skipped(&format!("there is no {compiler} to make a library with"));
@@ -59,7 +59,7 @@ fn library(compiler: &str, name: &str, source: &str, arguments: &[&str]) -> Opti
     Some(fs::read(folder.path().join("planted.so")).unwrap())
 }
 
-/// A library for the machine at hand, and the target that it is for.
+/// A library for this machine, and the target that it is for.
 fn own(name: &str, source: &str, arguments: &[&str]) -> Option<(&'static Target, Vec<u8>)> {
     let targets = [Product::LinuxX86, Product::LinuxArm].into_iter().filter_map(Product::target);
     let Some(target) = targets.into_iter().find(|target| target.is_own) else {
@@ -174,7 +174,7 @@ fn a_folder_of_the_machine_that_built_it_is_refused() {
 }
 
 #[test]
-fn what_is_no_extension_is_refused() {
+fn what_is_not_an_extension_is_refused() {
     let target = Product::WindowsX86.target().unwrap();
     let found = faults(&wheel_with(target, b"no library"), &wanted(target));
     assert_eq!(found.len(), 1, "{found:?}");
@@ -219,7 +219,7 @@ fn a_wheel_of_another_version_or_name_is_refused() {
     let metadata = format!("{ABOUT}/METADATA");
     let other = b"Version: 0.1.1\n\nVersion: 0.1.0\n".to_vec();
     let found = other_faults(|wheel| _ = wheel.files.insert(metadata, other));
-    assert_eq!(found, ["the metadata say version Some(\"0.1.1\"), not 0.1.0"]);
+    assert_eq!(found, ["the metadata says version Some(\"0.1.1\"), not 0.1.0"]);
     let found = other_faults(|wheel| wheel.name = "memsweep-0.1.0-py3-none-any.whl".to_owned());
     assert_eq!(found, ["memsweep-0.1.0-py3-none-any.whl is not named for win_amd64"]);
 }

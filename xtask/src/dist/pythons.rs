@@ -1,4 +1,4 @@
-//! The tests of the library on the wheel that goes out, in fresh environments of every Python.
+//! The tests of the library on the wheel to be released, in fresh environments of every Python.
 
 use std::path::Path;
 use std::time::Instant;

@@ -30,7 +30,7 @@ pub(super) enum System {
     MacOs,
 }
 
-/// What a wheel is built for, and what it must say of itself.
+/// What a wheel is built for, and what it must say about itself.
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) system: System,
@@ -43,8 +43,8 @@ pub(super) struct Target {
     pub(super) extension: &'static str,
     /// Whether the developer's toolchain has its standard library.
     pub(super) is_own: bool,
-    /// Whether the system ends a process that loads what carries no signature, not even one of
-    /// nobody: macOS does on ARM, and does not on Intel.
+    /// Whether the system ends a process that loads a file without a signature, not even an ad hoc
+    /// one: macOS does on ARM, but not on Intel.
     pub(super) must_be_signed: bool,
 }
 

@@ -12,7 +12,7 @@ use zip::ZipArchive;
 #[derive(Clone, Debug)]
 pub(super) struct Wheel {
     pub(super) name: String,
-    /// Of the archive, which is what is downloaded.
+    /// The size of the archive, which is what is downloaded.
     pub(super) bytes: u64,
     pub(super) files: BTreeMap<String, Vec<u8>>,
 }
@@ -72,7 +72,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_no_archive_is_an_error() {
+    fn what_is_not_an_archive_is_an_error() {
         assert!(Wheel::of("a.whl".to_owned(), b"no archive".to_vec()).is_err());
     }
 }

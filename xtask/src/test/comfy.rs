@@ -8,7 +8,7 @@ use crate::comfyui::Release;
 use crate::run::Program;
 use crate::{comfyui, overlay, setup, upstream};
 
-/// What has a suite of its own is left out of the main one.
+/// Tests with a suite of their own are left out of the main one.
 const MAIN: &str = "not archive and not full and not graphs and not matrix and not soak";
 
 /// The tests that use ComfyUI's executor in their own process.
@@ -27,7 +27,7 @@ const IN_PROCESS: [&str; 12] = [
     "tests/comfyui/test_titles.py",
 ];
 
-/// Random workflows on each older version, where nothing else was asked for.
+/// Random workflows on each older version, unless asked otherwise.
 const FEW_CASES: &str = "80";
 
 /// Two at a time. A group is what shares a server or an executor: see `tests/comfyui/conftest.py`.

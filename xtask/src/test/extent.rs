@@ -1,4 +1,4 @@
-//! How much is run, and the share of the time that each suite has.
+//! How much is run, and each suite's share of the time.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(super) enum Extent {
     Large,
 }
 
-/// What a quick run leaves out takes long, or is about other systems than this machine.
+/// What a quick run leaves out takes long, or is about systems other than this machine.
 const QUICK: [Suite; 7] = [
     Suite::Rust,
     Suite::Tidy,

@@ -132,7 +132,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<bool> {
     Ok(summary::report(&session.parts, start))
 }
 
-/// One suite, for a command of its own. Not to run it is a failure there.
+/// One suite, for a command of its own, where not running it is a failure.
 pub(crate) fn only(paths: &Paths, suite: Suite) -> Result<bool> {
     let options = Options { suite: vec![suite], ..Options::default() };
     let mut session = Session::new(paths, &options);

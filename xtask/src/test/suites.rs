@@ -17,7 +17,7 @@ impl Session<'_> {
         let fuzz = ["--manifest-path", "fuzz/Cargo.toml"];
         let lint = ["clippy", "--locked", "--all-targets", "--quiet"];
         let deny = ["--", "-D", "warnings"];
-        // A test of `dist` makes a library for Windows; without the compiler it says so.
+        // A test of `dist` builds a library for Windows; without the compiler it says so.
         let _ = windows::install(self.paths);
         let format = cargo(&["fmt", "--all", "--check"])?;
         let format_fuzz = cargo(&["fmt", "--check"])?.args(fuzz);
@@ -109,7 +109,7 @@ impl Session<'_> {
     fn debian_python(&mut self) -> Result<()> {
         let what = "python of Debian";
         let found = tools::debian_python(self.paths)
-            .context("there is no /usr/bin/python3 of Debian's, or of no version we serve");
+            .context("there is no /usr/bin/python3 of Debian's in a version that we support");
         let Some(python) = self.needed(what, found) else { return Ok(()) };
         title(what);
         let ready = setup::debian_venv(self.paths, &python);

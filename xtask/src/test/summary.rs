@@ -1,4 +1,4 @@
-//! What each runner says of itself, and the table at the end.
+//! What each runner says about itself, and the table at the end.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::progress::{elapsed, without_colours};
 pub(super) struct Part {
     pub(super) name: String,
     pub(super) time: Duration,
-    /// What it may take; who takes longer moves cases to the large sizes.
+    /// What it may take; a suite that takes longer moves cases to the large sizes.
     pub(super) share: Option<Duration>,
     pub(super) lines: Vec<Line>,
 }
@@ -67,8 +67,8 @@ fn row(part: &Part) -> String {
     }
 }
 
-/// The lines in which a test runner sums up, as printed: a count that is not 0 stands before or
-/// behind one of their words.
+/// The lines in which a test runner sums up, as printed: a count other than 0 stands before or
+/// after one of their words.
 pub(crate) fn sums_up(lines: &[String]) -> Vec<String> {
     let plain = lines.iter().map(|line| without_colours(line).trim().to_owned());
     plain.filter(|line| has_count(line)).collect()

@@ -1,4 +1,4 @@
-//! The suites for other systems than this machine's, where Debian's second Rust can be had.
+//! The suites for systems other than this machine's, where Debian's second Rust is available.
 
 use anyhow::Result;
 

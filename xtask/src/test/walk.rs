@@ -1,4 +1,4 @@
-//! What reads raw memory, under checkers of memory errors; and what sees lost writes.
+//! What reads raw memory, under memory checkers; and the meter of lost writes.
 
 use anyhow::{Context, Result};
 

@@ -144,7 +144,7 @@ const RULES: [Rule; 13] = [
     ("every node has its help page", nodes::help_pages),
 ];
 
-/// What came of it all.
+/// What all rules and tools found.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     pub(crate) problems: usize,
@@ -152,7 +152,7 @@ pub(crate) struct Verdict {
     pub(crate) not_run: Vec<(&'static str, String)>,
 }
 
-/// Holds every rule and runs every tool.
+/// Checks every rule and runs every tool.
 pub(crate) fn run(paths: &Paths) -> Result<Verdict> {
     let tree = Tree::read(paths)?;
     let mut verdict = Verdict::default();

@@ -80,7 +80,7 @@ fn names_root(line: &str, root: &str) -> bool {
         let follows = after.strip_prefix('/').is_some_and(|rest| rest.starts_with(word))
             || after.starts_with(['"', '\''])
             || after.starts_with("/\"");
-        // The name that stands for anybody, in the data of tests.
+        // The placeholder name in the data of tests.
         let anybody = after.starts_with("/user/");
         starts && follows && !anybody
     })

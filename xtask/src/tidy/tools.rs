@@ -1,4 +1,4 @@
-//! The rules that other people's tools hold. What each is asked stands in `pyproject.toml` and
+//! The rules that other people's tools enforce. What each checks is set in `pyproject.toml` and
 //! `deny.toml`; here it is run.
 
 use std::path::Path;
@@ -38,7 +38,7 @@ fn mypy(paths: &Paths, root: &Path) -> Result<Program, String> {
     module(paths, root, "mypy")
 }
 
-/// Holds the stub of the checkout against the wheel that the set-up installed.
+/// Compares the stub of the checkout with the wheel that the set-up installed.
 fn stubtest(paths: &Paths, root: &Path) -> Result<Program, String> {
     module(paths, root, "memsweep")?;
     let stubtest = module(paths, root, "mypy.stubtest")?;

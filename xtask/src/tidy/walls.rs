@@ -13,7 +13,7 @@ const UNSAFE_CRATES: [&str; 2] = ["crates/memsweep-os/", "crates/memsweep-pyheap
 /// The one other module: it joins the proof of one of them with the swap of the other.
 const UNSAFE_JOINT: (&str, &str) = ("crates/memsweep-python/src/lib.rs", "mod park;");
 
-/// What speaks of it only.
+/// What only mentions it.
 const UNSAFE_RULES: [&str; 2] = ["xtask/src/tidy/", "xtask/tests/clippy.rs"];
 
 /// What is called in one file, or in none: the folder, the ending, the call, and that file.

@@ -23,8 +23,8 @@ pub(super) fn decide(
     let rules = Rules::new(execution, live, Names::of(inventory));
     let mut staying: BTreeMap<u32, Keep> = BTreeMap::new();
     for (number, entry) in (0u32..).zip(&execution.entries) {
-        // Last: who holds a model for its own ends says nothing of the rest of the entry, but while
-        // it is held, dropping the entry would only bring a second copy into memory.
+        // Last: whoever uses a model does not need the rest of its entry, but while the model is
+        // held, dropping the entry would only bring a second copy into memory.
         if let Some(because) =
             rules.keep(number, entry).or_else(|| in_use(inventory, entry, |_| true))
         {
@@ -32,7 +32,7 @@ pub(super) fn decide(
         }
     }
 
-    // Memory that stays whatever we drop: dropping an entry that holds nothing else is all cost.
+    // Memory that stays whatever we drop: dropping an entry that holds nothing else has only costs.
     let mut held: BTreeSet<u32> = inventory.connected.storages.iter().copied().collect();
     held.extend(&live.storages);
     for number in staying.keys() {
@@ -53,7 +53,8 @@ pub(super) fn decide(
     step(inventory, execution, going, &held)
 }
 
-/// Somebody outside the prompt is using one of the models meant that this entry holds.
+/// The reason to keep an entry while somebody outside the prompt is using a model that it holds, of
+/// those that `is_meant` accepts.
 pub(super) fn in_use(
     inventory: &Inventory,
     entry: &EntryFact,
@@ -64,7 +65,7 @@ pub(super) fn in_use(
     models.filter(|model| is_meant(model)).find_map(user).map(|by| Keep::InUse { by })
 }
 
-/// Notes entries that stay.
+/// Records the entries that stay.
 pub(super) fn note_kept(
     inventory: &Inventory,
     execution: &Execution,
@@ -170,7 +171,8 @@ pub(super) fn storages(entry: &EntryFact) -> impl Iterator<Item = u32> + '_ {
 }
 
 /// True when every output is a plain value, or holds only memory that stays anyway. An output of
-/// a kind we cannot see into (no storages, not plain) may hold anything, so it may gain.
+/// a kind we cannot see into (no storages, not plain) may hold anything, so dropping it may gain
+/// something.
 fn gains_nothing(entry: &EntryFact, held: &BTreeSet<u32>) -> bool {
     entry.slots.iter().flatten().all(|slot| {
         slot.plain || (!slot.storages.is_empty() && slot.storages.iter().all(|s| held.contains(s)))

@@ -11,7 +11,7 @@ use crate::plan::{Step, entries};
 use crate::policy::Policy;
 use crate::reason::{Note, Release, Why};
 
-/// The destroy step and the park step, as far as the level goes.
+/// The destroy step and the park step, where the level includes them.
 pub(super) fn decide(
     inventory: &Inventory,
     policy: &Policy,
@@ -49,8 +49,8 @@ pub(super) fn park(policy: &Policy, keep: Vec<u32>) -> Option<Step> {
     })
 }
 
-/// The step that takes memory away. Without knowing what the nodes to run need, it is left out;
-/// and no cached output may serve what it took, so whatever a cache still holds stays.
+/// The step that takes memory away. It is left out where it is unknown what the nodes still to run
+/// need. No cached output may serve memory that was taken, so whatever a cache still holds stays.
 fn destroy(
     inventory: &Inventory,
     mut keep: BTreeSet<u32>,

@@ -28,7 +28,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What stays.
     pub kept: Vec<Kept>,
-    /// What people should know: a level that is not built, an executor we do not know.
+    /// What people should know, such as that parking is off or that the executor is not one we
+    /// know.
     pub notes: Vec<Why<Note>>,
 }
 
@@ -42,7 +43,8 @@ pub struct Step {
     pub what: String,
     /// Why.
     pub because: Release,
-    /// Bytes it should give back, by counting storages; `None` when nobody can tell beforehand.
+    /// Bytes it should give back, by counting storages; `None` when that cannot be known
+    /// beforehand.
     pub estimated: Option<Bytes>,
 }
 
@@ -143,7 +145,7 @@ impl Draft {
         Self { policy: policy.clone(), steps: Vec::new(), kept: Vec::new(), notes }
     }
 
-    /// The evict steps and the unload steps, with what stays noted on the way.
+    /// The evict steps and the unload steps, noting what stays on the way.
     fn decide(&mut self, inventory: &Inventory, live: &LiveSet) -> (Vec<Step>, Vec<Step>) {
         self.notes.extend(inventory.notes.iter().cloned());
         self.note_connected(inventory);

@@ -11,8 +11,8 @@ use crate::plan::{Kept, Step};
 use crate::reason::{Keep, Release};
 
 /// One step per model that is neither connected, live nor in use elsewhere; the others are noted
-/// as kept. A prompt can load its models again when it comes to them; who is in the middle of
-/// computing with one would go on with weights that have lost their patches.
+/// as kept. A prompt can load its models again when it comes to them; whoever is in the middle of
+/// computing with one would continue with weights that have lost their patches.
 pub(super) fn decide(inventory: &Inventory, live: &LiveSet, kept: &mut Vec<Kept>) -> Vec<Step> {
     let connected: BTreeSet<u32> = inventory.connected.models.iter().copied().collect();
     let names = Names::of(inventory);
@@ -42,7 +42,7 @@ pub(super) fn decide(inventory: &Inventory, live: &LiveSet, kept: &mut Vec<Kept>
 
 fn unload(number: u32, model: &ModelFact) -> Step {
     // With `--highvram`, `--gpu-only` or on the CPU a model is kept where it runs. Unloading gives
-    // back what its patches took, at most; its weights go with the last cached output that holds it.
+    // back at most what its patches took; its weights go with the last cached output that holds it.
     let stays = model.offload_device.as_ref() == Some(&model.device);
     let because = if stays {
         Release::NotNeededAndStaysOn { device: model.device.clone() }

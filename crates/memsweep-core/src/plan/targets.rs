@@ -1,7 +1,7 @@
 //! Releasing one model by name: every cached output that holds it goes, nothing else does.
 //!
 //! The user asked for this model, so feeding an output node is no reason to keep it; being needed
-//! later, being connected, or being what a page shows still is.
+//! later, being connected, or being what the front-end shows still is.
 
 use std::collections::{BTreeMap, BTreeSet};
 

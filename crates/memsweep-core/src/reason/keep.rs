@@ -34,7 +34,7 @@ pub enum Keep {
     NothingToGain,
     /// Its content has a shape we do not know.
     Unreadable,
-    /// Running its node again may give another result, or cost money.
+    /// Running its node again may give a different result, or cost money.
     Unrepeatable,
     /// A node still to run may read any output of this prompt.
     UnreadableNode {
@@ -59,7 +59,9 @@ impl Keep {
             Self::OutputNode | Self::FeedsOutputNode { .. } | Self::Unreadable => {
                 by_hand.to_owned()
             }
-            Self::Unrepeatable => format!("{by_hand}, perhaps with another result or at a cost"),
+            Self::Unrepeatable => {
+                format!("{by_hand}, possibly with a different result or at a cost")
+            }
             Self::NothingToGain => return None,
         })
     }
@@ -76,7 +78,7 @@ impl fmt::Display for Keep {
             Self::NothingToGain => f.write_str("dropping it would free nothing"),
             Self::Unreadable => f.write_str("its content has a shape we do not know"),
             Self::Unrepeatable => {
-                f.write_str("running its node again may give another result or cost money")
+                f.write_str("running its node again may give a different result or cost money")
             }
             Self::UnreadableNode { node } => {
                 write!(f, "node {node} is still to run and may read any output")

@@ -21,7 +21,7 @@ pub use undone::{Missing, Nothing, Skip};
 
 /// What [`Why`] needs of a reason.
 pub trait Reason: fmt::Display + Serialize {
-    /// The reason that a text stands for, which somebody else worded. `None` where all are ours.
+    /// The reason for a text that somebody else worded. `None` where all the words are ours.
     #[must_use]
     fn other(text: String) -> Option<Self>
     where
@@ -32,9 +32,10 @@ pub trait Reason: fmt::Display + Serialize {
     }
 }
 
-/// A reason as it stands in JSON: `because`, and `reason` for the same in words.
+/// A reason as it appears in JSON: `because`, and `reason` for the same in words.
 ///
-/// Read from JSON, `because` counts. A host may also give a text alone: `reason`, or a bare string.
+/// When read from JSON, `because` counts. A host may also give a text alone: `reason`, or a bare
+/// string.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Why<T>(pub T);
 
@@ -92,7 +93,7 @@ impl<'de, T: Reason + Deserialize<'de>> Deserialize<'de> for Why<T> {
             Read::Because { because } => return Ok(Self(because)),
             Read::Reason { reason: text } | Read::Text(text) => text,
         };
-        let nobodys = || serde::de::Error::custom(format!("`{text}` is not a reason known here"));
+        let nobodys = || serde::de::Error::custom(format!("`{text}` is not a known reason"));
         T::other(text.clone()).map(Self).ok_or_else(nobodys)
     }
 }
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_of_somebody_else_is_a_reason_where_there_may_be_others() {
+    fn a_text_from_outside_is_a_reason_where_others_are_allowed() {
         let other = Why(Nothing::Other { text: "all done".to_owned() });
         for json in [r#"{"reason": "all done"}"#, r#""all done""#] {
             assert_eq!(serde_json::from_str::<Why<Nothing>>(json).unwrap(), other);

@@ -15,7 +15,7 @@ use crate::level::Level;
 pub enum Note {
     /// Parking was asked for and is switched off.
     ParkingOff {
-        /// As far as the sweep goes instead.
+        /// The level that the sweep stops at instead.
         level: Level,
     },
     /// What the connected inputs reach.
@@ -49,7 +49,7 @@ pub enum Note {
         /// That output.
         entry: String,
     },
-    /// A plain program has neither models nor cached outputs that somebody manages.
+    /// In a plain program nobody manages models or cached outputs.
     NoManager,
     /// An input is connected and empty.
     InputIsNone {
@@ -61,7 +61,7 @@ pub enum Note {
         /// What is wrong.
         error: String,
     },
-    /// What is in use could not be found out, so whatever needs to know it was left out.
+    /// It could not be determined what is in use, so whatever depends on that was left out.
     FactsUnknown {
         /// The error.
         error: String,
@@ -101,9 +101,7 @@ impl fmt::Display for Note {
                 let plural = if *blocks == 1 { "block" } else { "blocks" };
                 write!(f, "protected by what is connected: {blocks} {plural} of memory, {bytes}")
             }
-            Self::NoTarget => {
-                f.write_str("no model that ComfyUI manages was found in it to release")
-            }
+            Self::NoTarget => f.write_str("no model that ComfyUI manages was found in it"),
             Self::ExecutorUnknown { reason } => write!(
                 f,
                 "no cached output was dropped, because the executor was not recognised: {reason}"
@@ -130,8 +128,8 @@ impl fmt::Display for Note {
             Self::ParkingMisconfigured { error } => write!(f, "nothing was parked: {error}"),
             Self::FactsUnknown { error } => write!(
                 f,
-                "no model was unloaded and no cached output dropped, because what is in use could \
-                 not be found out: {error}"
+                "no model was unloaded and no cached output dropped, because it could not be \
+                 determined what is in use: {error}"
             ),
             Self::KeptByLastError { bytes, names, shell } => {
                 write!(

@@ -21,7 +21,7 @@ pub enum Refusal {
     HardlyInMemory,
     /// The sweep's own limit.
     ByteLimit,
-    /// The disk would be more than half full of it.
+    /// It would take more than half of the free disk space.
     DiskLimit,
     /// The kernel allows a process only so many mappings.
     MappingLimit,
@@ -29,15 +29,15 @@ pub enum Refusal {
     SmallerThanPage,
     /// The kernel maps nothing there.
     NotMapped,
-    /// A file lies behind it already.
+    /// It is backed by a file already.
     MappedFile,
     /// Other processes see it.
     Shared,
-    /// It cannot be written.
+    /// It is not writable.
     ReadOnly,
     /// It may not leave RAM: `mlock` and the like.
     PageLocked,
-    /// A GPU driver works with its pages.
+    /// A GPU driver has locked its pages.
     PageLockedByDriver,
     /// A driver has page-locked memory somewhere in this process, and does not say where.
     PageLockUnknown,
@@ -53,9 +53,9 @@ pub enum Refusal {
     AnotherLibrary,
     /// A CUDA graph may hold its bare address.
     CudaGraph,
-    /// A numpy array shows the same memory.
+    /// A numpy array shares the same memory.
     Arrays,
-    /// Its class computes in Python, so that nobody knows what using it does.
+    /// Its class runs Python code, so using it may do anything.
     PythonClass,
     /// Torch did not allocate it.
     NotTorchs,
@@ -78,12 +78,12 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::InUse => "in use",
-            Self::InUseMeanwhile => "taken into use meanwhile",
-            Self::WrittenMeanwhile => "written to meanwhile",
-            Self::HardlyInMemory => "hardly in memory",
-            Self::ByteLimit => "beyond the limit of bytes for parking",
+            Self::InUseMeanwhile => "came into use in the meantime",
+            Self::WrittenMeanwhile => "written to in the meantime",
+            Self::HardlyInMemory => "almost none of it in memory",
+            Self::ByteLimit => "beyond the byte limit for parking",
             Self::DiskLimit => "beyond half of the free disk space",
-            Self::MappingLimit => "beyond the mappings that the kernel allows",
+            Self::MappingLimit => "beyond the number of mappings that the kernel allows",
             Self::SmallerThanPage => "smaller than a page",
             Self::NotMapped => "not mapped",
             Self::MappedFile => "a mapped file",
@@ -96,12 +96,12 @@ impl fmt::Display for Refusal {
             }
             Self::HugePages => "in huge pages that cannot be split",
             Self::SpecialMapping => "mapped in a special way",
-            Self::Undescribed => "the description of the mappings cannot be read any more",
-            Self::NotOfTheHeap => "not of the C heap",
+            Self::Undescribed => "the list of mappings can no longer be read",
+            Self::NotOfTheHeap => "not part of the C heap",
             Self::AnotherLibrary => "another library's memory",
             Self::CudaGraph => "a CUDA graph may hold its address",
             Self::Arrays => "numpy arrays hold it",
-            Self::PythonClass => "its class computes in Python",
+            Self::PythonClass => "its class runs Python code",
             Self::NotTorchs => "not torch's own memory",
             Self::WeakReferences => "weak references to it exist",
             Self::UsedByTorch => "in use by torch itself",
@@ -116,7 +116,7 @@ impl fmt::Display for Refusal {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Stopped {
-    /// Its time was over.
+    /// Its time was up.
     Time {
         /// The limit.
         seconds: f64,
@@ -125,7 +125,7 @@ pub enum Stopped {
     Cancelled,
     /// What was written did not leave memory.
     KeptInMemory,
-    /// Anything else, such as an error of the disk.
+    /// Anything else, such as a disk error.
     Other {
         /// In words.
         text: String,
@@ -140,9 +140,9 @@ has_other!(Stopped);
 impl fmt::Display for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Time { seconds } => write!(f, "the {seconds} s for parking were over"),
+            Self::Time { seconds } => write!(f, "the {seconds} s for parking were up"),
             Self::Cancelled => f.write_str("cancelled"),
-            Self::KeptInMemory => f.write_str("the file system keeps what was written in memory"),
+            Self::KeptInMemory => f.write_str("the file system keeps written data in memory"),
             Self::Other { text } => f.write_str(text),
         }
     }

@@ -30,7 +30,7 @@ pub enum Release {
         /// That device.
         device: String,
     },
-    /// Something was released that may sit in reference cycles.
+    /// What was released may sit in reference cycles.
     AfterRelease,
     /// Mapped before the sweep; dropped only if nothing maps it any more.
     MaybeUnmapped,

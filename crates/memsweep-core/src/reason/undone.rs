@@ -23,7 +23,7 @@ pub enum Nothing {
     EntriesGone,
     /// The model left its device by itself.
     NotLoaded,
-    /// Somebody began to use it since the plan was made.
+    /// Somebody has begun to use it since the plan was made.
     BegunToUse {
         /// Who, in words.
         by: String,
@@ -46,9 +46,9 @@ impl fmt::Display for Nothing {
         match self {
             Self::NoDevice => f.write_str("no device is in use"),
             Self::NoTorch => f.write_str("torch is not in use"),
-            Self::NoTensor => f.write_str("no tensor of 1 MiB is left that nobody needs"),
-            Self::NoIdleBlock => f.write_str("nothing of 1 MiB is idle"),
-            Self::EntriesGone => f.write_str("the entries were gone already"),
+            Self::NoTensor => f.write_str("no unneeded tensor of 1 MiB or more is left"),
+            Self::NoIdleBlock => f.write_str("no block of 1 MiB or more is idle"),
+            Self::EntriesGone => f.write_str("the entries were already gone"),
             Self::NotLoaded => f.write_str("it is not loaded any more"),
             Self::BegunToUse { by } => write!(f, "{by} began to use it"),
             Self::HeapInUse => f.write_str("the C heap had no free page to give back"),
@@ -140,7 +140,7 @@ impl fmt::Display for Missing {
         f.write_str(match self {
             Self::NoHost => "no host was given",
             Self::NotThisProgram => "nothing of this kind in this program",
-            Self::NoParking => "this program has no parking",
+            Self::NoParking => "this program cannot park",
             Self::NoModels => "only a program that holds models or tensors can do this",
             Self::NoTorchCall => "this torch has no call for it",
             Self::ParkingNeedsLinux => {
@@ -149,7 +149,7 @@ impl fmt::Display for Missing {
             Self::Allocator { name } => {
                 return write!(
                     f,
-                    "memory of {name} cannot be parked; glibc's can, so start without preloading"
+                    "memory of {name} cannot be parked, but glibc's can: start without preloading"
                 );
             }
             Self::NotOfTheHeap => "not in glibc's heap",

@@ -88,7 +88,7 @@ fn model(text: &str) -> ModelFact {
     }
 }
 
-/// A word for several.
+/// One word that stands for several.
 fn spaced(word: &str) -> String {
     word.replace('_', " ")
 }

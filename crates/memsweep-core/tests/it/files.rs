@@ -8,7 +8,7 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Fails unless the file, named from the root, says `text`. Gives back what it says.
+/// Fails unless the file, named from the root, says `text`. Returns its content.
 pub(crate) fn check(name: &str, text: &str) -> String {
     let path = root().join(name);
     if std::env::var_os("MEMSWEEP_UPDATE_FIXTURES").is_some_and(|value| value == "1") {

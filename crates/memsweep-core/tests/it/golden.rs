@@ -1,7 +1,7 @@
 //! The JSON and the text that Python, the page and people read, compared byte for byte.
 //!
 //! A changed shape shows as a changed file. `MEMSWEEP_UPDATE_FIXTURES=1 cargo test -p
-//! memsweep-core` writes them anew; look at the difference before keeping it.
+//! memsweep-core` rewrites them; look at the difference before keeping it.
 #![expect(clippy::disallowed_methods, reason = "the tests read files, the core does not")]
 
 mod named;
@@ -37,7 +37,7 @@ struct Story {
 }
 
 #[test]
-fn stories_are_told_as_before() {
+fn stories_are_rendered_as_before() {
     for story in
         [sd15_on_cpu(), two_gpus(), named::story(), failures(), dry_run(), held(), windows()]
     {
@@ -55,7 +55,7 @@ fn stories_are_told_as_before() {
 }
 
 #[test]
-fn every_fixture_of_ours_is_still_told() {
+fn every_fixture_belongs_to_a_story() {
     let told = ["sd15-cpu", "two-gpus", "named", "failures", "sd15-dry-run", "held", "windows"];
     for file in std::fs::read_dir(files::root().join("fixtures")).unwrap() {
         let name = file.unwrap().file_name().into_string().unwrap();

@@ -27,7 +27,8 @@ fn process(charged: Option<u64>, private: Option<u64>, resident: Option<u64>) ->
     }
 }
 
-/// A reading of one device, in MiB: driver's word on us, torch's cache, its tensors, all programs.
+/// A reading of one device, in MiB: what the driver says of us, torch's cache, its tensors, all
+/// programs.
 fn device(numbers: [Option<u64>; 4]) -> Reading {
     let [process, reserved, allocated, used] = numbers.map(|number| number.map(Bytes::from_mib));
     let row = DeviceMemory {
@@ -48,12 +49,12 @@ fn told(before: &Reading, after: &Reading) -> Headline {
 }
 
 #[test]
-fn the_best_number_of_a_process_speaks_for_it() {
+fn the_best_number_of_a_process_stands_for_it() {
     for (before, after, expected) in [
         (process(Some(9), Some(8), Some(7)), process(Some(5), Some(1), Some(1)), Measure::Charged),
         (process(None, Some(9), Some(20)), process(None, Some(5), Some(1)), Measure::Private),
         (process(None, None, Some(9)), process(None, None, Some(5)), Measure::Resident),
-        // A number that one side lacks is no number.
+        // A number that one side lacks does not count.
         (process(Some(3), Some(9), Some(20)), process(None, Some(5), Some(1)), Measure::Private),
     ] {
         let headline = told(&before, &after);
@@ -67,7 +68,7 @@ fn the_best_number_of_a_process_speaks_for_it() {
 }
 
 #[test]
-fn the_best_number_of_a_device_speaks_for_it() {
+fn the_best_number_of_a_device_stands_for_it() {
     let (some, none) = (Some(9), None);
     for (numbers, expected) in [
         ([some, some, some, some], Measure::DriverProcess),
@@ -82,7 +83,7 @@ fn the_best_number_of_a_device_speaks_for_it() {
 }
 
 #[test]
-fn a_step_tells_every_place_that_moved_and_nothing_apart_from_unknown() {
+fn a_step_names_every_place_that_moved_and_unknown_is_not_nothing() {
     let join = |ram: u64, numbers| Reading {
         process: process(None, Some(ram), None).process,
         ..device(numbers)
@@ -117,7 +118,7 @@ fn a_smaller_working_set_is_no_proof_where_the_system_charges_commit() {
 }
 
 #[test]
-fn what_moved_to_disk_is_said_beside_what_was_given_back() {
+fn what_moved_to_disk_is_shown_beside_what_was_given_back() {
     let action = Action::Park { keep: Vec::new(), limits: ParkLimits::default() };
     let because = Release::HeldAndIdle;
     let step = Step { action, what: "memory".to_owned(), because, estimated: None };

@@ -1,4 +1,4 @@
-//! Hosts that are not there: honest, lying, failing, blind and scripted ones.
+//! Simulated hosts: honest, lying, failing, blind and scripted ones.
 
 use memsweep_core::action::{Action, Outcome};
 use memsweep_core::bytes::Bytes;
@@ -19,7 +19,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Takes this much off, as far as there is something to take it off.
+    /// Takes this much away, or all there is if that is less.
     pub(crate) fn give_back(&mut self, ram: u64, device: u64) {
         self.ram = self.ram.map(|bytes| bytes.saturating_sub(ram));
         self.device = self.device.map(|bytes| bytes.saturating_sub(device));

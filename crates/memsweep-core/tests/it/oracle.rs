@@ -1,4 +1,4 @@
-//! The rules a second time, in the plainest words, to hold the planner against.
+//! The rules a second time, as plainly as possible, to check the planner against.
 //!
 //! Written from the contract, not from the planner: sets grown until they stop growing, no
 //! shortcuts, no order. It says only what goes; the reasons are the planner's own affair.
@@ -65,7 +65,8 @@ impl Needs {
             .map(|node| node.id.as_str())
             .collect();
 
-        // Who will read its inputs: the waiting, and what they wait for without its being listed.
+        // Who will read its inputs: the nodes that wait, and those that they wait for but that are
+        // not listed.
         let mut readers: BTreeSet<&str> = waiting.clone();
         loop {
             let more: Vec<&str> = execution
@@ -145,7 +146,8 @@ fn inside_a_waiting(execution: &Execution, node: &NodeFact, waiting: &BTreeSet<&
     false
 }
 
-/// Somebody outside the prompt works with a model of this entry, of the models meant.
+/// Whether somebody outside the prompt works with a model of this entry, of those that `is_meant`
+/// accepts.
 fn is_worked_with(
     inventory: &Inventory,
     entry: &EntryFact,

@@ -174,7 +174,7 @@ proptest! {
     }
 
     #[test]
-    fn order_does_not_decide((inventory, orders) in inventories().prop_flat_map(|inventory| {
+    fn order_does_not_matter((inventory, orders) in inventories().prop_flat_map(|inventory| {
         let shuffled = |length: usize| Just((0..length).collect::<Vec<_>>()).prop_shuffle();
         let orders = (
             shuffled(inventory.storages.len()),
@@ -298,7 +298,7 @@ proptest! {
     }
 
     #[test]
-    fn a_size_on_screen_is_the_size_to_one_place(bytes in any::<u64>().prop_flat_map(|top| 0..=top)) {
+    fn a_shown_size_is_right_to_one_decimal(bytes in any::<u64>().prop_flat_map(|top| 0..=top)) {
         let text = Bytes(bytes).to_string();
         let (number, unit) = text.split_once(' ').unwrap();
         let power = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"].iter().position(|one| *one == unit);
@@ -347,14 +347,14 @@ proptest! {
 
 type Orders = (Vec<usize>, Vec<usize>, Vec<usize>, Vec<usize>);
 
-/// The same workflow, told in another order: `order[new]` is the old number.
+/// The same workflow in another order: `order[new]` is the old number.
 fn reordered(inventory: &Inventory, orders: &Orders) -> Inventory {
     fn pick<T: Clone>(all: &[T], order: &[usize]) -> Vec<T> {
         order.iter().map(|old| all[*old].clone()).collect()
     }
     fn renumber(numbers: &mut [u32], order: &[usize]) {
         for number in numbers {
-            // What points nowhere goes on pointing nowhere.
+            // What points nowhere keeps pointing nowhere.
             if let Some(new) = order.iter().position(|old| *old == *number as usize) {
                 *number = u32::try_from(new).unwrap();
             }

@@ -1,7 +1,7 @@
 //! The JSON Schemas of what crosses the border, as the types here give them.
 //!
 //! The front-end's types are made from these files. A changed type shows as a changed schema:
-//! `MEMSWEEP_UPDATE_FIXTURES=1 cargo test -p memsweep-core` writes them anew.
+//! `MEMSWEEP_UPDATE_FIXTURES=1 cargo test -p memsweep-core` rewrites them.
 #![expect(clippy::disallowed_methods, reason = "the tests read files, the core does not")]
 
 use memsweep_core::action::{Action, Outcome};
@@ -50,7 +50,7 @@ fn read<T: JsonSchema>(name: &str) -> String {
     check::<T>(name, SchemaSettings::draft2020_12().for_deserialize())
 }
 
-/// Gives back the file's name.
+/// Returns the file's name.
 fn check<T: JsonSchema>(name: &str, settings: SchemaSettings) -> String {
     let settings = settings.with_transform(RecursiveTransform(plain_words));
     let schema = SchemaGenerator::new(settings).into_root_schema_for::<T>();

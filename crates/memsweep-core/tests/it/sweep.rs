@@ -1,4 +1,4 @@
-//! The loop against hosts of every character: what it carries out, and what it may say of it.
+//! The loop against hosts of every kind: what it carries out, and what it may claim about it.
 
 use memsweep_core::action::{Action, Outcome, Place};
 use memsweep_core::bytes::{Bytes, Change};
@@ -88,7 +88,7 @@ fn a_lying_host_is_caught() {
 }
 
 #[test]
-fn a_claim_is_believed_from_half_of_it_on() {
+fn a_claim_is_believed_once_half_of_it_is_seen() {
     for (given, expected) in [
         (0, Verdict::ClaimNotSeen),
         (49 << 20, Verdict::ClaimNotSeen),
@@ -134,7 +134,7 @@ fn a_device_nobody_can_read_leaves_its_cache_unmeasured() {
 }
 
 #[test]
-fn growth_is_said_and_never_confirmed() {
+fn growth_is_reported_and_never_confirmed() {
     let mut host = FakeHost::new(|world, _| {
         world.ram = world.ram.map(|bytes| bytes + (10 << 20));
         Outcome::done()

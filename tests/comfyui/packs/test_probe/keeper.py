@@ -18,7 +18,7 @@ def _build() -> torch.nn.Module:
 
 
 class ProbeKeeper:
-    """Tints an image by numbers that every page of the model's weights goes into."""
+    """Tints an image with numbers computed from every page of the model's weights."""
 
     CATEGORY = "test"
     FUNCTION = "run"
@@ -29,7 +29,7 @@ class ProbeKeeper:
         return {
             "required": {
                 "image": ("IMAGE", {}),
-                # Another number makes the node run again.
+                # A different number makes the node run again.
                 "turn": ("INT", {"default": 0}),
                 "reload": ("BOOLEAN", {"default": False}),
             }

@@ -17,7 +17,7 @@ ANY = AnyType("*")
 
 
 class ProbeModels:
-    """Passes a value on and tells which models ComfyUI has loaded at that moment."""
+    """Passes a value on and reports which models ComfyUI has loaded at that moment."""
 
     CATEGORY = "test"
     FUNCTION = "run"

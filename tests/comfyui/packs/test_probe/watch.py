@@ -1,7 +1,7 @@
 """Notes taken inside the server, without adding a node to the user's graph.
 
 SaveImage's answer gains the SHA-256 of the float tensor it was given, and
-routes tell what ComfyUI has loaded and whether the bystanders are whole.
+routes report what ComfyUI has loaded and whether the bystanders are whole.
 """
 
 import contextlib

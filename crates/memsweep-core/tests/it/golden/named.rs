@@ -1,4 +1,4 @@
-//! A sweep between sampler and decoder, told with the files and titles that people know.
+//! A sweep between sampler and decoder, reported with the files and titles that people know.
 
 use memsweep_core::action::Outcome;
 use memsweep_core::level::Level;

@@ -125,7 +125,7 @@ fn a_model_is_called_by_what_is_known_of_it() {
         names::model_on_its_device(&fact)
     };
     assert_eq!(called(&[], None), "model SD1ClipModel on cpu");
-    // What nobody knows the file of keeps the name it always had.
+    // A model whose file is unknown keeps the name it always had.
     assert_eq!(called(&[], Some("text encoder")), "model SD1ClipModel on cpu");
     assert_eq!(called(&["clip.safetensors"], None), "model clip.safetensors on cpu");
     assert_eq!(

@@ -1,4 +1,4 @@
-//! In which order the steps come.
+//! The order in which the steps come.
 
 use memsweep_core::action::Action;
 use memsweep_core::bytes::Bytes;

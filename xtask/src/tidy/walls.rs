@@ -17,12 +17,13 @@ const UNSAFE_JOINT: (&str, &str) = ("crates/memsweep-python/src/lib.rs", "mod pa
 const UNSAFE_RULES: [&str; 2] = ["xtask/src/tidy/", "xtask/tests/clippy.rs"];
 
 /// What is called in one file, or in none: the folder, the ending, the call, and that file.
-const CALLS: [(&str, &str, &str, &str); 5] = [
+const CALLS: [(&str, &str, &str, &str); 6] = [
     ("web/src/", ".ts", "fetch(", ""),
     ("python/", ".py", "import_module(", ""),
     ("python/", ".py", "__import__(", ""),
     ("comfyui/", ".py", "import_module(", "comfyui/library.py"),
     ("comfyui/", ".py", "__import__(", ""),
+    ("comfyui/", ".py", "_memsweep", "comfyui/library.py"),
 ];
 
 #[derive(Deserialize)]
@@ -156,7 +157,7 @@ pub(super) fn calls(tree: &Tree) -> Vec<Problem> {
                 let code = line.split("//").next().unwrap_or_default();
                 let part = |one: char| one.is_alphanumeric() || one == '_';
                 if code.match_indices(call).any(|(at, _)| !code[..at].ends_with(part)) {
-                    problems.push(Problem::line(path, index, format!("`{call}` is called here")));
+                    problems.push(Problem::line(path, index, format!("`{call}` is used here")));
                 }
             }
         }
@@ -236,6 +237,7 @@ mod tests {
             ("python/memsweep/a.py", "importlib.import_module(\"torch\")\n", 1),
             ("comfyui/comfy_host/a.py", "__import__(\"torch\")\n", 1),
             ("comfyui/library.py", "importlib.import_module(HOSTING)\n", 0),
+            ("comfyui/service.py", "from memsweep import _memsweep\n", 1),
             ("tests/python/test_a.py", "importlib.import_module(\"torch\")\n", 0),
         ];
         for (path, text, expected) in rows {

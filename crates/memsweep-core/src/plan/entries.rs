@@ -75,7 +75,8 @@ pub(super) fn note_kept(
     let names = Names::of(inventory);
     for (number, because) in staying {
         let Some(entry) = execution.entries.get(number as usize) else { continue };
-        let bytes = Some(size(inventory, &storages(entry).collect()));
+        // What an entry of unknown shape holds is unknown, not nothing.
+        let bytes = entry.slots.as_ref().map(|_| size(inventory, &storages(entry).collect()));
         kept.push(Kept { what: names.entry(number, entry), bytes, because });
     }
 }

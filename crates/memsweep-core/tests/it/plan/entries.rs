@@ -288,6 +288,8 @@ fn an_entry_of_unknown_shape_stays() {
         &evict(text),
         &["unload UNET, 500 B", "keep odd: its content has a shape we do not know"],
     );
+    let kept = plan(&build::inventory(text), &build::policy(Level::Evict)).kept;
+    assert_eq!(kept.iter().map(|kept| kept.bytes).collect::<Vec<_>>(), [None], "unknown, not 0");
     // Needed and unreadable, it may hold any model.
     let needed = format!("{text}\nnode 1 entry=0\nnode 2 pending <- 1.0");
     assert_lines(

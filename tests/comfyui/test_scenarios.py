@@ -4,7 +4,7 @@ One server per cache mode; the scenarios follow each other, with POST /free betw
 """
 
 import pytest
-from extent import first
+from extent import QUICK, first
 from harness.comfy_server import CACHE_FLAGS, FAST_FLAGS, ComfyServer
 from workflows import OUR_NODES, SCENARIOS, Variation, bypass, requested_level
 
@@ -12,9 +12,9 @@ from workflows import OUR_NODES, SCENARIOS, Variation, bypass, requested_level
 @pytest.fixture(scope="module", params=first(1, CACHE_FLAGS))
 def server(request):
     with ComfyServer(request.param, flags=FAST_FLAGS) as running:
-        if request.param != "default":
+        if QUICK or request.param != "default":
             # ComfyUI's half million objects cost each of some five hundred sweeps a
-            # third of a second. The first mode runs with the collector as users have it.
+            # third of a second. In a full run, the first mode has the collector as users have it.
             running.post("/probe/freeze")
         yield running
 

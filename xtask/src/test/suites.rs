@@ -9,6 +9,9 @@ use super::{Session, title};
 use crate::run::Program;
 use crate::{setup, tidy, tools, windows};
 
+/// Two files at a time, in two processes.
+const PYTHON: [&str; 5] = ["tests/python", "-n", "2", "--dist", "loadfile"];
+
 impl Session<'_> {
     pub(super) fn rust(&mut self) -> Result<()> {
         tools::file_systems(self.paths)?;
@@ -87,7 +90,7 @@ impl Session<'_> {
     pub(super) fn python(&mut self) -> Result<()> {
         tools::allocators(self.paths)?;
         let own = tools::python(self.paths)?.minor;
-        self.pytest(&format!("python 3.{own}"), &["tests/python"])?;
+        self.pytest(&format!("python 3.{own}"), &PYTHON)?;
         if self.options.extent() == Extent::Quick {
             return Ok(());
         }
@@ -100,7 +103,7 @@ impl Session<'_> {
             title(&what);
             let ready = setup::small_venv(self.paths, &python);
             if let Some(inside) = self.required(&what, ready) {
-                self.pytest_with(&what, &inside, &["tests/python"])?;
+                self.pytest_with(&what, &inside, &PYTHON)?;
             }
         }
         self.debian_python()
@@ -114,7 +117,7 @@ impl Session<'_> {
         title(what);
         let ready = setup::debian_venv(self.paths, &python);
         match self.needed(what, ready) {
-            Some(inside) => self.pytest_with(what, &inside, &["tests/python"]),
+            Some(inside) => self.pytest_with(what, &inside, &PYTHON),
             None => Ok(()),
         }
     }

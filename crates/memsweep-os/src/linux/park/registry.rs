@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::thread;
+use std::time::Duration;
 
 use memsweep_core::bytes::Bytes;
 
@@ -33,28 +35,40 @@ impl Spills {
     }
 }
 
-/// All files that were made and may still be mapped. A forked child may have inherited the lock
-/// while it was held; then it knows of none, and leaves everything alone.
+/// The files, while nobody else changes them. `None`: a forked child may have inherited the lock while
+/// it was held, and waits for nobody then. Others hold it for microseconds.
+fn inodes() -> Option<MutexGuard<'static, BTreeSet<u64>>> {
+    for _ in 0..1000 {
+        match INODES.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+            Ok(inodes) => return Some(inodes),
+        }
+    }
+    None
+}
+
+/// All files that were made and may still be mapped; `None` where they cannot be known.
+fn all() -> Option<Spills> {
+    inodes().map(|inodes| Spills(inodes.clone()))
+}
+
+/// The same for whoever leaves everything alone that is not known to be ours.
 pub(crate) fn known() -> Spills {
-    INODES.try_lock().map(|inodes| Spills(inodes.clone())).unwrap_or_default()
+    all().unwrap_or_default()
 }
 
 /// Remembers a file of which something is now mapped.
 pub(crate) fn add(inode: u64) {
-    // Not for ever, for the sake of that child.
-    for _ in 0..1000 {
-        if let Ok(mut inodes) = INODES.try_lock() {
-            inodes.insert(inode);
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(1));
+    if let Some(mut inodes) = inodes() {
+        inodes.insert(inode);
     }
 }
 
-/// Bytes that are in spill files now. `None` when the kernel's table cannot be read; a quick
-/// reading does not read it.
+/// Bytes that are in spill files now. `None` when the files or the kernel's table cannot be read; a
+/// quick reading does not read the table.
 pub(crate) fn parked(proc: &Path, detail: Detail) -> Option<Bytes> {
-    let spills = known();
+    let spills = all()?;
     if spills.0.is_empty() {
         return Some(Bytes::ZERO);
     }
@@ -83,8 +97,22 @@ fn size(area: &Area) -> Bytes {
 
 fn forget_unmapped(spills: &Spills, areas: &[Area]) {
     let alive: BTreeSet<u64> = mapped(spills, areas).map(|area| area.inode).collect();
-    if let Ok(mut inodes) = INODES.try_lock() {
+    if let Some(mut inodes) = inodes() {
         // Files made since the table was read are not among `spills`, and stay.
         inodes.retain(|inode| alive.contains(inode) || !spills.0.contains(inode));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_are_known_whoever_else_looks() {
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| assert!((0..20_000).all(|_| all().is_some())));
+            }
+        });
     }
 }

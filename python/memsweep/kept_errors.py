@@ -228,7 +228,9 @@ def _handled() -> list[tuple[int, BaseException]]:
 def _name(identity: int) -> str:
     # `threading.enumerate` takes a lock, which a signal handler may have interrupted.
     thread = getattr(threading, "_active", {}).get(identity)
-    return ascii(thread.name) if isinstance(thread, threading.Thread) else str(identity)
+    if isinstance(thread, threading.Thread):  # noqa: TID251  none is started
+        return ascii(thread.name)
+    return str(identity)
 
 
 def _sys(name: str) -> Any:

@@ -158,7 +158,8 @@ def beside(holders, ask):
     for lock in locks:
         lock.acquire()
     try:
-        _thread.start_new_thread(hold, (holders, ready, go_on, gone))
+        # It is waited for below.
+        _thread.start_new_thread(hold, (holders, ready, go_on, gone))  # noqa: TID251
     except RuntimeError as error:
         raise MemoryError(f"no thread for the self-test: {error}") from None
     ready.acquire()

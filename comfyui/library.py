@@ -19,7 +19,10 @@ NAME = "memsweep"
 NATIVE = f"{NAME}._memsweep"
 HOSTING = f"{NAME}.hosting"
 # What this pack asks for and 0.1 does not have.
-NEEDED = ("Destroying", "kept_error_notes", "note", "plain", "policy_of", "variables")
+NEEDED = (
+    "Destroying", "kept_error_notes", "memory_report", "memory_types", "note", "plain", "policy_of",
+    "variables",
+)
 
 
 def hosting() -> Any:

@@ -154,18 +154,8 @@ def _facts(
 
 
 def _read(hosting: Any, host: comfy_host.ComfyHost) -> dict[str, Any]:
-    reading = hosting.read(host)
-    models = [{"what": hosting.model_name(json.dumps(model)), **model} for model in host.loaded_models()]
-    lines = [
-        f"{_plain(hosting, model['what'])}: "
-        f"{'unknown' if model['bytes'] is None else format(model['bytes'] / 2**20, '.1f')} MiB loaded"
-        for model in models
-    ]
-    fields = f'"reading":{reading.to_json()},"lines":{reading.lines_json()}'
-    return _answer(
-        "\n".join([str(reading).rstrip("\n"), *lines]),
-        f'{{"schema":2,{fields},"models":{json.dumps(models)}}}',
-    )
+    models = json.dumps(host.loaded_models())
+    return _answer(*hosting.memory_report(hosting.read(host), models))
 
 
 def _none_notes(hosting: Any, values: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -20,7 +20,9 @@ class Facts:
         self, hosting: Any, node: str, prompt: Any, titles: Titles, models: Models,
         passing: tuple[type[BaseException], ...],
     ) -> None:
-        self.entries: list[Entry] = []
+        # `None` for one that was dropped.
+        self.entries: list[Entry | None] = []
+        self.connected: list[Any] = []
         self.storages: Any = None
         self._hosting = hosting
         self._node = node
@@ -41,6 +43,7 @@ class Facts:
             # A list input calls the node once per item; the executor holds all of them.
             roots += [run.inputs.get(name) for name in protected]
             self._models.tracker = run.tracker
+        self.connected = roots
         types = (*self._hosting.memory_types(), *self._models.types())
         reached = self._hosting.reach_many(
             [roots, targets or [], *([value] for value in slots)], types
@@ -58,7 +61,7 @@ class Facts:
         for model, user in zip(models, self._models.users(), strict=True):
             model["in_use_by"] = user
         return {
-            "storages": storages.facts,
+            "storages": storages.facts(),
             "models": models,
             "targets": chosen,
             "only_targets": targets is not None,
@@ -66,6 +69,10 @@ class Facts:
             "executor": executor,
             "mapped_files": files.of_models(self._hosting.mapped_files()),
         }
+
+    def staying(self) -> list[Any]:
+        """What must stay as objects, wherever their memory is by now: an unload moves it."""
+        return [*self.connected, *(entry.entry for entry in self.entries if entry is not None)]
 
     def loaded_models(self) -> list[dict[str, Any]]:
         """The facts of the models that are loaded, without a plan."""
@@ -78,7 +85,8 @@ class Facts:
         slots: list[Any] = []
         try:
             run = Run.find(self._node, self._prompt, self._hosting.variables)
-            self.entries, executor, slots = run.describe()
+            entries, executor, slots = run.describe()
+            self.entries = [*entries]
         except Unidentified as reason:
             executor = {"kind": "unidentified", "reason": str(reason)}
         except self._passing:

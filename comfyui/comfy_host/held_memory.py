@@ -8,6 +8,8 @@ import time
 from types import FrameType, ModuleType
 from typing import Any
 
+from .facts import Facts
+
 
 def spill_folder() -> str | None:
     """Beside ComfyUI's temporary folder, which is on the user's disk."""
@@ -45,7 +47,7 @@ class Progress:
             self._bar.update_absolute(done, total)
 
 
-def destroying(hosting: Any, storages: Any, node: str) -> Any:
+def destroying(hosting: Any, facts: Facts, node: str) -> Any:
     """What may be destroyed: what neither the workflow nor ComfyUI itself holds."""
     import comfy.model_management as management
 
@@ -53,8 +55,8 @@ def destroying(hosting: Any, storages: Any, node: str) -> Any:
     loaded = [entry.model for entry in management.current_loaded_models]
     when = time.strftime("%Y-%m-%d %H:%M:%S")
     return hosting.Destroying(
-        storages,
-        [*library.constants(_is_of_a_pack), loaded],
+        facts.storages,
+        [*library.constants(_is_of_a_pack), loaded, facts.staying()],
         library.frames_of(_is_of_the_executor),
         f"its memory was taken by MemSweep node {node} (Purge ALL, leftovers: destroy) at {when}; "
         "connect it to the sweep, or restart the pack's loader",

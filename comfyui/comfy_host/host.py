@@ -98,7 +98,7 @@ class ComfyHost:
     def destroying(self) -> Any:
         """What the destroy step asks for."""
         try:
-            return held_memory.destroying(self._hosting, self.facts.storages, self.node)
+            return held_memory.destroying(self._hosting, self.facts, self.node)
         except self.passing:
             raise
         except BaseException as error:
@@ -117,12 +117,13 @@ class ComfyHost:
         return outcome
 
     def _evict(self, numbers: Iterable[int]) -> dict[str, Any]:
-        chosen = [self.facts.entries[number] for number in numbers]
-        self.facts.entries = []
+        chosen = [(number, self.facts.entries[number]) for number in numbers]
         gone, refused = 0, []
-        for entry in chosen:
+        for number, entry in chosen:
             try:
-                gone += entry.evict()
+                gone += entry is not None and entry.evict()
+                # One that could not be dropped stays, and what it holds.
+                self.facts.entries[number] = None
             except self.passing:
                 raise
             except BaseException as error:

@@ -181,7 +181,8 @@ def _fact(loaded: Any) -> dict[str, Any]:
         "files": files.recorded(loaded.model),
         "part": files.part(loaded.model),
         "device": str(loaded.device),
-        "bytes": None if size is None else int(size),
+        # Some patchers count below zero while they unload: that is no size.
+        "bytes": None if size is None or size < 0 else int(size),
         "loaded": not isinstance(loaded, _NotLoaded),
         "offload_device": _offload_device(loaded.model),
     }

@@ -529,18 +529,19 @@ function ran(row) {
       if (is(fields(row.action).kind, "synchronize")) return [];
       return [
         line("step", what, measured(row), string(outcome.detail) || string(row.reason)),
-        ...notSeen(row, outcome.claimed)
+        ...notSeen(row, number(outcome.claimed))
       ];
     case "parked":
       return [
         line("step", what, measured(row), `${size(number(outcome.bytes))} moved to ${string(outcome.folder)}`),
-        ...notSeen(row, outcome.bytes),
+        ...notSeen(row, number(outcome.bytes)),
         ...parked(outcome),
         ...stayed(outcome)
       ];
     case "destroyed":
       return [
         line("step", what, measured(row), string(row.reason)),
+        ...notSeen(row, null),
         ...list(outcome.owners).map(destroyed),
         ...stayed(outcome)
       ];
@@ -577,9 +578,8 @@ function estimated(row) {
   const bytes = number(row.estimated);
   return bytes === null ? "unknown" : `about ${formatBytes(bytes)}`;
 }
-function notSeen(row, claimed) {
+function notSeen(row, bytes) {
   if (!is(row.verdict, "claim_not_seen")) return [];
-  const bytes = number(claimed);
   return [line("problem", "the readings do not show it", bytes === null ? "" : `${formatBytes(bytes)} claimed`)];
 }
 function parked(outcome) {

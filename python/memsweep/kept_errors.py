@@ -47,7 +47,7 @@ def notes() -> list[dict[str, Any]]:
 def only_through(roots: list[Any]) -> int:
     """Bytes in tensors, arrays and byte strings that nothing else in Python refers to.
 
-    The roots are taken as given up. A lower bound: what is too far away is not looked at, and what
+    The roots themselves count as released. A lower bound: what is too far away is not looked at, and what
     has a reference that was not met on the way counts as held by something else.
     """
     members, met = _reached(roots)
@@ -201,8 +201,8 @@ def _blocks(values: list[Any]) -> list[tuple[str, int, int] | None]:
     """Device, place and size of the memory of each."""
     try:
         found = _memsweep.blocks(values)
-    except RuntimeError:
-        # Arrays whose structure is not the documented one: a sweep says so where it matters.
+    except Exception:
+        # A sweep says so where it matters; a note is not worth its end.
         found = [None] * len(values)
     return [
         ("cpu", id(value), len(value)) if _is(value, (bytes, bytearray)) else block

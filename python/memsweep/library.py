@@ -145,7 +145,7 @@ class _Program(TorchHost):
         storages = self._storages = Storages()
         connected = storages.numbers(_memsweep.reach(protect, _memsweep.memory_types()))
         return {
-            "storages": storages.facts,
+            "storages": storages.facts(),
             "connected": {"storages": connected, "models": []},
             "notes": [note("no_manager")],
         }

@@ -13,7 +13,6 @@ from types import ModuleType
 from typing import Any
 
 
-
 def loaded() -> ModuleType | None:
     """Torch, if the program has loaded it."""
     torch = sys.modules.get("torch")

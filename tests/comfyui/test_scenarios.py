@@ -4,22 +4,38 @@ One server per cache mode; the scenarios follow each other, with POST /free betw
 """
 
 import pytest
-from extent import QUICK, first
+from extent import LARGE, QUICK
 from harness.comfy_server import CACHE_FLAGS, FAST_FLAGS, ComfyServer
 from workflows import OUR_NODES, SCENARIOS, Variation, bypass, requested_level
 
 
-@pytest.fixture(scope="module", params=first(1, CACHE_FLAGS))
+DEFAULT, *OTHERS = CACHE_FLAGS
+
+
+def played():
+    """Which scenario in which cache mode: each in the default one and, by turns, in one of the others;
+    a large run plays all of them."""
+    for number, name in enumerate(SCENARIOS):
+        turn = OTHERS[number % len(OTHERS)]
+        modes = (DEFAULT,) if QUICK else CACHE_FLAGS if LARGE else (DEFAULT, turn)
+        yield from ((mode, name) for mode in modes)
+
+
+@pytest.fixture(scope="module")
 def server(request):
     with ComfyServer(request.param, flags=FAST_FLAGS) as running:
-        if QUICK or request.param != "default":
+        if not LARGE or request.param != DEFAULT:
             # ComfyUI's half million objects cost each of some five hundred sweeps a
-            # third of a second. In a full run, the first mode has the collector as users have it.
+            # third of a second. In a large run, the first mode has the collector as users have
+            # it, as the servers of other tests always do.
             running.post("/probe/freeze")
         yield running
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+PLAYED = sorted(played(), key=lambda pair: pair[0])
+
+
+@pytest.mark.parametrize(("server", "name"), PLAYED, indirect=["server"], scope="module")
 def test_every_prompt_of_the_sequence_gives_the_oracles_image(server, oracle, name):
     scenario = SCENARIOS[name]
     server.free()

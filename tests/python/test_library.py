@@ -58,7 +58,7 @@ def test_reading_agrees_with_an_independent_look_at_proc():
     assert low - 4 * 2**20 <= reading.process_resident <= high + 4 * 2**20
     shown = reading.to_dict()
     assert shown["schema"] == 2
-    assert shown["process"]["cpu_tensors"] is None, "unknown is None, never 0"
+    assert shown["process"]["commit"] is None, "unknown is None, never 0"
 
 
 def test_sweep_collects_cycles_and_says_so():

@@ -240,7 +240,7 @@ def expected(groups):
 
 def answers(groups):
     storages = _memsweep.Storages()
-    return [storages.numbers(group) for group in groups], storages.facts
+    return [storages.numbers(group) for group in groups], storages.facts()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -271,7 +271,7 @@ def test_numbers_count_up_and_are_given_once():
     storages = _memsweep.Storages()
     assert storages.numbers([other]) == [0]
     assert storages.numbers([one, other, one[2:]]) == [0, 1]
-    assert storages.facts == [{"bytes": 128, "device": "cpu"}, {"bytes": 64, "device": "cpu"}]
+    assert storages.facts() == [{"bytes": 128, "device": "cpu"}, {"bytes": 64, "device": "cpu"}]
 
 
 def test_what_is_no_iterable_is_refused():
@@ -281,38 +281,52 @@ def test_what_is_no_iterable_is_refused():
 
 
 class Keeper(hosting.TorchHost):
-    """Says what must stay, and where that lies only if it is asked to."""
+    """Says what must stay, by the numbers of its storages, and where that lies."""
 
-    def __init__(self, array, knows):
+    def __init__(self, array, told):
         self.storages = hosting.Storages()
         self.numbers = self.storages.numbers([array])
-        self.knows = knows
+        self.told = {"its own": self.storages, "another's": hosting.Storages(), "none": None}[told]
 
     def parking(self):
-        return hosting.Parking(self.storages if self.knows else None)
+        return hosting.Parking(self.told)
+
+    def destroying(self):
+        return hosting.Destroying(self.told, [], [], "gone", lambda module: False)
 
     def inventory(self):
         connected = {"storages": self.numbers, "models": []}
-        return {"storages": self.storages.facts, "connected": connected}
+        return {"storages": self.storages.facts(), "connected": connected}
 
 
-@pytest.mark.parametrize("knows", (True, False))
-def test_what_must_stay_is_not_parked_whether_or_not_the_host_knows_its_place(knows):
+@pytest.mark.parametrize("told", ("its own", "another's", "none"))
+def test_what_must_stay_is_not_parked_whatever_the_host_says_of_its_place(told):
     size = 64 << 20
     kept, idle = [numpy.ones(size, "u1")], [numpy.ones(size, "u1")]
-    host = Keeper(kept[0], knows)
+    host = Keeper(kept[0], told)
     report = hosting.sweep_with(host, {"level": "park"}, host.inventory()).to_dict()
     (row,) = [row for row in report["rows"] if row["action"]["kind"] == "park"]
     outcome = row["outcome"]
     if outcome["kind"] == "unsupported":
         pytest.skip(outcome["reason"])
-    if knows:
+    if told == "its own":
         assert size * 0.9 < outcome["bytes"] < size * 1.9
     else:
         # Nothing may move then.
         assert outcome["kind"] == "failed"
-        assert "give the step the `Storages` of its inventory" in outcome["error"]
+        assert "give the step the `Storages` that numbered them" in outcome["error"]
     assert kept[0].all() and idle[0].all()
+
+
+@needs_torch
+@pytest.mark.parametrize("told", ("another's", "none"))
+def test_nothing_is_destroyed_where_it_is_not_known_what_must_stay(told):
+    kept = [torch.ones(1 << 20)]
+    host = Keeper(kept[0], told)
+    report = hosting.sweep_with(host, {"level": "destroy"}, host.inventory()).to_dict()
+    (row,) = [row for row in report["rows"] if row["action"]["kind"] == "destroy"]
+    assert row["outcome"]["kind"] == "failed"
+    assert float(kept[0].sum()) == 1 << 20
 
 
 def test_any_iterable_is_read_once():

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { compile } from "json-schema-to-typescript";
 
 /** The schemas that the page reads. */
-const NAMES = ["reading-line", "report"];
+const NAMES = ["memory-report", "report"];
 const SCHEMAS = new URL("../../schemas/", import.meta.url);
 const SHAPES = new URL("../src/shapes/", import.meta.url);
 

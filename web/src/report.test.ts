@@ -268,6 +268,13 @@ test("a claim that no reading shows is a problem, not a result", () => {
   assert.ok(shown(sample("two-gpus")).includes("problem: the readings do not show it | 2.0 GiB claimed"));
 });
 
+test("destroyed memory that no reading shows is a problem too", () => {
+  const found = samples().find((each) => each.name === "report-held.json");
+  const report = JSON.parse(JSON.stringify(found?.report));
+  for (const row of report.rows) if (row.outcome.kind === "destroyed") row.verdict = "claim_not_seen";
+  assert.ok(shown(read(report)).includes("problem: the readings do not show it | "));
+});
+
 test("a report of an unknown schema is shown as its text", () => {
   const report = nodeReport({ memsweep: [{ text: "short\nlong", report: '{"schema":3}' }] });
   assert.equal(report?.headline, "short");

@@ -44,7 +44,7 @@ before(async () => {
   await mkdir(SCREENSHOTS, { recursive: true });
   server = await startComfyUI();
   browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    executablePath: process.env.MEMSWEEP_CHROMIUM ?? "/usr/bin/chromium",
     args: CHROMIUM_FLAGS,
   });
 });

@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::run::is_stopping;
+/// Set on Ctrl-C: a failure from then on is not worth showing.
+static STOPPED: AtomicBool = AtomicBool::new(false);
 
 /// How often a quiet step says that it is still alive when nobody watches a terminal.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -70,6 +72,11 @@ impl Step {
     }
 }
 
+/// From now on, shows no log of a failed step: we were asked to stop.
+pub(crate) fn stop() {
+    STOPPED.store(true, Ordering::SeqCst);
+}
+
 /// `12 s`, `3 min 04 s`.
 pub(crate) fn elapsed(start: Instant) -> String {
     let duration = start.elapsed();
@@ -88,7 +95,7 @@ pub(crate) fn last_line(log: &Path) -> String {
 
 /// Prints the end of a log, indented.
 pub(crate) fn show_tail(log: &Path) {
-    if is_stopping() {
+    if STOPPED.load(Ordering::SeqCst) {
         return;
     }
     for line in tail(log, TAIL) {

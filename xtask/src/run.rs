@@ -8,7 +8,6 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -18,7 +17,7 @@ use std::{fs, io};
 use anyhow::{Context, Result, bail};
 use process_wrap::std::{ChildWrapper, CommandWrap};
 
-use crate::progress::{Step, last_line, show_tail};
+use crate::progress::{self, Step, last_line, show_tail};
 
 /// How long a program may take to end by itself after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
@@ -37,14 +36,6 @@ struct Running {
 
 static RUNNING: Mutex<Running> = Mutex::new(Running { children: Vec::new(), folders: Vec::new() });
 
-/// Set on Ctrl-C: failures from then on are not worth showing.
-static STOPPING: AtomicBool = AtomicBool::new(false);
-
-/// True once we were asked to stop.
-pub(crate) fn is_stopping() -> bool {
-    STOPPING.load(Ordering::SeqCst)
-}
-
 fn held<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -54,7 +45,7 @@ pub(crate) fn end_everything_on_ctrl_c() -> Result<()> {
     ctrlc::set_handler(|| {
         // The lock is kept until exit, so that nothing new can start meanwhile.
         let running = held(&RUNNING);
-        STOPPING.store(true, Ordering::SeqCst);
+        progress::stop();
         let _ = writeln!(io::stderr(), "\nstopping ...");
         end(&running.children);
         for folder in &running.folders {

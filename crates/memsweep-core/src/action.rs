@@ -25,7 +25,7 @@ pub enum Action {
     Unload {
         /// Model number of the inventory.
         model: u32,
-        /// For people: the model's class name.
+        /// For people: its file and part, or its class where no file is known.
         name: String,
     },
     /// Return the free blocks of torch's device allocators.

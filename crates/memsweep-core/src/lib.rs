@@ -21,6 +21,7 @@ pub mod headline;
 pub mod inventory;
 pub mod level;
 pub mod live;
+pub mod memory_report;
 pub mod names;
 pub mod park;
 pub mod plain;

@@ -49,8 +49,6 @@ pub struct ProcessMemory {
     /// Free bytes the C heap keeps for itself. glibc `mallinfo2().fordblks`: an upper bound of
     /// what a trim can return, since pages already given back are still counted.
     pub heap_slack: Option<Bytes>,
-    /// Bytes in CPU tensors that torch owns, each storage once. `None` unless asked for.
-    pub cpu_tensors: Option<Bytes>,
     /// Bytes whose pages MemSweep moved to disk.
     pub parked: Option<Bytes>,
     /// Windows commit charge (`PrivateUsage`): what runs out first there.

@@ -229,6 +229,9 @@ fn parked_text(row: &Row, parked: &Parked) -> String {
 
 fn destroyed_text(row: &Row, destroyed: &Destroyed) -> String {
     let mut parts = vec![measured(row), format!("{} destroyed", destroyed.bytes())];
+    if row.verdict == Verdict::ClaimNotSeen {
+        parts.push("not seen".to_owned());
+    }
     parts.retain(|part| !part.is_empty());
     let mut text = parts.join(", ");
     for owner in &destroyed.owners {
@@ -268,6 +271,7 @@ fn shown<T: Display>(why: &Why<T>) -> String {
     plain(&why.to_string())
 }
 
-fn known(bytes: Option<Bytes>) -> String {
+/// A size that may be unknown.
+pub(crate) fn known(bytes: Option<Bytes>) -> String {
     bytes.map_or_else(|| "unknown".to_owned(), |bytes| bytes.to_string())
 }

@@ -77,9 +77,9 @@ pub struct Parking<'a> {
     pub folder: &'a Path,
     /// How far it goes.
     pub limits: &'a ParkLimits,
-    /// Blocks that the gate speaks of.
+    /// Blocks that the gate vouches for.
     pub blocks: &'a [Block],
-    /// Blocks of somebody else's. They stay, and the answer says what they are.
+    /// Blocks that belong to somebody else. They stay, and the answer says what they are.
     pub strangers: &'a [Block],
 }
 
@@ -95,7 +95,7 @@ pub(crate) unsafe fn park(
     let all = [asked.blocks, asked.strangers].concat();
     let mut survey = os.survey(asked.folder, &all)?;
     for fact in survey.facts.iter_mut().skip(asked.blocks.len()) {
-        // Whatever else it is, it must not move: nobody speaks for it.
+        // Whatever else it is, it must not move: nobody vouches for it.
         fact.refused.get_or_insert(Why(Refusal::AnotherLibrary));
     }
     let choice = choose(&survey.facts, &survey.room, asked.limits);

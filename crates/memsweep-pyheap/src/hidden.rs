@@ -182,10 +182,10 @@ struct Users {
     used: Vec<usize>,
 }
 
-/// The storage of each tensor, and the tensors that have a user whom only C++ knows: an owner of the
-/// tensor that is no view of it and has it as no gradient, or an owner of its memory that is none of
-/// the tensors met, such as what autograd keeps of an operation's result. A reference to the storage's
-/// own Python object that was not met is a user too.
+/// The storage of each tensor, and the tensors with a user that only C++ knows: an owner of the tensor
+/// other than its views and the tensor whose gradient it is, or an owner of its memory other than the
+/// tensors that the walk met, such as what autograd saves of an operation's result. A reference to the
+/// storage's Python object that the walk did not meet is a user too.
 fn used_by_strangers(
     world: &World<'_>,
     tally: &Tally,

@@ -9,6 +9,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use crate::foreign::{Block, Getters};
 use crate::numbering::{Numbering, Place};
 use crate::table::OutOfMemory;
+use crate::world::CollectorOff;
 
 /// The numbers of one inventory. Keeps addresses and sizes, never objects.
 #[derive(Debug, Default)]
@@ -34,12 +35,12 @@ impl Storages {
         Ok(numbers)
     }
 
-    /// Device and address of the blocks with these numbers, valid while their owners are held. Numbers
-    /// that were never given are left out.
-    pub fn places(&self, numbers: impl IntoIterator<Item = u32>) -> HashSet<(String, usize)> {
+    /// Device and address of the blocks with these numbers, valid while their owners are held. `None`
+    /// if one of them was never given: they are another inventory's.
+    pub fn places(&self, numbers: &[u32]) -> Option<HashSet<(String, usize)>> {
         let numbering = self.lock();
-        let places = numbers.into_iter().filter_map(|number| numbering.place(number));
-        places.map(|place| (place.device.to_owned(), place.address)).collect()
+        let places = numbers.iter().map(|number| numbering.place(*number));
+        places.map(|place| place.map(|place| (place.device.to_owned(), place.address))).collect()
     }
 
     /// Device and address of every block.
@@ -84,10 +85,12 @@ pub fn memory_types(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
 pub fn blocks(objects: &[Bound<'_, PyAny>]) -> PyResult<Vec<Option<Block>>> {
     let Some(first) = objects.first() else { return Ok(Vec::new()) };
     let getters = Getters::find(&loaded(first.py())?)?;
+    // A collection would run finalizers, with torch's functions switched off.
+    let _off = CollectorOff::new(first.py());
     let quiet = getters.quiet();
     let found = objects.iter().map(|object| getters.block(object)).collect();
     drop(quiet);
-    Ok(found)
+    found
 }
 
 fn loaded(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {

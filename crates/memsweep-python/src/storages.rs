@@ -30,8 +30,7 @@ impl Storages {
         self.inner.numbers(&listed(objects)?)
     }
 
-    /// Size and device of every storage, by number.
-    #[getter]
+    /// Size and device of every storage so far, by number.
     fn facts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let row = |(bytes, device)| {
             let row = PyDict::new(py);
@@ -59,14 +58,16 @@ impl Storages {
 /// # Errors
 /// `RuntimeError` if something must stay and nobody says where it lies.
 pub(crate) fn places(storages: &Bound<'_, PyAny>, numbers: &[u32]) -> PyResult<HashSet<Place>> {
-    match storages.extract::<Option<PyRef<'_, Storages>>>()? {
-        Some(storages) => Ok(storages.inner.places(numbers.iter().copied())),
-        None if numbers.is_empty() => Ok(HashSet::new()),
-        None => Err(PyRuntimeError::new_err(
+    let places = match storages.extract::<Option<PyRef<'_, Storages>>>()? {
+        Some(storages) => storages.inner.places(numbers),
+        None => numbers.is_empty().then(HashSet::new),
+    };
+    places.ok_or_else(|| {
+        PyRuntimeError::new_err(
             "storages must stay in memory, and the host does not say where they lie: give the step \
-             the `Storages` of its inventory",
-        )),
-    }
+             the `Storages` that numbered them",
+        )
+    })
 }
 
 /// The types whose instances own large memory: what to ask the heap walk for.

@@ -1,7 +1,7 @@
 //! Reading, planning and sweeping, as Python calls them.
 
 use memsweep_core::inventory::Inventory;
-use memsweep_core::names;
+use memsweep_core::memory_report::MemoryReport;
 use memsweep_core::plan::{Plan, park_only, plan};
 use memsweep_core::policy::{Policy, Settings};
 use memsweep_core::sweep::{Host as _, sweep as run};
@@ -105,10 +105,12 @@ fn plain(text: &Bound<'_, PyString>) -> PyResult<String> {
     Ok(memsweep_core::plain::plain(&text))
 }
 
-/// What people call a model and where it is. `fact`: a model of an inventory, as JSON.
+/// Text and JSON of a Memory Report. `models`: those of an inventory, as JSON.
 #[pyfunction]
-fn model_name(fact: &str) -> PyResult<String> {
-    json::parse("a model", fact).map(|fact| names::model_on_its_device(&fact))
+fn memory_report(reading: &PyReading, models: &str) -> PyResult<(String, String)> {
+    let report = MemoryReport::new(reading.inner().clone(), json::parse("the models", models)?);
+    let json = serde_json::to_string(&report).map_err(error::writing)?;
+    Ok((report.text(), json))
 }
 
 /// Regular files that this process has mapped.
@@ -124,6 +126,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(sweep, module)?)?;
     module.add_function(wrap_pyfunction!(park, module)?)?;
     module.add_function(wrap_pyfunction!(plain, module)?)?;
-    module.add_function(wrap_pyfunction!(model_name, module)?)?;
+    module.add_function(wrap_pyfunction!(memory_report, module)?)?;
     module.add_function(wrap_pyfunction!(mapped_files, module)?)
 }

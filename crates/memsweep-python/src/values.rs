@@ -26,6 +26,12 @@ impl From<Reading> for PyReading {
     }
 }
 
+impl PyReading {
+    pub(crate) fn inner(&self) -> &Reading {
+        &self.inner
+    }
+}
+
 #[pymethods]
 impl PyReading {
     /// Resident bytes of this process (`VmRSS`), file pages included.
@@ -54,12 +60,6 @@ impl PyReading {
     /// Everything, as JSON text.
     fn to_json(&self) -> PyResult<String> {
         serde_json::to_string(&self.inner).map_err(error::writing)
-    }
-
-    /// What its text says, line by line, as JSON: `name`, `bytes` and whether it is `part` of the
-    /// line above.
-    fn lines_json(&self) -> PyResult<String> {
-        serde_json::to_string(&render::reading_lines(&self.inner)).map_err(error::writing)
     }
 
     fn __str__(&self) -> String {

@@ -1,8 +1,5 @@
 // What comfyui/service.py puts into a node's output around the shapes of the library.
 
-import type { Reading } from "../shapes/report.ts";
-import type { ReadingLine } from "../shapes/reading-line.ts";
-
 /** The node's output, its report unpacked. */
 export interface Output {
   memsweep: Message[];
@@ -21,24 +18,4 @@ export interface Message {
 export interface Problem {
   what: string;
   why: string;
-}
-
-/** Memory Report's JSON. */
-export interface MemoryReport {
-  schema: number;
-  reading: Reading;
-  /** The reading as its text shows it. Absent in 0.1. */
-  lines?: ReadingLine[];
-  /** The models that ComfyUI manages. Absent in 0.1. */
-  models?: LoadedModel[];
-}
-
-export interface LoadedModel {
-  /** Its class. */
-  name: string;
-  /** What to call it, and its device. Absent in 0.1. */
-  what?: string;
-  device: string;
-  bytes: number | null;
-  loaded: boolean;
 }

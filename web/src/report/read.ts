@@ -4,13 +4,14 @@
 // apart. It is total: a field that is missing or of the wrong type gives no line, and a report of an
 // unknown schema is shown as its plain text.
 
+import type { MemoryReport } from "../shapes/memory-report.ts";
 import type { Report } from "../shapes/report.ts";
 import { size } from "./amounts.ts";
 import { type Fields, fields, given, is, list, number, promised, string } from "./fields.ts";
 import { badge, headline } from "./headline.ts";
 import { kept } from "./kept.ts";
 import { line, type Line, type NodeReport } from "./lines.ts";
-import type { MemoryReport, Output, Problem } from "./message.ts";
+import type { Output, Problem } from "./message.ts";
 import { upgraded } from "./older.ts";
 import { balance, levels } from "./reading.ts";
 import { steps } from "./steps.ts";

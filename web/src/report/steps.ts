@@ -49,18 +49,19 @@ function ran(row: Fields<Row>): Line[] | null {
       if (is(fields(row.action).kind, "synchronize")) return [];
       return [
         line("step", what, measured(row), string(outcome.detail) || string(row.reason)),
-        ...notSeen(row, outcome.claimed),
+        ...notSeen(row, number(outcome.claimed)),
       ];
     case "parked":
       return [
         line("step", what, measured(row), `${size(number(outcome.bytes))} moved to ${string(outcome.folder)}`),
-        ...notSeen(row, outcome.bytes),
+        ...notSeen(row, number(outcome.bytes)),
         ...parked(outcome),
         ...stayed(outcome),
       ];
     case "destroyed":
       return [
         line("step", what, measured(row), string(row.reason)),
+        ...notSeen(row, null),
         ...list(outcome.owners).map(destroyed),
         ...stayed(outcome),
       ];
@@ -106,9 +107,8 @@ function estimated(row: Fields<Row>): string {
 }
 
 /** A step that says it released bytes which no reading shows: the claim must not pass for a result. */
-function notSeen(row: Fields<Row>, claimed: Promised<number | null>): Line[] {
+function notSeen(row: Fields<Row>, bytes: number | null): Line[] {
   if (!is(row.verdict, "claim_not_seen")) return [];
-  const bytes = number(claimed);
   return [line("problem", "the readings do not show it", bytes === null ? "" : `${formatBytes(bytes)} claimed`)];
 }
 

@@ -228,7 +228,7 @@ export type Action =
        */
       model: number;
       /**
-       * For people: the model's class name.
+       * For people: its file and part, or its class where no file is known.
        */
       name: string;
     }
@@ -606,6 +606,26 @@ export type Missing =
       kind: "not_of_the_heap";
     }
   | {
+      kind: "page_lock_unknown";
+    }
+  | {
+      kind: "mappings_unknown";
+    }
+  | {
+      /**
+       * How many it has.
+       */
+      count: number;
+      kind: "mappings_used_up";
+      /**
+       * How many it may have.
+       */
+      limit: number;
+    }
+  | {
+      kind: "spill_files_unknown";
+    }
+  | {
       kind: "no_trim";
     }
   | {
@@ -856,10 +876,6 @@ export interface ProcessMemory {
    * Windows commit charge (`PrivateUsage`): what runs out first there.
    */
   commit: Bytes | null;
-  /**
-   * Bytes in CPU tensors that torch owns, each storage once. `null` unless asked for.
-   */
-  cpu_tensors: Bytes | null;
   /**
    * Resident pages of mapped files, such as model weights. Linux `RssFile`.
    */

@@ -12,7 +12,8 @@ use crate::{comfyui, overlay, setup, upstream};
 const MAIN: &str = "not archive and not full and not graphs and not matrix and not soak";
 
 /// The tests that use ComfyUI's executor in their own process.
-const IN_PROCESS: [&str; 12] = [
+const IN_PROCESS: [&str; 13] = [
+    "tests/comfyui/test_destroy.py",
     "tests/comfyui/test_eviction.py",
     "tests/comfyui/test_faults.py",
     "tests/comfyui/test_faults_facts.py",
@@ -26,9 +27,6 @@ const IN_PROCESS: [&str; 12] = [
     "tests/comfyui/test_protection.py",
     "tests/comfyui/test_titles.py",
 ];
-
-/// Random workflows on each older version, unless asked otherwise.
-const FEW_CASES: &str = "80";
 
 /// Two at a time. A group is what shares a server or an executor: see `tests/comfyui/conftest.py`.
 const TWO_AT_A_TIME: [&str; 4] = ["-n", "2", "--dist", "loadgroup"];
@@ -65,7 +63,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// The executor's tests and a real server, on each older version.
+    /// The executor's tests as in a quick run and a real server, on each older version.
     pub(super) fn matrix(&mut self) -> Result<()> {
         for release in comfyui::OLDER {
             let what = format!("ComfyUI {}", release.version);
@@ -76,8 +74,8 @@ impl Session<'_> {
                 .args(IN_PROCESS)
                 .arg("tests/comfyui/test_older_versions.py")
                 .args(TWO_AT_A_TIME);
-            if self.options.cases.is_none() && self.options.extent() != Extent::Large {
-                tests = tests.env("MEMSWEEP_CASES", FEW_CASES);
+            if self.options.extent() != Extent::Large {
+                tests = tests.env("MEMSWEEP_EXTENT", Extent::Quick.name());
             }
             self.untitled_runner(&what, tests)?;
         }

@@ -9,8 +9,8 @@ use super::{Session, title};
 use crate::run::Program;
 use crate::{setup, tidy, tools, windows};
 
-/// Two files at a time, in two processes.
-const PYTHON: [&str; 5] = ["tests/python", "-n", "2", "--dist", "loadfile"];
+/// Two tests at a time, in two processes.
+const PYTHON: [&str; 5] = ["tests/python", "-n", "2", "--dist", "worksteal"];
 
 impl Session<'_> {
     pub(super) fn rust(&mut self) -> Result<()> {

@@ -3,21 +3,35 @@
 use super::{Problem, Tree};
 
 const LONGEST: usize = 500;
+/// What is read most often is shorter: the product's own code, without the tests beside it.
+const PRODUCT: [&str; 4] = ["crates/", "python/", "comfyui/", "web/src/"];
+const LONGEST_OF_PRODUCT: usize = 330;
 /// Where the reason must stand.
 const HEAD: usize = 20;
 /// Built from sources that are checked themselves, or written by a tool.
-const GENERATED: [&str; 3] = ["comfyui/web/memsweep.js", "Cargo.lock", "web/package-lock.json"];
-/// Files with other characters, one a line: the path, then each character as `U+1F9F9`.
-const ALLOW_LIST: &str = "xtask/non_ascii.txt";
+const GENERATED: [&str; 5] = [
+    "comfyui/web/memsweep.js",
+    "web/src/shapes/report.ts",
+    "web/src/shapes/memory-report.ts",
+    "Cargo.lock",
+    "web/package-lock.json",
+];
 
-/// A file that outgrew the limit says why in its head.
+/// A file that outgrew the limit says why in its head; one of the product is split.
 pub(super) fn long_files(tree: &Tree) -> Vec<Problem> {
     let code = |path: &str| [".rs", ".py", ".ts", ".mjs"].iter().any(|end| path.ends_with(end));
     let mut problems = Vec::new();
     for (path, text) in tree.texts().filter(|(path, _)| code(path) && !GENERATED.contains(path)) {
-        let lines = text.lines().count();
         let said = text.lines().take(HEAD).any(|line| line.contains("Long because"));
-        if lines > LONGEST && !said {
+        let lines = text.lines().count();
+        let own = text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        let own = own.lines().count();
+        let is_product = PRODUCT.iter().any(|start| path.starts_with(start))
+            && !path.contains("/tests")
+            && !path.contains(".test.");
+        if is_product && own > LONGEST_OF_PRODUCT {
+            problems.push(Problem::file(path, format!("{own} lines of the product: split it")));
+        } else if lines > LONGEST && !said {
             let what = format!("{lines} lines: split it, or say `Long because ...` in its head");
             problems.push(Problem::file(path, what));
         }
@@ -25,28 +39,18 @@ pub(super) fn long_files(tree: &Tree) -> Vec<Problem> {
     problems
 }
 
-/// ASCII only, so that nothing hides in a look-alike; exceptions are listed with their reason.
+/// ASCII only, so that nothing hides in a look-alike.
 pub(super) fn ascii(tree: &Tree) -> Vec<Problem> {
-    let allowed = tree.text(ALLOW_LIST).unwrap_or_default();
     let mut problems = Vec::new();
     for (path, text) in tree.texts().filter(|(path, _)| !GENERATED.contains(path)) {
-        let mut listed = allowed.lines().filter(|line| line.split(' ').next() == Some(path));
-        let permitted: Vec<char> = listed.next().map(listed_characters).unwrap_or_default();
         for (index, line) in text.lines().enumerate() {
-            let other = line.chars().find(|one| !one.is_ascii() && !permitted.contains(one));
-            if let Some(other) = other {
-                let what =
-                    format!("U+{:04X} is neither ASCII nor listed in {ALLOW_LIST}", other as u32);
+            if let Some(other) = line.chars().find(|one| !one.is_ascii()) {
+                let what = format!("U+{:04X} is not ASCII", other as u32);
                 problems.push(Problem::line(path, index, what));
             }
         }
     }
     problems
-}
-
-fn listed_characters(line: &str) -> Vec<char> {
-    let codes = line.split(' ').filter_map(|word| word.strip_prefix("U+"));
-    codes.filter_map(|code| u32::from_str_radix(code, 16).ok().and_then(char::from_u32)).collect()
 }
 
 /// No path that exists on one machine only.
@@ -130,13 +134,28 @@ mod tests {
     }
 
     #[test]
-    fn a_planted_character_is_found_unless_it_is_listed() {
-        let source = ("comfyui/spec.py", "a = '\u{1f9f9}'\n");
-        assert_eq!(ascii(&Tree::of(&[source])).len(), 1);
-        let listed = (ALLOW_LIST, "comfyui/spec.py U+1F9F9\n");
-        assert!(ascii(&Tree::of(&[source, listed])).is_empty());
-        let other = (ALLOW_LIST, "comfyui/spec.py U+2014\n");
-        assert_eq!(ascii(&Tree::of(&[source, other])).len(), 1);
+    fn a_planted_long_file_of_the_product_is_found_but_for_its_tests() {
+        let long = "// x\n".repeat(331);
+        let count = |path: &str, text: &str| long_files(&Tree::of(&[(path, text)])).len();
+        for path in ["crates/a/src/a.rs", "python/memsweep/a.py", "comfyui/a.py", "web/src/a.ts"] {
+            assert_eq!(count(path, &long), 1, "{path}");
+            assert_eq!(count(path, &format!("// Long because.\n{long}")), 1, "{path}");
+        }
+        for path in ["crates/a/tests/a.rs", "tests/python/a.py", "web/src/a.test.ts", "xtask/a.rs"]
+        {
+            assert_eq!(count(path, &long), 0, "{path}");
+        }
+        let fits = "// x\n".repeat(329);
+        assert_eq!(
+            count("crates/a/src/a.rs", &format!("{fits}\n#[cfg(test)]\nmod tests {{}}\n")),
+            0
+        );
+    }
+
+    #[test]
+    fn a_planted_character_is_found() {
+        assert_eq!(ascii(&Tree::of(&[("comfyui/spec.py", "a = '\u{1f9f9}'\n")])).len(), 1);
+        assert!(ascii(&Tree::of(&[("comfyui/spec.py", "a = '\\U0001f9f9'\n")])).is_empty());
     }
 
     #[test]

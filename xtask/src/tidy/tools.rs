@@ -164,23 +164,38 @@ mod tests {
     }
 
     #[test]
-    fn cargo_deny_finds_a_planted_licence_source_and_wildcard() {
+    fn cargo_deny_finds_a_planted_licence_source_duplicate_and_wildcard() {
+        // A crate that comes from a git repository.
+        let git = TemporaryFolder::create(&std::env::temp_dir(), "xtask-elsewhere").unwrap();
+        let package = |name: &str, version: &str| {
+            format!("[package]\nname = \"{name}\"\nversion = \"{version}\"\nlicense = \"MIT\"\n")
+        };
+        write(git.path(), "Cargo.toml", &package("elsewhere", "1.0.0"));
+        write(git.path(), "src/lib.rs", "");
+        let me = ["-c", "user.name=a", "-c", "user.email=a"];
+        for step in [&["init"][..], &["add", "."], &["commit", "--message=x"]] {
+            let done = Program::new("git", git.path()).args(me).args(step).output().unwrap();
+            assert!(done.is_some(), "git {step:?}");
+        }
+        let planted = format!(
+            "[package]\nname = \"planted\"\nversion = \"1.0.0\"\nedition = \"2024\"\n\
+            license = \"GPL-3.0-only\"\n[dependencies]\nwild = {{ path = \"wild\" }}\n\
+            other = {{ package = \"wild\", path = \"other\", version = \"2\" }}\n\
+            elsewhere = {{ git = \"file://{}\" }}\n",
+            git.path().display()
+        );
+        let (wild, other) = (package("wild", "1.0.0"), package("wild", "2.0.0"));
         let files = [
-            (
-                "Cargo.toml",
-                "[package]\nname = \"planted\"\nversion = \"1.0.0\"\nedition = \"2024\"\n\
-                license = \"GPL-3.0-only\"\n[dependencies]\nwild = { path = \"wild\" }\n",
-            ),
-            (
-                "wild/Cargo.toml",
-                "[package]\nname = \"wild\"\nversion = \"1.0.0\"\nlicense = \"MIT\"\n",
-            ),
+            ("Cargo.toml", planted.as_str()),
+            ("wild/Cargo.toml", wild.as_str()),
+            ("other/Cargo.toml", other.as_str()),
             ("src/lib.rs", ""),
             ("wild/src/lib.rs", ""),
+            ("other/src/lib.rs", ""),
         ];
         let Some(said) = said(deny, &files) else { return };
-        for code in ["error[rejected]", "error[wildcard]"] {
-            assert!(said.contains(code), "{code}:\n{said}");
+        for code in ["rejected", "source-not-allowed", "duplicate", "wildcard"] {
+            assert!(said.contains(&format!("error[{code}]")), "{code}:\n{said}");
         }
     }
 }

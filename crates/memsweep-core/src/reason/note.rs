@@ -34,7 +34,7 @@ pub enum Note {
     },
     /// The cache mode keeps no outputs.
     NoCache,
-    /// For the same reason nothing was destroyed.
+    /// The executor is not of a shape we know, so nothing was destroyed.
     NotDestroyedExecutorUnknown {
         /// What did not match.
         reason: String,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::has_other;
+use super::{Refusal, has_other};
 
 /// Why there was nothing to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +116,19 @@ pub enum Missing {
     },
     /// The blocks are not chunks of glibc's heap.
     NotOfTheHeap,
+    /// A driver may have locked any page, and does not say which.
+    PageLockUnknown,
+    /// The kernel's list of this process's mappings, or its limit on them, cannot be read.
+    MappingsUnknown,
+    /// The process has nearly as many mappings as the kernel allows.
+    MappingsUsedUp {
+        /// How many it has.
+        count: u64,
+        /// How many it may have.
+        limit: u64,
+    },
+    /// Which memory is on disk already is known only to the process that this one was forked from.
+    SpillFilesUnknown,
     /// This platform's heap cannot be trimmed.
     NoTrim,
     /// This C library's heap cannot be trimmed, and no other allocator was found.
@@ -153,6 +166,20 @@ impl fmt::Display for Missing {
                 );
             }
             Self::NotOfTheHeap => "not in glibc's heap",
+            Self::PageLockUnknown => return Refusal::PageLockUnknown.fmt(f),
+            Self::MappingsUnknown => {
+                "the kernel's list of this process's mappings, or its limit on them, cannot be read"
+            }
+            Self::MappingsUsedUp { count, limit } => {
+                return write!(
+                    f,
+                    "this process has {count} of {limit} mappings that the kernel allows; raise \
+                     vm.max_map_count"
+                );
+            }
+            Self::SpillFilesUnknown => {
+                "this process was forked in the middle of a park, and does not know what is on disk"
+            }
             Self::NoTrim => "the C heap of this platform cannot be told to give free pages back",
             Self::NoHeapCall => {
                 "this C library (musl?) has no call that gives free heap pages back, and no other \

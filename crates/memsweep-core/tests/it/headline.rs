@@ -2,6 +2,7 @@
 
 use memsweep_core::action::{Action, Outcome};
 use memsweep_core::bytes::{Bytes, Change};
+use memsweep_core::destroy::Destroyed;
 use memsweep_core::headline::{Gave, Headline, Measure, PROCESS};
 use memsweep_core::level::Level;
 use memsweep_core::park::{ParkLimits, Parked};
@@ -132,6 +133,19 @@ fn what_moved_to_disk_is_shown_beside_what_was_given_back() {
         render::summary(&report),
         "MemSweep park: private RAM 9.0 MiB -> 5.0 MiB (4.0 MiB given back); 4.0 MiB moved to disk"
     );
+}
+
+#[test]
+fn destroyed_memory_that_no_reading_shows_is_marked() {
+    let (action, because) = (Action::Destroy { keep: Vec::new() }, Release::HeldAndNotNeeded);
+    let step = Step { action, what: "tensors".to_owned(), because, estimated: None };
+    let mut destroyed = Destroyed::default();
+    destroyed.add(None, 1, Bytes::from_mib(900));
+    let (before, after) = (process(None, Some(9), None), process(None, Some(9), None));
+    let rows = vec![Row::new(&step, Outcome::Destroyed(destroyed), &before, &after)];
+    let plan = plan(&build::inventory(""), &build::policy(Level::Destroy));
+    let text = render::text(&Report::new(&plan, before, after, rows));
+    assert!(text.contains("gave back nothing, 900.0 MiB destroyed, not seen"), "{text}");
 }
 
 #[test]

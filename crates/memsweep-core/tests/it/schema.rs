@@ -7,10 +7,10 @@
 use memsweep_core::action::{Action, Outcome};
 use memsweep_core::headline::PROCESS;
 use memsweep_core::inventory::Inventory;
+use memsweep_core::memory_report::MemoryReport;
 use memsweep_core::plan::Plan;
 use memsweep_core::policy::Settings;
 use memsweep_core::reading::{Reading, SCHEMA};
-use memsweep_core::render::ReadingLine;
 use memsweep_core::report::Report;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::transform::RecursiveTransform;
@@ -23,7 +23,7 @@ use crate::files;
 fn schemas_say_what_the_types_say() {
     let mut known = [
         written::<Reading>("reading"),
-        written::<ReadingLine>("reading-line"),
+        written::<MemoryReport>("memory-report"),
         written::<Plan>("plan"),
         written::<Action>("action"),
         written::<Report>("report"),

@@ -181,10 +181,9 @@ pub(crate) fn readings() -> impl Strategy<Value = Reading> {
                     swapped: process[4],
                     page_locked: process[5],
                     heap_slack: process[6],
-                    cpu_tensors: process[7],
-                    parked: process[8],
-                    commit: process[9],
-                    footprint: process[10],
+                    parked: process[7],
+                    commit: process[8],
+                    footprint: process[9],
                 },
                 machine: MachineMemory {
                     total: machine[0],

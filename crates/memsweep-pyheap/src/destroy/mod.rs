@@ -189,7 +189,7 @@ fn groups<'py>(
         if protected.contains(address) || pinned.set.contains(address) {
             continue;
         }
-        let Some((device, memory)) = tensors.place(object) else { continue };
+        let Ok(Some((device, memory))) = tensors.place(object) else { continue };
         if !is_meant(&device, memory) {
             continue;
         }

@@ -173,20 +173,20 @@ impl<'py> Getters<'py> {
 
     /// The block of memory behind a tensor or an array, the same for all that share it. `None` for
     /// any other object, and for one without memory: on the meta device, sparse, wrapped or empty.
-    pub(crate) fn block(&self, object: &Bound<'py, PyAny>) -> Option<Block> {
-        let block = match self.of(object) {
-            Foreign::Tensor => {
-                let (device, Memory { address, bytes, .. }) =
-                    self.tensors.as_ref()?.place(object)?;
-                Block { device, address, bytes }
-            }
-            Foreign::Array => {
-                let (address, bytes) = self.arrays.as_ref()?.block(object)?;
-                Block { device: "cpu".to_owned(), address, bytes }
-            }
-            Foreign::Nothing => return None,
+    ///
+    /// # Errors
+    /// As for [`Tensors::place`].
+    pub(crate) fn block(&self, object: &Bound<'py, PyAny>) -> PyResult<Option<Block>> {
+        let block = match (self.of(object), &self.tensors, &self.arrays) {
+            (Foreign::Tensor, Some(tensors), _) => tensors
+                .place(object)?
+                .map(|(device, Memory { address, bytes, .. })| Block { device, address, bytes }),
+            (Foreign::Array, _, Some(arrays)) => arrays
+                .block(object)
+                .map(|(address, bytes)| Block { device: "cpu".to_owned(), address, bytes }),
+            _ => None,
         };
-        (block.bytes > 0).then_some(block)
+        Ok(block.filter(|block| block.bytes > 0))
     }
 
     /// All the bytes that an array shows, whoever owns them. `None` for anything but an array.

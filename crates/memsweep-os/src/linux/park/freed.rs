@@ -45,7 +45,7 @@ pub(crate) fn release(proc: &Path) -> Bytes {
     }
     let Some(areas) = areas::read(proc) else { return released };
     let begun = Instant::now();
-    let spills = registry::known();
+    let Some(spills) = registry::known() else { return released };
     let mut taken = Vec::new();
     let mut progress = true;
     while mem::take(&mut progress) && begun.elapsed() < LONGEST {

@@ -17,7 +17,8 @@ use memsweep_core::reason::Refusal;
 /// checked there is checked again.
 pub(super) struct Layout {
     areas: Option<Vec<Area>>,
-    spills: Spills,
+    /// `None`: then no mapping is known to be ours.
+    spills: Option<Spills>,
     driver_locked: bool,
     locks: PageLocks,
 }
@@ -41,6 +42,7 @@ impl Layout {
             return Err(Refusal::PageLockedByDriver);
         }
         let areas = self.areas.as_ref().ok_or(Refusal::Undescribed)?;
-        pieces::covering(range, areas, &self.spills).map(|_| ())
+        let spills = self.spills.as_ref().ok_or(Refusal::Undescribed)?;
+        pieces::covering(range, areas, spills).map(|_| ())
     }
 }

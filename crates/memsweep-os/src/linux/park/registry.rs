@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::thread;
 use std::time::Duration;
@@ -15,61 +17,66 @@ use crate::linux::text::read_up_to;
 
 const MAPS_LIMIT: u64 = 64 * 1024 * 1024;
 
-static INODES: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
+static FILES: Mutex<Spills> = Mutex::new(Spills { inodes: BTreeSet::new(), added: 0 });
+
+/// The process that waited in vain for the lock: a child, forked while another thread had it.
+static ORPHAN: AtomicU32 = AtomicU32::new(0);
 
 /// Spill files by their inode. Their mappings have the name that the kernel gives to nameless
 /// files, so another file that gets the same inode later is not mistaken for one of ours. The
 /// device number is not compared: btrfs and overlayfs show another one here than `stat` does.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Spills(BTreeSet<u64>);
+pub(crate) struct Spills {
+    inodes: BTreeSet<u64>,
+    /// How many files were made so far: an inode may be one that was used before.
+    added: u64,
+}
 
 impl Spills {
     #[cfg(test)]
     pub(crate) fn of(inodes: &[u64]) -> Self {
-        Self(inodes.iter().copied().collect())
+        Self { inodes: inodes.iter().copied().collect(), added: 0 }
     }
 
     pub(crate) fn contains(&self, area: &Area) -> bool {
-        self.0.contains(&area.inode)
+        self.inodes.contains(&area.inode)
             && area.name.ends_with(format!("/#{} (deleted)", area.inode).as_bytes())
     }
 }
 
-/// The files, while nobody else changes them. `None`: a forked child may have inherited the lock while
-/// it was held, and waits for nobody then. Others hold it for microseconds.
-fn inodes() -> Option<MutexGuard<'static, BTreeSet<u64>>> {
-    for _ in 0..1000 {
-        match INODES.try_lock() {
+/// The files, while nobody else changes them. Others hold the lock for microseconds. `None`: in a child
+/// that was forked meanwhile nobody gives it up, so that one waits once, and not for ever.
+fn files() -> Option<MutexGuard<'static, Spills>> {
+    let is_orphan = ORPHAN.load(Ordering::Relaxed) == process::id();
+    for _ in 0..if is_orphan { 1 } else { 1000 } {
+        match FILES.try_lock() {
             Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
             Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
-            Ok(inodes) => return Some(inodes),
+            Ok(files) => return Some(files),
         }
     }
+    ORPHAN.store(process::id(), Ordering::Relaxed);
     None
 }
 
-/// All files that were made and may still be mapped; `None` where they cannot be known.
-fn all() -> Option<Spills> {
-    inodes().map(|inodes| Spills(inodes.clone()))
-}
-
-/// The same for whoever leaves everything alone that is not known to be ours.
-pub(crate) fn known() -> Spills {
-    all().unwrap_or_default()
+/// All files that were made and may still be mapped; `None` where that cannot be known.
+pub(crate) fn known() -> Option<Spills> {
+    files().map(|files| files.clone())
 }
 
 /// Remembers a file of which something is now mapped.
 pub(crate) fn add(inode: u64) {
-    if let Some(mut inodes) = inodes() {
-        inodes.insert(inode);
+    if let Some(mut files) = files() {
+        files.inodes.insert(inode);
+        files.added += 1;
     }
 }
 
 /// Bytes that are in spill files now. `None` when the files or the kernel's table cannot be read; a
 /// quick reading does not read the table.
 pub(crate) fn parked(proc: &Path, detail: Detail) -> Option<Bytes> {
-    let spills = all()?;
-    if spills.0.is_empty() {
+    let spills = known()?;
+    if spills.inodes.is_empty() {
         return Some(Bytes::ZERO);
     }
     if detail == Detail::Quick {
@@ -83,8 +90,8 @@ pub(crate) fn parked(proc: &Path, detail: Detail) -> Option<Bytes> {
 }
 
 /// Bytes of parked memory that are in RAM again, because they were read or written since.
-pub(crate) fn back_in_memory(areas: &[Area]) -> Bytes {
-    mapped(&known(), areas).map(|area| area.resident).sum()
+pub(crate) fn back_in_memory(areas: &[Area]) -> Option<Bytes> {
+    Some(mapped(&known()?, areas).map(|area| area.resident).sum())
 }
 
 fn mapped<'a>(spills: &'a Spills, areas: &'a [Area]) -> impl Iterator<Item = &'a Area> {
@@ -97,9 +104,11 @@ fn size(area: &Area) -> Bytes {
 
 fn forget_unmapped(spills: &Spills, areas: &[Area]) {
     let alive: BTreeSet<u64> = mapped(spills, areas).map(|area| area.inode).collect();
-    if let Some(mut inodes) = inodes() {
-        // Files made since the table was read are not among `spills`, and stay.
-        inodes.retain(|inode| alive.contains(inode) || !spills.0.contains(inode));
+    if let Some(mut files) = files() {
+        // A file made since the table was read is not in it, whatever its inode was before.
+        if files.added == spills.added {
+            files.inodes = alive;
+        }
     }
 }
 
@@ -111,7 +120,7 @@ mod tests {
     fn the_files_are_known_whoever_else_looks() {
         thread::scope(|scope| {
             for _ in 0..2 {
-                scope.spawn(|| assert!((0..20_000).all(|_| all().is_some())));
+                scope.spawn(|| assert!((0..20_000).all(|_| known().is_some())));
             }
         });
     }

@@ -7,9 +7,10 @@ use memsweep_core::park::{BlockFact, ParkLimits, Parked, Room};
 use memsweep_core::reason::{Missing, Refusal, Why};
 
 use super::areas::{self, Area};
+use super::carry_out;
 use super::pieces::{self, Examined};
+use super::registry::{self, Spills};
 use super::spill::{self, Folder};
-use super::{carry_out, registry};
 use crate::linux::{mapping, maps, process};
 use crate::{Block, Gate, PageLocks, Roots};
 
@@ -36,31 +37,25 @@ pub(crate) fn survey(
     let proc = &roots.proc;
     let folder = Folder::open(roots, folder)?;
     if process::driver_locked(proc) {
-        return Err(Refusal::PageLockUnknown.to_string().into());
+        return Err(Missing::PageLockUnknown);
     }
-    let count = maps::count(proc)
-        .ok_or_else(|| "the list of this process's mappings cannot be read".to_owned())?;
-    let limit = maps::limit(proc)
-        .ok_or_else(|| "the kernel's limit on mappings cannot be read".to_owned())?;
+    let (count, limit) =
+        maps::count(proc).zip(maps::limit(proc)).ok_or(Missing::MappingsUnknown)?;
     let left = (limit - limit / MAPPINGS_LEFT).saturating_sub(count);
     if left == 0 {
-        return Err(format!(
-            "this process has {count} of {limit} mappings that the kernel allows; raise vm.max_map_count"
-        )
-        .into());
+        return Err(Missing::MappingsUsedUp { count, limit });
     }
-    let areas = areas::read(proc)
-        .ok_or_else(|| "the description of this process's mappings cannot be read".to_owned())?;
-    let examined = examine_all(blocks, &areas);
+    let areas = areas::read(proc).ok_or(Missing::MappingsUnknown)?;
+    let spills = registry::known().ok_or(Missing::SpillFilesUnknown)?;
+    let examined = examine_all(blocks, &areas, &spills);
     let facts = blocks.iter().zip(&examined).map(|(block, found)| fact(block, found)).collect();
     let room = Room { disk_free: folder.free(), mappings: Some(left) };
     let inner = Survey { proc: proc.to_owned(), examined, folder };
     Ok(crate::Survey { facts, room, inner })
 }
 
-pub(super) fn examine_all(blocks: &[Block], areas: &[Area]) -> Vec<Examined> {
+pub(super) fn examine_all(blocks: &[Block], areas: &[Area], spills: &Spills) -> Vec<Examined> {
     let page = rustix::param::page_size();
-    let spills = registry::known();
     let mut resident = mapping::resident;
     let locks = PageLocks::now();
     let examine = |block: &Block| {
@@ -68,7 +63,7 @@ pub(super) fn examine_all(blocks: &[Block], areas: &[Area]) -> Vec<Examined> {
         if locks.is_locked(range.clone()) {
             return Examined::refuse(Refusal::PageLockedByDriver);
         }
-        pieces::examine(&range, page, areas, &spills, &mut resident)
+        pieces::examine(&range, page, areas, spills, &mut resident)
     };
     blocks.iter().map(examine).collect()
 }
@@ -109,7 +104,8 @@ impl Survey {
         // SAFETY: the pieces lie inside the caller's blocks.
         let mut parked = unsafe { carry_out(&self.proc, &self.folder, &files, limits, gate) };
         parked.already = already;
-        parked.in_memory = areas::read(&self.proc).map(|areas| registry::back_in_memory(&areas));
+        parked.in_memory =
+            areas::read(&self.proc).and_then(|areas| registry::back_in_memory(&areas));
         parked.folder = Some(self.folder.to_string());
         parked
     }

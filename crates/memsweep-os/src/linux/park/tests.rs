@@ -16,6 +16,7 @@ use memsweep_core::reason::{Refusal, Stopped, Why};
 use super::areas;
 use super::batches::FEWEST_FILES;
 use super::pieces::{self, Piece};
+use super::registry;
 use super::spill::{Disk, Folder};
 use super::survey::examine_all;
 use crate::{Block, Gate, Roots, Stop};
@@ -166,7 +167,7 @@ fn pieces_of(blocks: &[Vec<u8>]) -> Vec<Vec<Piece>> {
         .iter()
         .map(|block| Block { address: block.as_ptr() as usize, bytes: block.len() })
         .collect();
-    let examined = examine_all(&ours, &areas);
+    let examined = examine_all(&ours, &areas, &registry::known().unwrap());
     // A file for each two blocks, so that small blocks make several batches.
     let pieces: Vec<(usize, Range<usize>)> = examined
         .iter()

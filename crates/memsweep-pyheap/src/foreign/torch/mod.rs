@@ -3,6 +3,7 @@
 mod owners;
 mod storages;
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 
@@ -95,8 +96,14 @@ impl<'py> Tensors<'py> {
     }
 
     /// Device and memory of a tensor on any device. `None` for one without memory of its own.
-    pub(crate) fn place(&self, tensor: &Bound<'py, PyAny>) -> Option<(String, Memory)> {
-        self.storages.as_ref()?.place_of(tensor)
+    ///
+    /// # Errors
+    /// `RuntimeError` where this torch's storages cannot be asked, `MemoryError`.
+    pub(crate) fn place(&self, tensor: &Bound<'py, PyAny>) -> PyResult<Option<(String, Memory)>> {
+        match &self.storages {
+            Some(storages) => storages.place_of(tensor),
+            None => Err(PyRuntimeError::new_err("this torch does not say where tensors lie")),
+        }
     }
 
     /// Whether torch allocated the tensor's memory and alone frees it.

@@ -87,7 +87,7 @@ impl<'py> Tensors<'py> {
         let storages = self.storages.as_ref()?;
         let storage = storages.of_tensor.call1((tensor,)).ok()?;
         let address = storages.object(&storage)?;
-        let owners = storages.use_count.call1((address,)).ok()?.extract::<u64>().ok()?;
+        let owners = storages.use_count.as_ref()?.call1((address,)).ok()?.extract::<u64>().ok()?;
         Some(StorageUse {
             address,
             // Torch has one Python object for each storage, which we hold just now.

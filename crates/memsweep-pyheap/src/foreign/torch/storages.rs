@@ -1,5 +1,6 @@
 //! A tensor's memory: where it is, how much, and who frees it.
 
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict, PyType};
 
@@ -11,7 +12,8 @@ use crate::object::{get, word};
 pub(super) struct StorageGetters<'py> {
     pub(super) of_tensor: Bound<'py, PyAny>,
     address: Bound<'py, PyAny>,
-    pub(super) use_count: Bound<'py, PyAny>,
+    /// Not every torch can count; it has places all the same.
+    pub(super) use_count: Option<Bound<'py, PyAny>>,
     /// The tensor must not be asked: its class may answer for it, in Python.
     device: Bound<'py, PyAny>,
     device_type: Bound<'py, PyAny>,
@@ -37,7 +39,7 @@ impl<'py> StorageGetters<'py> {
         Ok(Self {
             of_tensor: class.getattr("untyped_storage")?,
             address: storage.getattr("_cdata")?,
-            use_count: module.getattr("_storage_Use_Count")?,
+            use_count: module.getattr("_storage_Use_Count").ok(),
             device: storage.getattr("device")?,
             device_type: module.getattr("device")?.getattr("type")?,
             is_lazy_copy: module.getattr("_is_cow_tensor").ok(),
@@ -56,21 +58,33 @@ impl<'py> StorageGetters<'py> {
 
     pub(super) fn owners(&self, tensor: &Bound<'py, PyAny>) -> Option<u64> {
         let storage = self.of_tensor.call1((tensor,)).ok()?;
-        self.use_count.call1((self.object(&storage)?,)).ok()?.extract().ok()
+        self.use_count.as_ref()?.call1((self.object(&storage)?,)).ok()?.extract().ok()
     }
 
-    /// Device and memory of a tensor on any device that has memory.
-    pub(super) fn place_of(&self, tensor: &Bound<'py, PyAny>) -> Option<(String, Memory)> {
-        if self.is_lazy(tensor)? {
-            return None;
+    /// Device and memory of a tensor on any device that has memory; `None` for one that has none.
+    ///
+    /// # Errors
+    /// `MemoryError`: then it may well have memory.
+    pub(super) fn place_of(
+        &self,
+        tensor: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<(String, Memory)>> {
+        if self.is_lazy(tensor) != Some(false) {
+            return Ok(None);
         }
-        let storage = self.of_tensor.call1((tensor,)).ok()?;
-        let device = get(&self.device, &storage)?;
+        let storage = match self.of_tensor.call1((tensor,)) {
+            Err(error) if error.is_instance_of::<PyMemoryError>(tensor.py()) => return Err(error),
+            Err(_) => return Ok(None),
+            Ok(storage) => storage,
+        };
+        let unanswered = || PyMemoryError::new_err("a storage could not be asked for its device");
+        let device = get(&self.device, &storage).ok_or_else(unanswered)?;
         // A fake tensor is there too: asked for its address, torch warns, which runs Python code.
-        if self.kind(&device)? == "meta" {
-            return None;
+        if self.kind(&device).ok_or_else(unanswered)? == "meta" {
+            return Ok(None);
         }
-        Some((device.str().ok()?.to_string(), self.place(&storage)?))
+        let name = device.str()?.to_string();
+        Ok(self.place(&storage).map(|memory| (name, memory)))
     }
 
     pub(super) fn owns_memory(&self, tensor: &Bound<'py, PyAny>) -> Option<bool> {

@@ -1,0 +1,88 @@
+//! What a node reports that reads memory and frees nothing: ComfyUI's Memory Report.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::inventory::ModelFact;
+use crate::names;
+use crate::plain::plain;
+use crate::reading::{Reading, SCHEMA};
+use crate::render::{ReadingLine, known, reading_lines, reading_text};
+
+/// A reading with its lines, and the models that the host manages.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MemoryReport {
+    /// Version of this shape.
+    pub schema: u32,
+    /// The reading.
+    pub reading: Reading,
+    /// The reading as its text shows it.
+    pub lines: Vec<ReadingLine>,
+    /// The models that the host manages.
+    pub models: Vec<NamedModel>,
+}
+
+/// A model and what to call it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct NamedModel {
+    /// Its file and part, or its class, and its device.
+    pub what: String,
+    /// What is known of it.
+    #[serde(flatten)]
+    pub fact: ModelFact,
+}
+
+impl MemoryReport {
+    /// The lines and names are made here.
+    #[must_use]
+    pub fn new(reading: Reading, models: Vec<ModelFact>) -> Self {
+        let named = |fact| NamedModel { what: names::model_on_its_device(&fact), fact };
+        Self {
+            schema: SCHEMA,
+            lines: reading_lines(&reading),
+            reading,
+            models: models.into_iter().map(named).collect(),
+        }
+    }
+
+    /// The reading and the models, for people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = reading_text(&self.reading);
+        for NamedModel { what, fact } in &self.models {
+            let _ = writeln!(out, "{}: {} loaded", plain(what), known(fact.bytes));
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bytes::Bytes;
+
+    #[test]
+    fn models_are_named_and_an_unknown_size_is_not_zero() {
+        let model = |files: &[&str], bytes| ModelFact {
+            name: "BaseModel\u{1b}".to_owned(),
+            files: files.iter().map(|file| (*file).to_owned()).collect(),
+            part: Some("VAE".to_owned()),
+            device: "cuda:0".to_owned(),
+            bytes,
+            ..ModelFact::default()
+        };
+        let models = vec![model(&["sd15.safetensors"], Some(Bytes::from_mib(3))), model(&[], None)];
+        let report = MemoryReport::new(Reading::default(), models);
+        let text = report.text();
+        let lines: Vec<&str> = text.lines().rev().take(2).collect();
+        assert_eq!(lines[1], "sd15.safetensors, VAE on cuda:0: 3.0 MiB loaded");
+        assert!(lines[0].starts_with("model BaseModel") && lines[0].ends_with("unknown loaded"));
+        assert!(!text.contains('\u{1b}'), "outside text is shown plain");
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["models"][0]["what"], "sd15.safetensors, VAE on cuda:0");
+        assert_eq!(json["models"][1]["bytes"], serde_json::Value::Null);
+    }
+}

@@ -23,7 +23,9 @@ def pytest_sessionstart(session):
 
 
 def pytest_collection_modifyitems(items):
-    """With several workers: tests that share a server stay together, random workflows are spread."""
+    """With several workers: what shares a server stays together, random workflows spread out, and the
+    longest comes first, so that no worker is left waiting for it."""
+    items.sort(key=lambda item: item.path.name not in ("test_scenarios.py", "test_older_versions.py"))
     for item in items:
         server = getattr(item, "callspec", None) and item.callspec.params.get("server")
         name = item.name if item.get_closest_marker("graphs") else f"{item.path.name} {server}"

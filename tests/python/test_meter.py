@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux can park"),
     pytest.mark.skipif(native.missing() is not None, reason=str(native.missing())),
 ]
-PARKS = extent.scaled(4, 20, 200)
+PARKS = extent.scaled(4, 10, 200)
 
 
 @pytest.fixture(scope="module")

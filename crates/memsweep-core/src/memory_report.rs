@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::bytes::Bytes;
 use crate::inventory::ModelFact;
 use crate::names;
 use crate::plain::plain;
@@ -30,21 +31,37 @@ pub struct MemoryReport {
 pub struct NamedModel {
     /// Its file and part, or its class, and its device.
     pub what: String,
-    /// What is known of it.
-    #[serde(flatten)]
-    pub fact: ModelFact,
+    /// Its class.
+    pub name: String,
+    /// The files it was loaded from. Empty where that is not known.
+    pub files: Vec<String>,
+    /// What it is in a workflow: diffusion model, text encoder, VAE, ControlNet.
+    pub part: Option<String>,
+    /// The device it is loaded on.
+    pub device: String,
+    /// Bytes it takes on that device, according to its manager.
+    pub bytes: Option<Bytes>,
+    /// It is on that device now.
+    pub loaded: bool,
+}
+
+impl From<ModelFact> for NamedModel {
+    fn from(fact: ModelFact) -> Self {
+        let what = names::model_on_its_device(&fact);
+        let ModelFact { name, files, part, device, bytes, loaded, .. } = fact;
+        Self { what, name, files, part, device, bytes, loaded }
+    }
 }
 
 impl MemoryReport {
     /// The lines and names are made here.
     #[must_use]
     pub fn new(reading: Reading, models: Vec<ModelFact>) -> Self {
-        let named = |fact| NamedModel { what: names::model_on_its_device(&fact), fact };
         Self {
             schema: SCHEMA,
             lines: reading_lines(&reading),
             reading,
-            models: models.into_iter().map(named).collect(),
+            models: models.into_iter().map(NamedModel::from).collect(),
         }
     }
 
@@ -52,9 +69,10 @@ impl MemoryReport {
     #[must_use]
     pub fn text(&self) -> String {
         let mut out = reading_text(&self.reading);
-        for NamedModel { what, fact } in &self.models {
-            let _ = writeln!(out, "{}: {} loaded", plain(what), known(fact.bytes));
+        for model in &self.models {
+            let _ = writeln!(out, "{}: {} loaded", plain(&model.what), known(model.bytes));
         }
+        out.truncate(out.trim_end().len());
         out
     }
 }
@@ -62,7 +80,6 @@ impl MemoryReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bytes::Bytes;
 
     #[test]
     fn models_are_named_and_an_unknown_size_is_not_zero() {
@@ -84,5 +101,6 @@ mod tests {
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["models"][0]["what"], "sd15.safetensors, VAE on cuda:0");
         assert_eq!(json["models"][1]["bytes"], serde_json::Value::Null);
+        assert_eq!(json["models"][1]["files"], serde_json::json!([]));
     }
 }

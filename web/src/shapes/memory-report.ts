@@ -61,29 +61,21 @@ export interface NamedModel {
    */
   device: string;
   /**
-   * The files it was loaded from, as its loader shows them. Empty where that is not known.
+   * The files it was loaded from. Empty where that is not known.
    */
-  files?: string[];
+  files: string[];
   /**
-   * Who else is using it, in words: another thread, another prompt. `null` where nobody is.
-   */
-  in_use_by?: string | null;
-  /**
-   * It is on that device now. A model to release may sit in RAM only.
+   * It is on that device now.
    */
   loaded: boolean;
   /**
-   * Class name of the model.
+   * Its class.
    */
   name: string;
   /**
-   * Where unloading puts its weights, where that is known.
-   */
-  offload_device?: string | null;
-  /**
    * What it is in a workflow: diffusion model, text encoder, VAE, ControlNet.
    */
-  part?: string | null;
+  part: string | null;
   /**
    * Its file and part, or its class, and its device.
    */

@@ -28,8 +28,9 @@ const IN_PROCESS: [&str; 13] = [
     "tests/comfyui/test_titles.py",
 ];
 
-/// Two at a time. A group is what shares a server or an executor: see `tests/comfyui/conftest.py`.
-const TWO_AT_A_TIME: [&str; 4] = ["-n", "2", "--dist", "loadgroup"];
+/// Two at a time, in the order that `tests/comfyui/conftest.py` gives. A group is what shares a server
+/// or an executor.
+const TWO_AT_A_TIME: [&str; 5] = ["-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder"];
 
 impl Session<'_> {
     pub(super) fn comfyui(&mut self) -> Result<()> {

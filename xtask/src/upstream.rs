@@ -15,9 +15,6 @@ use crate::{comfyui, files};
 /// One of these needs a real SDXL checkpoint and a server that somebody else started.
 const EXECUTION: [&str; 2] = ["tests/execution", "--ignore=tests/execution/test_preview_method.py"];
 
-/// Two servers at a time: their tests mostly wait for one.
-const TWO_AT_A_TIME: [&str; 4] = ["-n", "2", "--dist", "loadgroup"];
-
 /// The tests of the executor, the server and the modules that a pack could disturb. The rest of
 /// their unit tests is about models, media and services.
 const UNIT: [&str; 7] = [
@@ -59,8 +56,7 @@ pub(crate) fn programs(paths: &Paths, tree: &Path) -> Vec<(String, Program)> {
             .envs(paths.environment())
     };
     // Their own option for busy machines: no test then judges by the clock.
-    let execution =
-        pytest("execution_plugin").arg("--skip-timing-checks").args(EXECUTION).args(TWO_AT_A_TIME);
+    let execution = pytest("execution_plugin").arg("--skip-timing-checks").args(EXECUTION);
     let unit = pytest("unit_plugin").args(NEED_A_NETWORK).args(UNIT);
     let name = |what: &str| format!("ComfyUI's own {what} tests");
     vec![(name("unit"), unit), (name("execution"), execution)]

@@ -10,6 +10,7 @@ Nothing else of their tests is touched.  With `--stock`, MemSweep is left out: t
 
 import io
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -38,6 +39,8 @@ SERVERS = {
     "TestProgressIsolation": ("_server", ("default",)),
     "TestPublicAPI": ("_server", ("default",)),
 }
+# What most people run, and the one that was the default before; `cargo xtask test --large` runs all.
+USUAL = ("default", "classic")
 replaced: set[str] = set()
 
 
@@ -50,14 +53,14 @@ def pytest_configure(config):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         config.option.port = probe.getsockname()[1]
-    # Two servers that count their images in one folder would take each other's names.
-    config.option.output_dir = f"{config.option.output_dir}-{config.option.port}"
 
 
 def pytest_pycollect_makeitem(name, obj):
     """Takes their server fixture out of a class and asks for ours, once for each cache."""
     if name in SERVERS and isinstance(obj, type) and name not in replaced:
         theirs, caches = SERVERS[name]
+        if os.environ.get("MEMSWEEP_EXTENT") != "large":
+            caches = tuple(cache for cache in caches if cache in USUAL)
         delattr(obj, theirs)
         pytest.mark.usefixtures("server")(obj)
         rows = [pytest.param(CACHES[cache], id=cache) for cache in caches]
@@ -68,11 +71,6 @@ def pytest_pycollect_makeitem(name, obj):
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items):
     """A class of theirs that starts a server in a way we do not know would run without MemSweep."""
-    for item in items:
-        # With several workers: what shares a server stays together.
-        asked = getattr(item, "callspec", None) and item.callspec.params.get("server")
-        if asked is not None:
-            item.add_marker(pytest.mark.xdist_group(f"{item.cls.__name__} {name_of(asked)}"))
     # Their hook prints every test.
     with redirect_stdout(io.StringIO()):
         result = yield
@@ -93,7 +91,8 @@ def server(args_pytest, request):
     ]
     if stock:
         command += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", "testing-pack"]
-    log_path = Path(f"server-{request.cls.__name__}-{name_of(request.param)}.log").absolute()
+    cache = next(name for name, known in CACHES.items() if known is request.param)
+    log_path = Path(f"server-{request.cls.__name__}-{cache}.log").absolute()
     with log_path.open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
@@ -114,10 +113,6 @@ def server(args_pytest, request):
 def _server(server):
     """The name that most of their classes have for it."""
     return server
-
-
-def name_of(cache: dict) -> str:
-    return next(name for name, known in CACHES.items() if known is cache)
 
 
 def wait_for_nodes(url: str, process: subprocess.Popen, log_path: Path) -> dict:

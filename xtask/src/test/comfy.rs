@@ -59,23 +59,29 @@ impl Session<'_> {
         title("ComfyUI's own tests");
         let tree = upstream::prepare(self.paths)?;
         for (what, program) in upstream::programs(self.paths, &tree) {
-            self.runner(&what, program)?;
+            self.runner(&what, program.envs(self.environment()))?;
         }
         Ok(())
     }
 
-    /// The executor's tests as in a quick run and a real server, on each older version.
+    /// A real server and random workflows on each older version; on the oldest and the newest of them,
+    /// and in a large run on all, the executor's tests as in a quick run.
     pub(super) fn matrix(&mut self) -> Result<()> {
-        for release in comfyui::OLDER {
+        let last = comfyui::OLDER.len() - 1;
+        let is_large = self.options.extent() == Extent::Large;
+        for (number, release) in comfyui::OLDER.into_iter().enumerate() {
             let what = format!("ComfyUI {}", release.version);
             title(&what);
+            let is_whole = is_large || number == 0 || number == last;
+            let executor: &[&str] =
+                if is_whole { &IN_PROCESS } else { &["tests/comfyui/test_graphs.py"] };
             let mut tests = self
                 .pytest_on(release)?
                 .args(["-m", "not planted"])
-                .args(IN_PROCESS)
+                .args(executor)
                 .arg("tests/comfyui/test_older_versions.py")
                 .args(TWO_AT_A_TIME);
-            if self.options.extent() != Extent::Large {
+            if !is_large {
                 tests = tests.env("MEMSWEEP_EXTENT", Extent::Quick.name());
             }
             self.untitled_runner(&what, tests)?;

@@ -58,9 +58,9 @@ impl Extent {
             (_, Suite::Rust | Suite::Upstream) => 125,
             (_, Suite::Archive) => 135,
             (_, Suite::Soak) => 165,
-            (_, Suite::Graphs) => 190,
-            (_, Suite::Python) => 250,
-            (_, Suite::Matrix) => 350,
+            (_, Suite::Graphs) => 165,
+            (_, Suite::Python) => 240,
+            (_, Suite::Matrix) => 420,
             (_, Suite::Comfyui) => 460,
         };
         Some(Duration::from_secs(seconds))

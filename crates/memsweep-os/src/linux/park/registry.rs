@@ -107,7 +107,7 @@ fn forget_unmapped(spills: &Spills, areas: &[Area]) {
     if let Some(mut files) = files() {
         // A file made since the table was read is not in it, whatever its inode was before.
         if files.added == spills.added {
-            files.inodes = alive;
+            files.inodes.retain(|inode| alive.contains(inode));
         }
     }
 }

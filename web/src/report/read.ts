@@ -4,8 +4,7 @@
 // apart. It is total: a field that is missing or of the wrong type gives no line, and a report of an
 // unknown schema is shown as its plain text.
 
-import type { MemoryReport } from "../shapes/memory-report.ts";
-import type { Report } from "../shapes/report.ts";
+import type { MemoryReport, Report } from "../shapes/report.ts";
 import { size } from "./amounts.ts";
 import { type Fields, fields, given, is, list, number, promised, string } from "./fields.ts";
 import { badge, headline } from "./headline.ts";

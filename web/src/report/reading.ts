@@ -1,7 +1,6 @@
 // What Memory Report shows: a reading, and the models that ComfyUI manages.
 
-import type { MemoryReport } from "../shapes/memory-report.ts";
-import type { Reading } from "../shapes/report.ts";
+import type { MemoryReport, Reading } from "../shapes/report.ts";
 import { formatBytes, size } from "./amounts.ts";
 import { type Fields, fields, is, list, number, type Promised, string } from "./fields.ts";
 import { line, type Line } from "./lines.ts";

@@ -1,6 +1,10 @@
-// Written by `npm run shapes` from schemas/report.json, which is made from the Rust types:
-// edit those, not this file. Long because it holds all of its schema.
+// Written by `npm run shapes` from schemas/memory-report.json and schemas/report.json, which are
+// made from the Rust types: edit those, not this file. Long because it holds all of its schemas.
 
+/**
+ * What a node shows.
+ */
+export type Shown = MemoryReport | Report;
 /**
  * A number of bytes. JSON carries the plain number; people see binary units.
  */
@@ -654,69 +658,75 @@ export type Verdict =
   "confirmed" | "nothing_seen" | "claim_not_seen" | "unmeasured" | "outside_process" | "not_run" | "failed";
 
 /**
- * The whole story of one sweep.
+ * A reading with its lines, and the models that the host manages.
  */
-export interface Report {
+export interface MemoryReport {
   /**
-   * The reading after.
+   * The reading as its text shows it.
    */
-  after: Reading;
+  lines: ReadingLine[];
   /**
-   * The reading before.
+   * The models that the host manages.
    */
-  before: Reading;
+  models: NamedModel[];
   /**
-   * The user cancelled during the sweep.
+   * The reading.
    */
-  cancelled: boolean;
-  /**
-   * Nothing was released on purpose.
-   */
-  dry_run: boolean;
-  /**
-   * Measured difference of the two readings.
-   */
-  freed: Freed;
-  /**
-   * The goal, if one was set.
-   */
-  goal: Goal | null;
-  /**
-   * Whether it holds now; `null` without a goal or when its number is unknown.
-   */
-  goal_met: boolean | null;
-  /**
-   * The answer in a few numbers, for everybody who shows one. Empty in reports of 0.1.
-   */
-  headline: Headline;
-  /**
-   * What stayed, and why.
-   */
-  kept: KeptRow[];
-  /**
-   * The level carried out.
-   */
-  level: Level;
-  /**
-   * What people should know.
-   */
-  notes: WhyNote[];
-  /**
-   * The level asked for.
-   */
-  requested_level: Level;
-  /**
-   * One row per step of the plan.
-   */
-  rows: Row[];
+  reading: Reading;
   /**
    * Version of this shape.
    */
   schema: number;
+}
+/**
+ * One line of a reading for people.
+ */
+export interface ReadingLine {
   /**
-   * The largest thing that was not freed, and what would free it. `null` where nothing large stayed, and in reports of 0.1.
+   * Its size; `null` when unknown.
    */
-  stayed: Stayed | null;
+  bytes: Bytes | null;
+  /**
+   * What it is.
+   */
+  name: string;
+  /**
+   * It is part of the nearest line above that is not a part itself.
+   */
+  part: boolean;
+}
+/**
+ * A model and what to call it.
+ */
+export interface NamedModel {
+  /**
+   * Bytes it takes on that device, according to its manager.
+   */
+  bytes: Bytes | null;
+  /**
+   * The device it is loaded on.
+   */
+  device: string;
+  /**
+   * The files it was loaded from. Empty where that is not known.
+   */
+  files: string[];
+  /**
+   * It is on that device now.
+   */
+  loaded: boolean;
+  /**
+   * Its class.
+   */
+  name: string;
+  /**
+   * What it is in a workflow: diffusion model, text encoder, VAE, ControlNet.
+   */
+  part: string | null;
+  /**
+   * Its file and part, or its class, and its device.
+   */
+  what: string;
 }
 /**
  * The numbers at one instant.
@@ -908,6 +918,71 @@ export interface ProcessMemory {
    * Anonymous bytes in swap. Linux `VmSwap`.
    */
   swapped: Bytes | null;
+}
+/**
+ * The whole story of one sweep.
+ */
+export interface Report {
+  /**
+   * The reading after.
+   */
+  after: Reading;
+  /**
+   * The reading before.
+   */
+  before: Reading;
+  /**
+   * The user cancelled during the sweep.
+   */
+  cancelled: boolean;
+  /**
+   * Nothing was released on purpose.
+   */
+  dry_run: boolean;
+  /**
+   * Measured difference of the two readings.
+   */
+  freed: Freed;
+  /**
+   * The goal, if one was set.
+   */
+  goal: Goal | null;
+  /**
+   * Whether it holds now; `null` without a goal or when its number is unknown.
+   */
+  goal_met: boolean | null;
+  /**
+   * The answer in a few numbers, for everybody who shows one. Empty in reports of 0.1.
+   */
+  headline: Headline;
+  /**
+   * What stayed, and why.
+   */
+  kept: KeptRow[];
+  /**
+   * The level carried out.
+   */
+  level: Level;
+  /**
+   * What people should know.
+   */
+  notes: WhyNote[];
+  /**
+   * The level asked for.
+   */
+  requested_level: Level;
+  /**
+   * One row per step of the plan.
+   */
+  rows: Row[];
+  /**
+   * Version of this shape.
+   */
+  schema: number;
+  /**
+   * The largest thing that was not freed, and what would free it. `null` where nothing large stayed, and in reports of 0.1.
+   */
+  stayed: Stayed | null;
 }
 /**
  * Measured differences; positive means given back. `null` when either side is unknown.

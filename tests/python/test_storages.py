@@ -1,6 +1,7 @@
 """Numbers for blocks of memory, against what numpy and torch say of their objects."""
 
 import gc
+import json
 import mmap
 import subprocess
 import sys
@@ -380,6 +381,57 @@ def test_a_fake_tensor_is_not_asked_for_its_address():
     # A warning runs Python code.
     done = subprocess.run([sys.executable, "-c", FAKE], capture_output=True, text=True, check=False)
     assert done.returncode == 7, done.stderr
+
+
+CANNOT_COUNT = """
+import json
+import torch
+from memsweep import _memsweep, park, sweep
+
+del torch._C._storage_Use_Count
+kept = [torch.ones(1 << 20)]
+storages = _memsweep.Storages()
+assert storages.numbers(kept) == [0] and storages.facts() == [{"bytes": 4 << 20, "device": "cpu"}]
+rows = sweep(level="destroy").to_dict()["rows"] + park(kept).to_dict()["rows"]
+assert float(kept[0].sum()) == 1 << 20
+print(json.dumps([row["outcome"].get("bytes", 0) for row in rows]))
+"""
+
+
+@needs_torch
+def test_a_torch_that_cannot_count_owners_has_numbers_and_nothing_of_it_moves():
+    done = subprocess.run([sys.executable, "-c", CANNOT_COUNT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not any(json.loads(done.stdout))
+
+
+NO_MEMORY = """
+import _testcapi
+import torch
+from memsweep import _memsweep
+
+tensor, found = torch.ones(64), []
+_memsweep.Storages().numbers([tensor])
+for after in range(200):
+    storages = _memsweep.Storages()
+    _testcapi.set_nomemory(after, after + 1)
+    try:
+        found.append(storages.numbers([tensor]))
+    except BaseException:
+        # The border has a panic for what it cannot even ask; whoever plans takes it for an error too.
+        found.append("error")
+    finally:
+        _testcapi.remove_mem_hooks()
+assert "error" in found and found[-1] == [0]
+assert all(one in ("error", [0]) for one in found), found
+"""
+
+
+@needs_torch
+def test_without_memory_for_an_answer_a_tensor_does_not_pass_for_one_without_memory():
+    pytest.importorskip("_testcapi")
+    done = subprocess.run([sys.executable, "-c", NO_MEMORY], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @needs_torch

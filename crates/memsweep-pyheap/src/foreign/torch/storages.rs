@@ -27,6 +27,15 @@ pub(super) struct StorageGetters<'py> {
     pub(super) own_deleter: Option<usize>,
 }
 
+/// An error is an answer: there is none. But for `MemoryError`, after which there may well be one.
+fn answer<T>(py: Python<'_>, result: PyResult<T>) -> PyResult<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_instance_of::<PyMemoryError>(py) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
 /// Where a storage keeps its memory, its deleter, and the argument for that, in words from its start:
 /// after the table of virtual functions and the reference counts.
 const MEMORY_WORD: isize = 2;
@@ -69,22 +78,25 @@ impl<'py> StorageGetters<'py> {
         &self,
         tensor: &Bound<'py, PyAny>,
     ) -> PyResult<Option<(String, Memory)>> {
-        if self.is_lazy(tensor) != Some(false) {
-            return Ok(None);
+        let py = tensor.py();
+        if let Some(is_lazy_copy) = &self.is_lazy_copy {
+            let is_lazy = answer(py, is_lazy_copy.call1((tensor,)))?;
+            if is_lazy.is_none_or(|lazy| lazy.is_truthy().unwrap_or(true)) {
+                return Ok(None);
+            }
         }
-        let storage = match self.of_tensor.call1((tensor,)) {
-            Err(error) if error.is_instance_of::<PyMemoryError>(tensor.py()) => return Err(error),
-            Err(_) => return Ok(None),
-            Ok(storage) => storage,
-        };
+        let Some(storage) = answer(py, self.of_tensor.call1((tensor,)))? else { return Ok(None) };
         let unanswered = || PyMemoryError::new_err("a storage could not be asked for its device");
         let device = get(&self.device, &storage).ok_or_else(unanswered)?;
         // A fake tensor is there too: asked for its address, torch warns, which runs Python code.
         if self.kind(&device).ok_or_else(unanswered)? == "meta" {
             return Ok(None);
         }
-        let name = device.str()?.to_string();
-        Ok(self.place(&storage).map(|memory| (name, memory)))
+        let Some(address) = answer(py, self.data.call1((&storage,)))? else { return Ok(None) };
+        let (address, bytes) = (address.extract()?, self.bytes.call1((&storage,))?.extract()?);
+        let memory = (address != 0).then_some(Memory { address, bytes, start: address });
+        let name = device.str()?.to_str()?.to_owned();
+        Ok(memory.map(|memory| (name, memory)))
     }
 
     pub(super) fn owns_memory(&self, tensor: &Bound<'py, PyAny>) -> Option<bool> {

@@ -16,7 +16,7 @@ from graphs.outcome import CounterExample, Tally
 from harness.executor import CACHES
 
 # In all; each cache mode plays a quarter of them, drawn from a seed of its own.
-CASES = int(os.environ.get("MEMSWEEP_CASES") or {"quick": 40, "all": 160, "large": 10_000}[EXTENT])
+CASES = int(os.environ.get("MEMSWEEP_CASES") or {"quick": 40, "all": 120, "large": 10_000}[EXTENT])
 SEED = int(os.environ.get("MEMSWEEP_SEED") or 1)
 # From here on chance evens out: if fewer than half of the sweeps release something, that proves too little.
 ENOUGH_TO_COUNT = 500

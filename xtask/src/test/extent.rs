@@ -58,7 +58,7 @@ impl Extent {
             (_, Suite::Rust | Suite::Upstream) => 125,
             (_, Suite::Archive) => 135,
             (_, Suite::Soak) => 165,
-            (_, Suite::Graphs) => 165,
+            (_, Suite::Graphs) => 145,
             (_, Suite::Python) => 240,
             (_, Suite::Matrix) => 420,
             (_, Suite::Comfyui) => 460,

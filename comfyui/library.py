@@ -20,8 +20,8 @@ NATIVE = f"{NAME}._memsweep"
 HOSTING = f"{NAME}.hosting"
 # What this pack asks for and 0.1 does not have.
 NEEDED = (
-    "Destroying", "kept_error_notes", "memory_report", "memory_types", "note", "plain", "policy_of",
-    "variables",
+    "Destroying", "Turns", "kept_error_notes", "memory_report", "memory_types", "note", "plain",
+    "policy_of", "variables",
 )
 
 

@@ -47,7 +47,7 @@ class SweepNode:
         if not self._seen(dynprompt):
             answer = service.run(spec, values, inputs, unique_id, metadata, dynprompt)
             self._report = answer["text"]
-            ui = {"text": (answer["text"],), "memsweep": (answer,)}
+            ui = {} if answer.pop("told", False) else service.ui_of(answer)
         absent = [None] if self.lists else None
         passed = (values.get(name, absent) for name in spec.passes)
         return {"ui": ui, "result": (*passed, self._report) if spec.passes else ()}

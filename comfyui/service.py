@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from . import comfy_host, library
+from . import comfy_host, library, turns
 from .spec import NodeSpec
 
 LOG = logging.getLogger("memsweep")
@@ -37,7 +37,8 @@ def run(
     metadata: Any,
     dynprompt: Any,
 ) -> dict[str, Any]:
-    """Sweeps for one node and answers with `text` and `report`."""
+    """Sweeps for one node and answers with `text` and `report`; in later turns of a loop also with
+    `told`, because the front-end has it already."""
     try:
         hosting = library.hosting()
     except comfy_host.STOPS:
@@ -50,9 +51,15 @@ def run(
     try:
         host = comfy_host.ComfyHost(hosting, unique_id, dynprompt, metadata)
         passing, name = host.passing, host.name
+        shown = turns.of(hosting, dynprompt, host.shown, str(unique_id), spec.key)
         if spec.task == "read":
-            return _read(hosting, host)
-        return _sweep(hosting, host, spec, values, widgets)
+            answer = _read(hosting, host)
+        else:
+            answer = _sweep(hosting, host, spec, values, widgets, shown.turns)
+        if shown.is_first(answer):
+            return answer
+        host.tell(ui_of(answer))
+        return {**answer, "told": True}
     except passing:
         raise
     except BaseException as error:
@@ -63,12 +70,18 @@ def run(
         )
 
 
+def ui_of(answer: dict[str, Any]) -> dict[str, Any]:
+    """What ComfyUI shows of an answer."""
+    return {"text": (answer["text"],), "memsweep": (answer,)}
+
+
 def _sweep(
     hosting: Any,
     host: comfy_host.ComfyHost,
     spec: NodeSpec,
     values: Mapping[str, Any],
     widgets: Mapping[str, Any],
+    earlier: Any,
 ) -> dict[str, Any]:
     parking, warnings = _parking(hosting)
     settings = {
@@ -90,7 +103,7 @@ def _sweep(
         inventory["notes"] = _none_notes(hosting, values)
     inventory.setdefault("notes", []).extend([*warnings, *_kept_error_notes(hosting, host)])
     try:
-        report = hosting.sweep_with(host, policy, inventory)
+        report = hosting.sweep_with(host, policy, inventory, earlier)
     except BaseException as stop:
         # The log is all that a cancelled prompt leaves. Nothing here may stand in the cancel's way.
         with contextlib.suppress(Exception):

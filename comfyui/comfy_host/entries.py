@@ -20,6 +20,8 @@ class Entry:
         self.cache, self.key, self.entry = cache, key, entry
         self.nodes: list[str] = []
         self.made_now = False
+        # An output node reads it.
+        self.feeds = False
 
     @property
     def outputs(self) -> Any:
@@ -56,6 +58,21 @@ class Entry:
         if isinstance(emptied, list):
             emptied.clear()
         return True
+
+    def is_unfindable(self) -> bool:
+        """Whether no later prompt can have its key: a tensor among the inputs stands there as an object
+        that equals only itself."""
+        seen, parts = set(), [self.key]
+        while parts:
+            part = parts.pop()
+            if isinstance(part, (tuple, frozenset)):
+                # Parts of a key are shared.
+                if id(part) not in seen:
+                    seen.add(id(part))
+                    parts += part
+            elif type(part).__name__ == "Unhashable":
+                return type(part).__eq__ is object.__eq__
+        return False
 
     def has_ui(self) -> bool:
         shown = getattr(self.entry, "ui", None)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType
 from typing import Any
@@ -35,6 +37,7 @@ class Run:
         self.prompt = values["dynprompt"]
         self.inputs = values.get("input_data_all") or {}
         self.executed = values.get("executed") or ()
+        self.expansions = values.get("pending_subgraph_results")
         self.tracker = getattr(getattr(self.list, "output_link_callback", None), "__self__", None)
 
     @classmethod
@@ -81,11 +84,14 @@ class Run:
         else:
             raise Unidentified(f"its output cache is a {type(root).__name__}")
         nodes = list(self._nodes(numbers))
+        # Only for these does it matter whether a later prompt can find them.
+        feeding = {link["source"] for node in nodes if node["output"] for link in node["links"]}
         for node in nodes:
             if node["entry"] is not None:
                 entry = entries[node["entry"]]
                 entry.nodes.append(node["id"])
                 entry.made_now = entry.made_now or node["id"] in self.executed
+                entry.feeds = entry.feeds or node["id"] in feeding
         facts = {
             "kind": "identified",
             "running": self.node,
@@ -127,6 +133,7 @@ class Run:
             "slots": len(entry.outputs) if is_readable(entry) else None,
             "has_ui": entry.has_ui(),
             "held_for": consumers,
+            "unfindable": entry.feeds and entry.is_unfindable(),
         }
 
     def _nodes(self, numbers: Mapping[Any, int]) -> Iterator[dict[str, Any]]:
@@ -137,20 +144,44 @@ class Run:
             cls = registry.NODE_CLASS_MAPPINGS.get(node.get("class_type"))
             inputs = node.get("inputs")
             unread = cls is None or not isinstance(inputs, dict)
-            pending = node_id in self.list.pendingNodes
+            reads = "anything" if unread else "upstream" if _gets_prompt(cls) else "links"
             yield {
                 "id": node_id,
                 "class": str(node.get("class_type")),
-                "pending": pending,
+                "pending": node_id in self.list.pendingNodes,
                 "output": bool(getattr(cls, "OUTPUT_NODE", False)),
-                "opaque": unread or (pending and _reads_prompt(cls)),
+                "reads": reads,
+                "expanded": self._expanded(node_id),
                 "unrepeatable": any(
                     getattr(cls, mark, False) is True for mark in ("API_NODE", "NOT_IDEMPOTENT")
                 ),
                 "parent": self.prompt.get_parent_node_id(node_id),
-                "links": [] if unread else list(_links(inputs)),
+                "links": [] if unread else list(_links(inputs.values())),
+                "names": self._named(node) if reads == "upstream" else [],
                 "entry": self._entry_number(node_id, numbers),
             }
+
+    def _named(self, node: Mapping[str, Any]) -> list[str]:
+        """Nodes that it names without a link. ComfyUI writes the body of a loop of its own beside the
+        start node's inputs."""
+        texts: list[Any] = []
+        for value in (*node["inputs"].values(), node.get("_loop_body"), node.get("_loop_end")):
+            texts += value if isinstance(value, (list, tuple)) else [value]
+        return [text for text in texts if isinstance(text, str) and self.prompt.has_node(text)]
+
+    def _expanded(self, node_id: str) -> list[dict[str, Any]] | None:
+        """What a node that became others waits for; `None` where it did not, or that is not known."""
+        if not isinstance(self.expansions, dict) or node_id not in self.expansions:
+            return None
+        links: list[dict[str, Any]] = []
+        try:
+            for expands, results in self.expansions[node_id]:
+                if expands:
+                    links += _links(results)
+        except (TypeError, ValueError):
+            # Not of the shape we know.
+            return None
+        return links
 
     def _entry_number(self, node_id: str, numbers: Mapping[Any, int]) -> int | None:
         cache = self.list.output_cache
@@ -164,6 +195,22 @@ class Run:
         return None if key is None else numbers.get((id(cache), key))
 
 
+def tell(
+    node: str, shown: str, output: Any, variables: Callable[[FrameType], dict[str, Any]]
+) -> None:
+    """Sends what the executor sends when a node has shown something."""
+    for frame in _execute_frames():
+        values = variables(frame)
+        server = values["server"]
+        if server.client_id is not None:
+            message = {
+                "node": node, "display_node": shown, "output": output,
+                "prompt_id": values["prompt_id"],
+            }
+            server.send_sync("executed", message, server.client_id)
+        return
+
+
 def _execute_frames() -> Iterator[FrameType]:
     code = getattr(getattr(sys.modules.get("execution"), "execute", None), "__code__", None)
     frame: FrameType | None = sys._getframe(1)
@@ -175,21 +222,37 @@ def _execute_frames() -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def _links(inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for value in inputs.values():
+def _links(values: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    for value in values:
         if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str):
             if isinstance(value[1], (int, float)) and value[1] >= 0:
                 yield {"source": value[0], "slot": int(value[1])}
 
 
-def _reads_prompt(cls: Any) -> bool:
-    """Whether a node gets the whole prompt: the end node of a loop clones nodes of it, and its
-    clones link to outputs that the end node itself does not."""
+# Whether nodes of a class get the whole prompt: asking a class again can be slow.
+_GETS_PROMPT: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
+# The second is ComfyUI's own, for its loops. A tuple: newer kinds equal a string and hash otherwise.
+_WHOLE_PROMPT = ("DYNPROMPT", "EXECUTION_LIST")
+
+
+def _gets_prompt(cls: Any) -> bool:
+    """Whether a node gets the whole prompt and may become copies of nodes in it: the end node of a
+    loop does, and the copies link to outputs that the end node itself does not."""
     if hasattr(cls, "SPEC"):
         return False
+    known = _GETS_PROMPT.get(cls)
+    if known is None:
+        known = _GETS_PROMPT[cls] = _asks_for_prompt(cls)
+    return known
+
+
+def _asks_for_prompt(cls: Any) -> bool:
     try:
         hidden = cls.INPUT_TYPES().get("hidden", {}).values()
+        # Nodes of the newer interface write the kind as a tuple.
+        kinds = (kind if isinstance(kind, tuple) else (kind,) for kind in hidden)
+        asks = any(kind in _WHOLE_PROMPT for kind in itertools.chain.from_iterable(kinds))
+        # ComfyUI lets no node of the newer interface become others unless its schema says so.
+        return asks and getattr(getattr(cls, "SCHEMA", None), "enable_expand", True) is not False
     except Exception:
         return True
-    # Nodes of the newer interface write the kind as a tuple.
-    return any("DYNPROMPT" in (kind if isinstance(kind, tuple) else (kind,)) for kind in hidden)

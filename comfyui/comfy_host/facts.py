@@ -56,6 +56,8 @@ class Facts:
         del slots
         for node in executor.get("nodes", ()):
             node["title"] = self._titles.of(node["id"])
+            shown = self._titles.shown(node["id"])
+            node["shown"] = None if shown == node["id"] else shown
         connected = {name: facts[0][name] for name in ("storages", "models")}
         models = self._models.facts(self._files(executor))
         for model, user in zip(models, self._models.users(), strict=True):

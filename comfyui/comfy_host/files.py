@@ -103,7 +103,7 @@ def _makers(
     for node_id, node in nodes.items():
         made = (output(node) or set()) & wanted.keys()
         # What could not be read may have inputs that nobody sees.
-        if made and not node["opaque"]:
+        if made and node["reads"] != "anything":
             brought = [output(nodes.get(link["source"])) for link in node["links"]]
             known = [models for models in brought if models is not None]
             if len(known) == len(brought):

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import held_memory
+from . import executor, held_memory
 from .errors import STOPS, failed, said
 from .facts import Facts
 from .models import Models
@@ -35,6 +35,7 @@ class ComfyHost:
         self.passing = (management.InterruptProcessingException, *STOPS)
         titles = Titles(dynprompt, metadata)
         self.name = titles.name(self.node)
+        self.shown = titles.shown(self.node)
         self.models = Models(hosting, self.passing)
         self.facts = Facts(hosting, self.node, dynprompt, titles, self.models, self.passing)
         self._hosting = hosting
@@ -62,6 +63,16 @@ class ComfyHost:
         try:
             asyncio.get_running_loop().call_soon(callback)
         except RuntimeError:
+            pass
+
+    def tell(self, output: dict[str, Any]) -> None:
+        """Shows a node's output on the node that people see, and leaves nothing in the history."""
+        try:
+            executor.tell(self.node, self.shown, output, self._hosting.variables)
+        except self.passing:
+            raise
+        except Exception:
+            # Nobody has to be looking.
             pass
 
     # What a sweep asks of a host.

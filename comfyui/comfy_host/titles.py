@@ -28,8 +28,13 @@ class Titles:
 
     def name(self, node_id: str) -> str:
         """`#6 VAE Decode`, named as in the core's `names.rs`, for texts made without a plan."""
-        title = self.of(node_id) or _text(self._shown(node_id)[1].get("class_type"))
-        return f"#{node_id} {title.strip()}" if title else f"#{node_id}"
+        shown, node = self._shown(node_id)
+        title = self.of(node_id) or _text(node.get("class_type"))
+        return f"#{shown} {title.strip()}" if title else f"#{shown}"
+
+    def shown(self, node_id: str) -> str:
+        """The id that the front-end shows: of the node that a loop's copy was made from."""
+        return self._shown(node_id)[0]
 
     def _shown(self, node_id: str) -> tuple[str, Mapping[str, Any]]:
         try:

@@ -673,6 +673,7 @@ function sweepLines(report) {
   return [
     ...stayed2(report),
     ...totals(report),
+    ...turns(report),
     ...steps(report),
     ...goal(report),
     ...kept(report),
@@ -683,6 +684,10 @@ function stayed2(report) {
   const { what, bytes, reason, advice } = fields(report.stayed);
   if (string(what) === "") return [];
   return [line("stayed", `Not freed: ${string(what)}`, size(number(bytes)), `${string(reason)}; ${string(advice)}`)];
+}
+function turns(report) {
+  const count = number(report.turns) ?? 1;
+  return count > 1 ? [line("note", `Given back in ${count} turns. What follows is from the last one.`)] : [];
 }
 function named(lines) {
   return lines.filter(({ label }) => label !== "");

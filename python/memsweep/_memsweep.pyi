@@ -10,6 +10,7 @@ __all__ = [
     "Reading",
     "Report",
     "Storages",
+    "Turns",
     "__version__",
     "_edges",
     "blocks",
@@ -69,6 +70,12 @@ class Policy:
     def needs_facts(self) -> bool: ...
 
 @final
+class Turns:
+    """The sweeps of one node that a loop runs again and again, within one prompt."""
+
+    def __new__(cls) -> Turns: ...
+
+@final
 class Candidates:
     """Objects of the heap that are neither protected nor pinned."""
 
@@ -90,7 +97,9 @@ class Storages:
     def facts(self) -> list[dict[str, object]]: ...
 
 def read(host: object | None = None) -> Reading: ...
-def sweep(policy: Policy, inventory: str, host: object) -> Report: ...
+def sweep(
+    policy: Policy, inventory: str, host: object, turns: Turns | None = None
+) -> Report: ...
 def park(policy: Policy, host: object) -> Report: ...
 def plain(text: str) -> str: ...
 def memory_report(reading: Reading, models: str) -> tuple[str, str]: ...

@@ -88,16 +88,20 @@ def park(
 
 
 def sweep_with(
-    host: Host, settings: Mapping[str, Any] | _memsweep.Policy, inventory: Mapping[str, Any]
+    host: Host,
+    settings: Mapping[str, Any] | _memsweep.Policy,
+    inventory: Mapping[str, Any],
+    turns: _memsweep.Turns | None = None,
 ) -> _memsweep.Report:
     """Runs a sweep on a host of your own, with an inventory it described.
 
     `settings`: plain values, or a policy made from them: `policy_of(settings)`.
+    `turns`: what the same step of a loop swept before; the report sums them up.
 
     What `check_cancelled` raises passes, and then has the report as `memsweep_report`.
     """
     policy = settings if isinstance(settings, _memsweep.Policy) else policy_of(settings)
-    return _memsweep.sweep(policy, _json(inventory), host)
+    return _memsweep.sweep(policy, _json(inventory), host, turns)
 
 
 def policy_of(settings: Mapping[str, Any]) -> _memsweep.Policy:

@@ -1,8 +1,11 @@
 """Nodes that read the whole prompt, and nodes that must not run again."""
 
+import json
+
 import numpy
 import pytest
 from harness.reports import notes
+from loops import CARRIED, LOOPS
 from workflows import node
 
 
@@ -40,6 +43,42 @@ def test_a_loop_that_is_still_to_end_keeps_what_its_next_round_reads(runner, com
     assert result.ok, result.error
     assert result.saved() == expected.saved()
     assert dict(toys.RUNS) == times
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_memory_stays_flat_in_a_loop(runner, comfy, toys, kind):
+    from harness import toy_loops
+
+    if runner.cache == "NONE":
+        pytest.skip("nothing is kept there")
+
+    def peak(turns, sweep):
+        toys.forget()
+        memory = toy_loops.MEMORY = toy_loops.Memory()
+        result = comfy.Runner(runner.cache).run(LOOPS[kind](turns, sweep))
+        assert result.ok, result.error
+        return memory.peak - CARRIED[kind] * turns * toys.BYTES, result
+
+    few, _ = peak(3, sweep=True)
+    many, result = peak(12, sweep=True)
+    without, expected = peak(12, sweep=False)
+    assert result.saved() == expected.saved()
+    assert many <= 1.2 * few
+    assert without > 2 * many, "this loop needs no sweep"
+
+
+@pytest.mark.parametrize("turns", (3, 40))
+def test_the_turns_of_a_loop_have_one_report(runner, toys, turns):
+    result = runner.run(LOOPS["loop"](turns, sweep=True))
+    assert result.ok, result.error
+    shown = {node: out["memsweep"] for node, out in result.outputs.items() if "memsweep" in out}
+    assert list(shown) == ["sweep"], "a copy's report stays in the history"
+    report, [message] = result.report("sweep"), shown["sweep"]
+    assert report["turns"] == turns
+    assert f", {turns} turns: " in message["text"].splitlines()[0]
+    assert runner.server.sent.count("executed") >= turns
+    assert ".0." not in message["text"], "an id of ComfyUI's own is shown"
+    assert len(json.dumps(result.outputs)) < 10_000
 
 
 def test_a_paid_result_is_not_computed_again_by_the_next_prompt(runner, toys, fresh):

@@ -190,7 +190,7 @@ def found(nodes, part="VAE", wanted=(0,), **inputs):
     executor = {
         "nodes": [
             {
-                "id": name, "opaque": opaque, "entry": numbers.get(name),
+                "id": name, "reads": "anything" if opaque else "links", "entry": numbers.get(name),
                 "links": [{"source": source, "slot": 0} for source in sources],
             }
             for name, _, sources, opaque in nodes

@@ -1,7 +1,9 @@
 """What torch says of devices that this machine does not have: torch is a stand-in here."""
 
+import contextlib
 from types import SimpleNamespace
 
+import memsweep
 import pytest
 from memsweep import torch_host
 
@@ -60,3 +62,58 @@ def test_a_torch_that_knows_no_address_reports_the_cards_uuid(torch_is):
     ))
     [row] = torch_host.device_rows()
     assert (row["uuid"], row.get("pci"), row["driver"]["used"]) == ("aa-bb", None, 5)
+
+
+class Cuda:
+    """A CUDA device in use, with a capture under way on one of its streams."""
+
+    def __init__(self, captured):
+        self.captured, self.current, self.calls = captured, "default", []
+        self.is_initialized, self.device_count = lambda: True, lambda: 1
+        self.graph = SimpleNamespace(default_capture_stream="torch's own")
+        self.ipc_collect = lambda: None
+
+    def is_current_stream_capturing(self):
+        return self.current == self.captured
+
+    def device(self, index):
+        return contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def stream(self, stream):
+        before, self.current = self.current, stream
+        yield
+        self.current = before
+
+    def current_stream(self, index):
+        return SimpleNamespace(synchronize=lambda: self.calls.append("synchronize"))
+
+    def synchronize(self, index=None):
+        raise AssertionError("waiting for the device spoils a capture on any of its streams")
+
+    def empty_cache(self):
+        self.calls.append("empty_cache")
+
+
+@pytest.mark.parametrize("captured", ("default", "torch's own", None))
+def test_a_capture_is_not_disturbed(torch_is, captured):
+    cuda = Cuda(captured)
+    torch_is(
+        SimpleNamespace(
+            cuda=cuda,
+            _C=SimpleNamespace(),
+            backends=SimpleNamespace(mps=SimpleNamespace(is_available=lambda: False)),
+        )
+    )
+    report = memsweep.sweep(level="trim").to_dict()
+    rows = {row["action"]["kind"]: row for row in report["rows"]}
+    waited, emptied = rows["synchronize"], rows["empty_device_cache"]
+    if captured:
+        assert cuda.calls == []
+        for row in (waited, emptied):
+            assert row["outcome"]["because"] == {"kind": "capturing"}
+            assert row["outcome"]["reason"] == "a CUDA graph is being captured"
+    else:
+        assert cuda.calls == ["synchronize", "empty_cache"]
+        assert [row["outcome"]["kind"] for row in (waited, emptied)] == ["done", "done"]
+    assert cuda.current == "default"

@@ -46,8 +46,11 @@ impl<'a> Cross<'a> {
         let program = program
             .env("RUSTC", RUSTC)
             .env("CARGO", CARGO)
-            // A released compiler; the flag only opens `-Zbuild-std`.
+            // A released compiler; this only opens the two unstable options here.
             .env("RUSTC_BOOTSTRAP", "1")
+            // By content: the folder is shared, and the same file is older in one checkout than in the
+            // next.
+            .env("CARGO_UNSTABLE_CHECKSUM_FRESHNESS", "true")
             .env("CARGO_TARGET_DIR", self.target())
             .env("PATH", path_with_debian_first());
         // What the outer cargo and its proxy pass to their children is meant for another compiler.

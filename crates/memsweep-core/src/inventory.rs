@@ -128,6 +128,9 @@ pub struct Execution {
 pub struct NodeFact {
     /// Its id.
     pub id: String,
+    /// The id that the front-end shows for it, where another node's expansion made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shown: Option<String>,
     /// Its class key.
     pub class: String,
     /// What the front-end calls it: the user's title, or the display name of its class.
@@ -137,17 +140,37 @@ pub struct NodeFact {
     pub pending: bool,
     /// It is an output node: saves, shows, or sweeps.
     pub output: bool,
-    /// Its inputs could not be read, or it may read outputs it is not linked to, as the end node
-    /// of a loop does: everything in this prompt may be needed by it.
-    pub opaque: bool,
+    /// What it reads when it runs.
+    pub reads: Reads,
+    /// It has run and became other nodes: what it waits for is all that it reads any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expanded: Option<Vec<Link>>,
     /// Running it again may give a different result, or cost money.
     pub unrepeatable: bool,
     /// The node whose expansion made it.
     pub parent: Option<String>,
     /// Its connected inputs, lazy ones included.
     pub links: Vec<Link>,
+    /// Nodes that its other inputs name, where it gets the whole prompt: it may copy them too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
     /// Its cached output. Two nodes may share one entry.
     pub entry: Option<u32>,
+}
+
+/// What a node reads when it runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Reads {
+    /// Its links.
+    #[default]
+    Links,
+    /// It gets the whole prompt, as the end node of a loop does: it may become copies of the nodes
+    /// that its links lead to, however far up, and they read what those read.
+    Upstream,
+    /// Its inputs could not be read: any output of this prompt.
+    Anything,
 }
 
 /// A connected input.
@@ -176,6 +199,9 @@ pub struct EntryFact {
     pub has_ui: bool,
     /// Pending nodes for which the executor itself keeps it.
     pub held_for: Vec<String>,
+    /// Its key equals no other, so no later prompt can find it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unfindable: bool,
 }
 
 /// One output of an entry.

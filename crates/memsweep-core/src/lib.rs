@@ -33,3 +33,4 @@ pub mod render;
 pub mod report;
 pub mod stayed;
 pub mod sweep;
+pub mod turns;

@@ -9,6 +9,8 @@ use crate::inventory::{EntryFact, Executor, Inventory, ModelFact, NodeFact};
 
 /// The name of a cached output that no node of this prompt made.
 const OF_AN_EARLIER_WORKFLOW: &str = "an earlier workflow's node";
+/// Nodes that a cached output is named after.
+const MOST_NODES: usize = 4;
 
 /// A model: `sd15.safetensors, text encoder`; its class where the file is unknown.
 #[must_use]
@@ -71,16 +73,26 @@ impl<'a> Names<'a> {
             return entry.name.clone();
         }
         match self.of_entry.get(&number) {
-            Some(nodes) => nodes.iter().map(|node| described(node)).collect::<Vec<_>>().join(", "),
+            Some(nodes) => {
+                let mut shown: Vec<String> =
+                    nodes.iter().take(MOST_NODES).map(|node| described(node)).collect();
+                shown.dedup();
+                if nodes.len() > MOST_NODES {
+                    shown.push(format!("{} more", nodes.len() - MOST_NODES));
+                }
+                shown.join(", ")
+            }
             None => OF_AN_EARLIER_WORKFLOW.to_owned(),
         }
     }
 }
 
 fn described(node: &NodeFact) -> String {
+    // The node that people see: an id of ComfyUI's own tells them nothing.
+    let id = non_blank(node.shown.as_ref()).unwrap_or(&node.id);
     match non_blank(node.title.as_ref()).or_else(|| non_blank(Some(&node.class))) {
-        Some(title) => format!("#{} {title}", node.id),
-        None => format!("#{}", node.id),
+        Some(title) => format!("#{id} {title}"),
+        None => format!("#{id}"),
     }
 }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::action::{Destroyed, Outcome};
 use crate::balance::balance;
 use crate::bytes::{Bytes, Change};
-use crate::headline::{Gave, Headline, Measure, PROCESS};
+use crate::headline::{Gave, Measure, PROCESS};
 use crate::park::{Parked, Refused};
 use crate::plain::plain;
 use crate::reading::Reading;
@@ -22,7 +22,7 @@ use crate::stayed::Stayed;
 #[must_use]
 pub fn summary(report: &Report) -> String {
     let headline = &report.headline;
-    let mut parts = vec![process_part(headline)];
+    let mut parts = vec![process_part(report)];
     for gave in headline.freed.iter().filter(|gave| gave.place != PROCESS) {
         parts.push(format!("{} {}", place(gave), given_back(gave.bytes)));
     }
@@ -40,7 +40,9 @@ pub fn summary(report: &Report) -> String {
         parts.push(format!("{seconds:.2} s"));
     }
     let dry = if report.dry_run { " (dry run)" } else { "" };
-    format!("MemSweep {}{dry}: {}", report.level, parts.join("; "))
+    let turns =
+        if report.turns == 1 { String::new() } else { format!(", {} turns", report.turns) };
+    format!("MemSweep {}{dry}{turns}: {}", report.level, parts.join("; "))
 }
 
 /// The whole report for people.
@@ -52,6 +54,9 @@ pub fn text(report: &Report) -> String {
         let Stayed { what, bytes, why, advice } = stayed;
         let (what, why, advice) = (plain(what), shown(why), plain(advice));
         let _ = writeln!(out, "not freed: {what} ({bytes}): {why}; {advice}");
+    }
+    if report.turns > 1 {
+        out.push_str("the last turn:\n");
     }
     for (what, came_of_it) in grouped(&report.rows) {
         let what: Vec<String> = what.into_iter().map(plain).collect();
@@ -136,9 +141,14 @@ fn grouped(rows: &[Row]) -> Vec<(Vec<&str>, String)> {
     groups
 }
 
-fn process_part(headline: &Headline) -> String {
+fn process_part(report: &Report) -> String {
+    let headline = &report.headline;
     let process = headline.freed.iter().find(|gave| gave.place == PROCESS);
     match (process, headline.process_before, headline.process_after) {
+        // Between turns the loop takes memory too, so before and after do not make up the sum.
+        (Some(gave), _, Some(after)) if report.turns > 1 => {
+            format!("{} {} in all, {after} in use now", place(gave), given_back(gave.bytes))
+        }
         (Some(gave), Some(before), Some(after)) => {
             format!("{} {before} -> {after} ({})", place(gave), given_back(gave.bytes))
         }

@@ -35,6 +35,10 @@ pub struct Report {
     pub goal_met: Option<bool>,
     /// The user cancelled during the sweep.
     pub cancelled: bool,
+    /// How many sweeps this sums up: the turns of a node in a loop. What was given back is that of
+    /// all turns, `before` is from the first, and all else is from the last.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub turns: u64,
     /// The answer in a few numbers, for everybody who shows one. Empty in reports of 0.1.
     #[serde(default)]
     pub headline: Headline,
@@ -189,6 +193,7 @@ impl Report {
             dry_run: plan.policy.dry_run,
             goal_met: goal.as_ref().and_then(|goal| goal.is_met(&after)),
             goal,
+            turns: 1,
             cancelled: rows.iter().any(|row| row.outcome == Outcome::Cancelled),
             headline: Headline::new(&before, &after, &freed, &rows),
             stayed: Stayed::among(&kept),
@@ -200,6 +205,15 @@ impl Report {
             notes: plan.notes.clone(),
         }
     }
+}
+
+const fn one() -> u64 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+const fn is_one(turns: &u64) -> bool {
+    *turns == 1
 }
 
 impl From<&Kept> for KeptRow {

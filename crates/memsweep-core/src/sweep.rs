@@ -1,10 +1,12 @@
 //! The loop: measure, release, measure, stop.
 
 use crate::action::{Action, Outcome};
+use crate::bytes::Bytes;
 use crate::plan::Plan;
 use crate::reading::Reading;
 use crate::reason::Skip;
 use crate::report::{Report, Row};
+use crate::turns::Turns;
 
 /// What the loop asks of the world. `read` is total: what cannot be read is `None`.
 pub trait Host {
@@ -31,21 +33,36 @@ impl<H: Host> Host for DryRun<'_, H> {
 /// Carries out a plan. Measures before, between and after; stops when the goal is met or the user
 /// cancelled. A plan made for a dry run releases nothing, whoever carries it out.
 pub fn sweep(plan: &Plan, host: &mut impl Host) -> Report {
-    if plan.policy.dry_run { carry_out(plan, &mut DryRun(host)) } else { carry_out(plan, host) }
+    Turns::default().sweep(plan, host)
 }
 
-fn carry_out(plan: &Plan, host: &mut impl Host) -> Report {
+/// The same, with what earlier turns of a loop say of the collector.
+pub(crate) fn sweep_with(plan: &Plan, host: &mut impl Host, collector: Collector) -> Report {
+    if plan.policy.dry_run {
+        carry_out(plan, &mut DryRun(host), collector)
+    } else {
+        carry_out(plan, host, collector)
+    }
+}
+
+/// What is known of the collector before a sweep.
+pub(crate) struct Collector {
+    /// It gave nothing back the last time: it rests while no more private memory than this is in use.
+    pub(crate) rests_up_to: Option<Bytes>,
+}
+
+fn carry_out(plan: &Plan, host: &mut impl Host, collector: Collector) -> Report {
     let before = host.read();
     let mut now = before.clone();
     let mut rows = Vec::new();
-    let mut cycles = Cycles::default();
+    let mut cycles = Cycles { collected: false, rests_up_to: collector.rests_up_to };
     let mut steps = plan.steps.iter();
     for step in &mut steps {
         if plan.policy.goal.as_ref().and_then(|goal| goal.is_met(&now)) == Some(true) {
             rows.push(Row::not_run(step, Skip::GoalMet));
             break;
         }
-        if let Some(reason) = cycles.skip(&step.action) {
+        if let Some(reason) = cycles.skip(&step.action, &now) {
             rows.push(Row::not_run(step, reason));
             continue;
         }
@@ -65,14 +82,23 @@ fn carry_out(plan: &Plan, host: &mut impl Host) -> Report {
 
 /// Whether another run of the collector could find anything: it is the most expensive step (0.3 s
 /// on a warm ComfyUI), so it runs again only after something was released.
-#[derive(Default)]
 struct Cycles {
     collected: bool,
+    rests_up_to: Option<Bytes>,
 }
 
 impl Cycles {
-    fn skip(&self, action: &Action) -> Option<Skip> {
-        (*action == Action::Collect && self.collected).then_some(Skip::NothingReleased)
+    fn skip(&self, action: &Action, now: &Reading) -> Option<Skip> {
+        if *action != Action::Collect {
+            return None;
+        }
+        let in_use = now.process.anonymous;
+        let rests = in_use.zip(self.rests_up_to).is_some_and(|(bytes, most)| bytes <= most);
+        match (self.collected, rests) {
+            (true, _) => Some(Skip::NothingReleased),
+            (false, true) => Some(Skip::NothingLastTurn),
+            (false, false) => None,
+        }
     }
 
     fn note(&mut self, action: &Action, outcome: &Outcome) {

@@ -1,10 +1,14 @@
 //! Reading, planning and sweeping, as Python calls them.
 
+use std::mem;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use memsweep_core::inventory::Inventory;
 use memsweep_core::memory_report::MemoryReport;
 use memsweep_core::plan::{Plan, park_only, plan};
 use memsweep_core::policy::{Policy, Settings};
-use memsweep_core::sweep::{Host as _, sweep as run};
+use memsweep_core::sweep::Host as _;
+use memsweep_core::turns::Turns;
 use memsweep_os::Os;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -59,30 +63,64 @@ impl PyPolicy {
     }
 }
 
-/// Plans and carries out one sweep. `inventory` is JSON.
+/// The sweeps of one node that a loop runs again and again, within one prompt.
+#[pyclass(frozen, module = "memsweep._memsweep", name = "Turns")]
+#[derive(Debug, Default)]
+pub(crate) struct PyTurns {
+    inner: Mutex<Turns>,
+}
+
+#[pymethods]
+impl PyTurns {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl PyTurns {
+    fn lock(&self) -> MutexGuard<'_, Turns> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Plans and carries out one sweep. `inventory` is JSON. With `turns` it is one more of these: the
+/// report sums them up, and the collector rests where it gave nothing back before.
 ///
 /// A cancel that arrives during the sweep is raised when the step under way is complete. What is
 /// raised then has the report as `memsweep_report`.
 #[pyfunction]
+#[pyo3(signature = (policy, inventory, host, turns = None))]
 fn sweep(
     py: Python<'_>,
     policy: &PyPolicy,
     inventory: &str,
     host: Bound<'_, PyAny>,
+    turns: Option<&PyTurns>,
 ) -> PyResult<PyReport> {
     let inventory: Inventory = json::parse("the inventory", inventory)?;
-    carry_out(py, &plan(&inventory, &policy.inner), host)
+    carry_out(py, &plan(&inventory, &policy.inner), host, turns)
 }
 
 /// Parks what the host finds, and does nothing else.
 #[pyfunction]
 fn park(py: Python<'_>, policy: &PyPolicy, host: Bound<'_, PyAny>) -> PyResult<PyReport> {
-    carry_out(py, &park_only(&policy.inner), host)
+    carry_out(py, &park_only(&policy.inner), host, None)
 }
 
-fn carry_out(py: Python<'_>, plan: &Plan, host: Bound<'_, PyAny>) -> PyResult<PyReport> {
+fn carry_out(
+    py: Python<'_>,
+    plan: &Plan,
+    host: Bound<'_, PyAny>,
+    shared: Option<&PyTurns>,
+) -> PyResult<PyReport> {
     let mut host = PyHost::new(py, Some(host));
-    let mut report = run(plan, &mut host);
+    // Not locked meanwhile: the host runs Python, which may sweep.
+    let mut turns = shared.map(|shared| mem::take(&mut *shared.lock())).unwrap_or_default();
+    let mut report = turns.sweep(plan, &mut host);
+    if let Some(shared) = shared {
+        *shared.lock() = turns;
+    }
     let Some(error) = host.passing else { return Ok(report.into()) };
     report.cancelled = true;
     // What was done by then is done, and whoever catches the error can report it. An error that
@@ -123,6 +161,7 @@ fn mapped_files() -> Vec<String> {
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(read, module)?)?;
     module.add_class::<PyPolicy>()?;
+    module.add_class::<PyTurns>()?;
     module.add_function(wrap_pyfunction!(sweep, module)?)?;
     module.add_function(wrap_pyfunction!(park, module)?)?;
     module.add_function(wrap_pyfunction!(plain, module)?)?;

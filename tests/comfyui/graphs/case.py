@@ -14,7 +14,10 @@ from graphs.kinds import (
     FAILURES,
     KINDS,
     LOOP_BODY,
+    LOOP_CLOSE,
     LOOP_END,
+    LOOP_START,
+    LOOPED,
     PASSING,
     PIECE,
     SHOWS,
@@ -29,6 +32,7 @@ def weighted(kinds: tuple) -> tuple:
 
 
 DRAWN, DRAWN_PASSING, DRAWN_TERMINAL = weighted(KINDS), weighted(PASSING), weighted(TERMINAL)
+DRAWN_LOOPED = weighted(LOOPED)
 # Only tensors that are large enough to be parked are destroyed, and only those that a pack still
 # holds when no cached output shows them any more. Left to chance that is one case in thousands.
 KEEPING = tuple(kind for kind in KINDS if kind.node.startswith("ToyKeep") and len(kind.gives) == 2)
@@ -164,7 +168,9 @@ def workflows(draw, longest: int = 24, large: bool = False) -> Workflow:
         add(kind)
         if large and draft.available(PIECE) and draw(st.integers(0, 5)) == 5:
             add(draw(st.sampled_from(KEEPING)))
-    if draft.available("piece") and draw(st.integers(0, 9)) == 9:
+    if draft.available(PIECE) and draw(st.integers(0, 2)) == 2:
+        loop(draw, draft, add, depth=0)
+    if draft.available(PIECE) and draw(st.integers(0, 9)) == 9:
         body = add(LOOP_BODY)
         add(LOOP_END, links={"value": (body, 0)}, body=f"n{body}")
     for _ in range(draw(st.integers(1, 3))):
@@ -176,13 +182,31 @@ def workflows(draw, longest: int = 24, large: bool = False) -> Workflow:
     return Workflow(tuple(draft.specs), tuple(sweeps(draw, draft, large)))
 
 
+def loop(draw, draft: _Draft, add, depth: int) -> None:
+    """A loop of a few nodes, perhaps with another in it. What its end reads comes from its body."""
+    start = add(LOOP_START)
+    for _ in range(draw(st.integers(1, 4))):
+        sockets = {socket for _, socket in draft.sockets}
+        kinds = [kind for kind in DRAWN_LOOPED if sockets.issuperset(kind.takes.values())]
+        add(draw(st.sampled_from(kinds)))
+        if depth == 0 and draw(st.integers(0, 5)) == 5:
+            loop(draw, draft, add, depth=1)
+    add(LOOP_CLOSE, links={"flow": (start, 0)})
+
+
 def recent(draw, links: list[Link]) -> Link:
     """One of the links, the last ones more often, so that chains grow long."""
     return links[-1 - draw(st.integers(0, len(links) - 1).map(lambda n: n // 2))]
 
 
 def sweeps(draw, draft: _Draft, large: bool):
-    places = [(number, name) for number, spec in enumerate(draft.specs) for name in spec.links]
+    # What ties a loop's end to its start is no value that could pass through a node.
+    places = [
+        (number, name)
+        for number, spec in enumerate(draft.specs)
+        for name in spec.links
+        if name != "flow"
+    ]
     # A sweep makes what is connected to it run. A node that fails must not be reached by a sweep
     # alone; and ComfyUI lets no node run that has a blocked input, so a node with several inputs passes a
     # block from one on to the others, as any node does.

@@ -54,6 +54,16 @@ KINDS = (
     Kind("ToyList", {"value": PIECE}, (PIECES,), fixed={"label": "list"}),
     Kind("ToyStep", {"value": PIECES}, (PIECES,), fixed={"label": "item"}),
     Kind("ToyBlockedList", {"value": PIECE}, (PIECES,), fixed={"label": "blocked"}),
+    Kind("ToyJoin", {"values": PIECES}, (PIECE,)),
+    # Loops that nodes unroll by themselves.
+    Kind(
+        "ToyUnroll",
+        {"value": PIECE, "other": PIECE},
+        (PIECE,),
+        {"times": (1, 2, 3), "sweep": ("none", "unload", "evict")},
+        weight=2,
+    ),
+    Kind("ToyReach", {"value": PIECE}, (PIECE,)),
     # State, kept in each of the ways that packs keep it.
     Kind("ToyKeepSelf", {"value": PIECE}, (PIECE, PIECE), {"seed": SEEDS}, weight=2),
     Kind("ToyKeepModule", {"value": PIECE}, (PIECE, PIECE), {"seed": SEEDS}, weight=2),
@@ -151,6 +161,16 @@ SHOWS = {
 # The loop of packs for loops: the end node clones the body by its id.
 LOOP_BODY = Kind("ToyMix", {"a": PIECE, "b": PIECE}, (PIECE,), fixed={"label": "body"})
 LOOP_END = Kind("ToyLoopEnd", {"value": PIECE}, (PIECE,), {"times": (0, 1, 2)})
+
+# A loop of copies: what lies between its start and its end.
+LOOP_START = Kind("ToyLoopStart", {"value": PIECE}, ("flow", PIECE), {"times": (1, 2, 3)})
+LOOP_CLOSE = Kind("ToyLoopClose", {"value": PIECE}, (PIECE,), {"early": ("no", "no", "yes")})
+LOOPED = tuple(
+    kind
+    for kind in KINDS
+    if {*kind.takes.values(), *kind.gives} <= {PIECE, PIECES}
+    and kind.node not in ("ToySource", "ToyBlock", "ToyBlockedList", "ToyFail")
+)
 
 
 @dataclass(frozen=True)

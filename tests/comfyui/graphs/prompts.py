@@ -38,7 +38,7 @@ class Player:
                 widgets[name] = self.edited.get((turn.workflow, number, name), widgets[name])
             if spec.kind.node == "ToyFail":
                 widgets["how"] = turn.failure or NO_FAILURE
-            if spec.kind.node == "ToyGrow" and not self.with_sweeps:
+            if spec.kind.node in ("ToyGrow", "ToyUnroll") and not self.with_sweeps:
                 widgets["sweep"] = "none"
             links = {name: written(link) for name, link in spec.links.items()}
             prompt[f"n{number}"] = node(spec.kind.node, **widgets, **links)

@@ -90,7 +90,7 @@ class Watch:
         running = executor_locals()
         execution = running["execution_list"]
         before = self._entries()
-        linked = self._linked(execution, str(unique_id))
+        linked = self._linked(running, str(unique_id))
         # The model to release is not protected by being the input that names it.
         named = ("model",) if spec.task == "release_model" else ()
         needed = [value for name, value in values.items() if name not in named]
@@ -135,13 +135,18 @@ class Watch:
                 )
         return found
 
-    def _linked(self, execution: Any, running: str) -> dict[tuple[int, Any], list]:
-        """Places of the cached outputs that nodes still to run are linked to: node and slot."""
+    def _linked(self, values: dict, running: str) -> dict[tuple[int, Any], list]:
+        """Places of the cached outputs that nodes still to run are linked to: node and slot. One that
+        became other nodes has read its inputs, and waits for results only."""
+        execution, expanded = values["execution_list"], values["pending_subgraph_results"]
         found = {}
         for pending in execution.pendingNodes:
             if pending == running:
                 continue
-            for link in execution.dynprompt.get_node(pending)["inputs"].values():
+            links = execution.dynprompt.get_node(pending)["inputs"].values()
+            if pending in expanded:
+                links = [link for is_graph, results in expanded[pending] if is_graph for link in results]
+            for link in links:
                 if not (isinstance(link, list) and len(link) == 2 and isinstance(link[0], str)):
                     continue
                 cache, key = place(self.runner, link[0])

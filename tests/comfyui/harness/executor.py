@@ -35,10 +35,10 @@ def boot() -> None:
         import execution  # noqa: F401
         import nodes
 
-        from harness import toys
+        from harness import toy_loops, toys
     finally:
         sys.argv = arguments
-    nodes.NODE_CLASS_MAPPINGS.update(toys.TOYS)
+    nodes.NODE_CLASS_MAPPINGS.update({**toys.TOYS, **toy_loops.TOYS})
 
 
 def load_pack() -> bool:

@@ -37,6 +37,7 @@ function sweepLines(report: Fields<Report>): Line[] {
   return [
     ...stayed(report),
     ...totals(report),
+    ...turns(report),
     ...steps(report),
     ...goal(report),
     ...kept(report),
@@ -49,6 +50,12 @@ function stayed(report: Fields<Report>): Line[] {
   const { what, bytes, reason, advice } = fields(report.stayed);
   if (string(what) === "") return [];
   return [line("stayed", `Not freed: ${string(what)}`, size(number(bytes)), `${string(reason)}; ${string(advice)}`)];
+}
+
+/** The turns of a loop that the report sums up. */
+function turns(report: Fields<Report>): Line[] {
+  const count = number(report.turns) ?? 1;
+  return count > 1 ? [line("note", `Given back in ${count} turns. What follows is from the last one.`)] : [];
 }
 
 /** A line that does not say what it is about says nothing. */

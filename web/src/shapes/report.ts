@@ -202,6 +202,17 @@ export type Note =
       thread: string | null;
     }
   | {
+      /**
+       * Their size, where known.
+       */
+      bytes: Bytes;
+      /**
+       * How many things.
+       */
+      count: number;
+      kind: "not_listed";
+    }
+  | {
       kind: "other";
       /**
        * In words.
@@ -520,6 +531,9 @@ export type Nothing =
       kind: "no_device";
     }
   | {
+      kind: "capturing";
+    }
+  | {
       kind: "no_torch";
     }
   | {
@@ -566,6 +580,9 @@ export type Skip =
     }
   | {
       kind: "nothing_released";
+    }
+  | {
+      kind: "nothing_last_turn";
     }
   | {
       kind: "sweep_ended";
@@ -983,6 +1000,10 @@ export interface Report {
    * The largest thing that was not freed, and what would free it. `null` where nothing large stayed, and in reports of 0.1.
    */
   stayed: Stayed | null;
+  /**
+   * How many sweeps this sums up: the turns of a node in a loop. What was given back is that of all turns, `before` is from the first, and all else is from the last.
+   */
+  turns?: number;
 }
 /**
  * Measured differences; positive means given back. `null` when either side is unknown.

@@ -60,8 +60,8 @@ impl Extent {
             (_, Suite::Soak) => 165,
             (_, Suite::Graphs) => 145,
             (_, Suite::Python) => 240,
-            (_, Suite::Matrix) => 420,
-            (_, Suite::Comfyui) => 460,
+            (_, Suite::Matrix) => 320,
+            (_, Suite::Comfyui) => 500,
         };
         Some(Duration::from_secs(seconds))
     }

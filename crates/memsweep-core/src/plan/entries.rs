@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::action::Action;
 use crate::bytes::Bytes;
-use crate::inventory::{EntryFact, Execution, Inventory};
+use crate::inventory::{EntryFact, Execution, Inventory, Reads};
 use crate::live::LiveSet;
 use crate::names::Names;
-use crate::plan::{Kept, Step, targets};
+use crate::plan::{Kept, Step, listed, targets};
 use crate::reason::{Keep, Release};
 
 /// The evict step, if any entry can go; the others are noted as kept.
@@ -102,7 +102,7 @@ pub(super) fn step(
     Some(Step {
         what: format!("cached outputs of {} {plural}", going.len()),
         action: Action::Evict { entries: going },
-        because: Release::NoReaderLeft { entries: named },
+        because: Release::NoReaderLeft { entries: listed::names(named) },
         estimated: Some(size(inventory, &dropped)),
     })
 }
@@ -142,7 +142,8 @@ impl<'a> Rules<'a> {
                 .filter(|node| node.unrepeatable)
                 .filter_map(|node| node.entry)
                 .collect(),
-            unread_output: outputs().find(|node| node.opaque).map(|node| node.id.as_str()),
+            unread_output: outputs()
+                .find(|node| node.reads == Reads::Anything).map(|node| node.id.as_str()),
         }
     }
 
@@ -157,7 +158,9 @@ impl<'a> Rules<'a> {
             return Some(Keep::OutputNode);
         }
         let unread = self.unread_output.filter(|_| self.of_this_prompt.contains(&number));
-        if let Some(node) = self.feeding.get(&number).copied().or(unread) {
+        // It stays for a later prompt, which would run the output node again without it.
+        let feeds = self.feeding.get(&number).copied().or(unread);
+        if let Some(node) = feeds.filter(|_| !entry.unfindable) {
             return Some(Keep::FeedsOutputNode { node: self.names.node(node) });
         }
         if self.unrepeatable.contains(&number) {

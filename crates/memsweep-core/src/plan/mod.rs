@@ -3,6 +3,7 @@
 
 mod entries;
 mod held;
+mod listed;
 mod models;
 mod targets;
 
@@ -244,6 +245,9 @@ impl Draft {
     }
 
     fn finish(self) -> Plan {
-        Plan { policy: self.policy, steps: self.steps, kept: self.kept, notes: self.notes }
+        let Self { policy, steps, kept, mut notes } = self;
+        let (kept, more) = listed::kept(kept);
+        notes.extend(more);
+        Plan { policy, steps, kept, notes }
     }
 }

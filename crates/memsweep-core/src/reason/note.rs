@@ -82,6 +82,13 @@ pub enum Note {
         /// The thread; `None` for the one that sweeps.
         thread: Option<String>,
     },
+    /// More stayed than is listed.
+    NotListed {
+        /// How many things.
+        count: u64,
+        /// Their size, where known.
+        bytes: Bytes,
+    },
     /// Anything else.
     Other {
         /// In words.
@@ -160,6 +167,9 @@ impl fmt::Display for Note {
                          `except` block has ended"
                     ),
                 }
+            }
+            Self::NotListed { count, bytes } => {
+                write!(f, "{count} smaller things that stayed are not listed: {bytes}")
             }
             Self::Other { text } => f.write_str(text),
         }

@@ -13,6 +13,8 @@ use super::{Refusal, has_other};
 pub enum Nothing {
     /// No accelerator has a context in this process.
     NoDevice,
+    /// A CUDA graph is being captured: waiting for its device would spoil it.
+    Capturing,
     /// The program has not loaded torch.
     NoTorch,
     /// No tensor is left to destroy.
@@ -45,6 +47,7 @@ impl fmt::Display for Nothing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoDevice => f.write_str("no device is in use"),
+            Self::Capturing => f.write_str("a CUDA graph is being captured"),
             Self::NoTorch => f.write_str("torch is not in use"),
             Self::NoTensor => f.write_str("no unneeded tensor of 1 MiB or more is left"),
             Self::NoIdleBlock => f.write_str("no block of 1 MiB or more is idle"),
@@ -69,6 +72,9 @@ pub enum Skip {
     GoalMet,
     /// Another run of the collector could find nothing.
     NothingReleased,
+    /// The collector gave nothing back in an earlier turn of the loop, and memory has not grown
+    /// since.
+    NothingLastTurn,
     /// The sweep ended before this step.
     SweepEnded,
     /// Anything else.
@@ -86,6 +92,7 @@ impl fmt::Display for Skip {
             Self::DryRun => "dry run",
             Self::GoalMet => "the goal was already met",
             Self::NothingReleased => "nothing was released since the last collection",
+            Self::NothingLastTurn => "it gave nothing back in an earlier turn of the loop",
             Self::SweepEnded => "the sweep had ended",
             Self::Other { text } => text,
         })

@@ -5,17 +5,19 @@
 //! model UNET cuda:0 500          numbered m0, m1, ...; `?` for unknown bytes, `-` when not loaded,
 //!                                `kept=cpu` for its offload device, `user=WHO` for who else uses it,
 //!                                `file=NAME` and `part=text_encoder` for where it came from
-//! entry loader (s0 m0) (plain)   numbered from 0; also `?` for an unknown shape, `ui`, `held=3,4`;
+//! entry loader (s0 m0) (plain)   numbered from 0; also `?` for an unknown shape, `ui`, `held=3,4`,
+//!                                `unfindable`;
 //!                                one called `-` has no name of its own
-//! node 4 pending entry=0 <- 3.1  also `output`, `opaque`, `parent=2`, `title=VAE_Decode`; links are
-//!                                source.slot
+//! node 4 pending entry=0 <- 3.1  also `output`, `opaque`, `upstream`, `expanded=2.0,3.1`,
+//!                                `names=5,6`, `shown=3`, `parent=2`, `title=VAE_Decode`; links are source.slot
 //! connected s0 m0                what the running node's inputs reach
 //! ```
 //! The running node is `me` unless a line `running ID` says otherwise.
 
 use memsweep_core::bytes::Bytes;
 use memsweep_core::inventory::{
-    EntryFact, Execution, Executor, Inventory, Link, ModelFact, NodeFact, SlotFact, StorageFact,
+    EntryFact, Execution, Executor, Inventory, Link, ModelFact, NodeFact, Reads, SlotFact,
+    StorageFact,
 };
 use memsweep_core::level::Level;
 use memsweep_core::park::ParkLimits;
@@ -114,6 +116,7 @@ fn entry(text: &str) -> EntryFact {
         match (word, word.split_once('=')) {
             ("?", _) => fact.slots = None,
             ("ui", _) => fact.has_ui = true,
+            ("unfindable", _) => fact.unfindable = true,
             (_, Some(("held", ids))) => fact.held_for = ids.split(',').map(str::to_owned).collect(),
             _ => panic!("what is `{word}` in entry `{text}`?"),
         }
@@ -135,27 +138,35 @@ fn slot(text: &str) -> SlotFact {
 }
 
 fn node(text: &str) -> NodeFact {
-    let (head, links) = text.split_once(" <- ").unwrap_or((text, ""));
+    let (head, sources) = text.split_once(" <- ").unwrap_or((text, ""));
     let mut words = head.split_whitespace();
     let mut fact = NodeFact { id: words.next().unwrap().to_owned(), ..NodeFact::default() };
     for word in words {
         match (word, word.split_once('=')) {
             ("pending", _) => fact.pending = true,
             ("output", _) => fact.output = true,
-            ("opaque", _) => fact.opaque = true,
+            ("opaque", _) => fact.reads = Reads::Anything,
+            ("upstream", _) => fact.reads = Reads::Upstream,
             ("unrepeatable", _) => fact.unrepeatable = true,
+            (_, Some(("names", ids))) => fact.names = ids.split(',').map(str::to_owned).collect(),
             (_, Some(("title", title))) => fact.title = Some(spaced(title)),
+            (_, Some(("shown", id))) => fact.shown = Some(id.to_owned()),
             (_, Some(("parent", id))) => fact.parent = Some(id.to_owned()),
+            (_, Some(("expanded", sources))) => fact.expanded = Some(links(sources, ',')),
             (_, Some(("entry", number))) => fact.entry = Some(number.parse().unwrap()),
             _ => fact.class = word.to_owned(),
         }
     }
-    fact.links = links
-        .split_whitespace()
+    fact.links = links(sources, ' ');
+    fact
+}
+
+fn links(text: &str, between: char) -> Vec<Link> {
+    text.split(between)
+        .filter(|link| !link.is_empty())
         .map(|link| {
-            let (source, slot) = link.split_once('.').unwrap_or((link, "0"));
+            let (source, slot) = link.rsplit_once('.').unwrap_or((link, "0"));
             Link { source: source.to_owned(), slot: slot.parse().unwrap() }
         })
-        .collect();
-    fact
+        .collect()
 }

@@ -49,8 +49,8 @@ fn hostile() -> impl Strategy<Value = String> {
 }
 
 /// Fields whose words are ours, as programs read them.
-const OURS: [&str; 7] =
-    ["kind", "level", "requested_level", "verdict", "measure", "schema", "because"];
+const OURS: [&str; 8] =
+    ["kind", "reads", "level", "requested_level", "verdict", "measure", "schema", "because"];
 
 /// Ends every text from outside with this one. What was the same stays the same.
 fn spoil(value: &mut Value, with: &str) {

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use memsweep_core::inventory::{EntryFact, Execution, Executor, Inventory, NodeFact};
+use memsweep_core::inventory::{
+    EntryFact, Execution, Executor, Inventory, Link, NodeFact, Reads,
+};
 
 /// Entries and models that go at level `evict`, by number.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -65,35 +67,57 @@ impl Needs {
             .map(|node| node.id.as_str())
             .collect();
 
-        // Who will read its inputs: the nodes that wait, and those that they wait for but that are
-        // not listed.
-        let mut readers: BTreeSet<&str> = waiting.clone();
+        // Links that will be read: what nodes that expanded wait for, and the inputs of readers. Those
+        // are the nodes that wait, what the ones with the whole prompt may copy, and what has to run
+        // first although it is not listed.
+        let waiting_for: Vec<&Link> = execution
+            .nodes
+            .iter()
+            .filter(|node| waiting.contains(node.id.as_str()))
+            .filter_map(|node| node.expanded.as_ref())
+            .flatten()
+            .collect();
+        let mut readers: BTreeSet<&str> = execution
+            .nodes
+            .iter()
+            .filter(|node| waiting.contains(node.id.as_str()) && node.expanded.is_none())
+            .map(|node| node.id.as_str())
+            .collect();
+        let mut copied: BTreeSet<&str> = BTreeSet::new();
         loop {
-            let more: Vec<&str> = execution
-                .nodes
-                .iter()
-                .filter(|node| readers.contains(node.id.as_str()))
-                .flat_map(|node| &node.links)
-                .filter_map(|link| find(execution, &link.source))
-                .filter(|source| !source.pending && entry_of(execution, source).is_none())
-                .map(|source| source.id.as_str())
-                .filter(|id| !readers.contains(id))
-                .collect();
-            if more.is_empty() {
+            let before = (readers.len(), copied.len());
+            for node in &execution.nodes {
+                let id = node.id.as_str();
+                if readers.contains(id) && node.reads == Reads::Upstream {
+                    copied.insert(id);
+                }
+                if copied.contains(id) {
+                    copied.extend(node.links.iter().map(|link| link.source.as_str()));
+                    copied.extend(node.names.iter().map(String::as_str));
+                    readers.insert(id);
+                }
+            }
+            let read: Vec<&Link> = read_links(execution, &readers, &waiting_for);
+            for link in read {
+                let Some(source) = find(execution, &link.source) else { continue };
+                if !source.pending && entry_of(execution, source).is_none() {
+                    readers.insert(&source.id);
+                }
+            }
+            if before == (readers.len(), copied.len()) {
                 break;
             }
-            readers.extend(more);
         }
         for reader in execution.nodes.iter().filter(|node| readers.contains(node.id.as_str())) {
-            if reader.opaque {
+            if reader.reads == Reads::Anything {
                 needs.whole_prompt = true;
                 needs.anything = true;
             }
-            for link in &reader.links {
-                let Some(source) = find(execution, &link.source) else { continue };
-                if let Some(entry) = entry_of(execution, source) {
-                    needs.read(execution, entry, Some(link.slot));
-                }
+        }
+        for link in read_links(execution, &readers, &waiting_for) {
+            let Some(source) = find(execution, &link.source) else { continue };
+            if let Some(entry) = entry_of(execution, source) {
+                needs.read(execution, entry, Some(link.slot));
             }
         }
         for node in &execution.nodes {
@@ -132,13 +156,22 @@ impl Needs {
     }
 }
 
-/// An expansion parent, however far up, is waiting or unknown.
+fn read_links<'a>(
+    execution: &'a Execution,
+    readers: &BTreeSet<&str>,
+    waiting_for: &[&'a Link],
+) -> Vec<&'a Link> {
+    let reading = execution.nodes.iter().filter(|node| readers.contains(node.id.as_str()));
+    reading.flat_map(|node| &node.links).chain(waiting_for.iter().copied()).collect()
+}
+
+/// An expansion parent, however far up, waits and does not say for what, or is unknown.
 fn inside_a_waiting(execution: &Execution, node: &NodeFact, waiting: &BTreeSet<&str>) -> bool {
     let mut at = node;
     for _ in 0..=execution.nodes.len() {
         let Some(parent) = &at.parent else { return false };
         let Some(fact) = find(execution, parent) else { return true };
-        if waiting.contains(parent.as_str()) {
+        if waiting.contains(parent.as_str()) && fact.expanded.is_none() {
             return true;
         }
         at = fact;
@@ -165,15 +198,17 @@ fn evicted(
     needs: &Needs,
     protected: &BTreeSet<u32>,
 ) -> BTreeSet<u32> {
-    let unknown_output = execution.nodes.iter().any(|node| node.output && node.opaque);
+    let feeds_any = execution.nodes.iter().any(|node| node.output && node.reads == Reads::Anything);
     let stays = |number: u32| {
         let entry = &execution.entries[number as usize];
         let in_prompt = owners(execution, number).next().is_some();
         needs.entries.contains(&number)
-            || (in_prompt && (needs.whole_prompt || unknown_output))
+            || (in_prompt && needs.whole_prompt)
+            || (in_prompt && feeds_any && !entry.unfindable)
             || entry.has_ui
             || owners(execution, number).any(|node| node.output || node.unrepeatable)
-            || owners(execution, number).any(|node| feeds_output(execution, &node.id))
+            || (!entry.unfindable
+                && owners(execution, number).any(|node| feeds_output(execution, &node.id)))
             || entry.slots.is_none()
             || is_worked_with(inventory, entry, |_| true)
     };

@@ -3,8 +3,8 @@
 use memsweep_core::action::{Destroyed, Outcome, Owner};
 use memsweep_core::bytes::Bytes;
 use memsweep_core::inventory::{
-    Connected, EntryFact, Execution, Executor, Inventory, Link, ModelFact, NodeFact, SlotFact,
-    StorageFact,
+    Connected, EntryFact, Execution, Executor, Inventory, Link, ModelFact, NodeFact, Reads,
+    SlotFact, StorageFact,
 };
 use memsweep_core::level::Level;
 use memsweep_core::park::{Parked, Refused};
@@ -108,27 +108,37 @@ fn node() -> impl Strategy<Value = NodeFact> {
     (
         prop::bool::weighted(0.3),
         prop::bool::weighted(0.1),
-        prop::bool::weighted(0.03),
+        prop_oneof![
+            30 => Just(Reads::Links), 4 => Just(Reads::Upstream), 1 => Just(Reads::Anything)
+        ],
+        option::weighted(0.1, links()),
         prop::bool::weighted(0.1),
         option::weighted(0.2, id()),
-        vec((id(), 0_u32..3), 0..3),
+        (links(), prop_oneof![8 => Just(Vec::new()), 1 => vec(id(), 1..3)]),
         option::weighted(0.6, 0..ENTRIES + 1),
         option::of("[a-z ]{0,4}"),
     )
-        .prop_map(|(pending, output, opaque, unrepeatable, parent, links, entry, title)| {
+        .prop_map(|(pending, output, reads, expanded, unrepeatable, parent, (links, names), entry, title)| {
             NodeFact {
                 id: String::new(),
+                shown: None,
                 class: "Any".to_owned(),
                 title,
                 pending,
                 output,
-                opaque,
+                reads,
+                expanded,
                 unrepeatable,
                 parent,
-                links: links.into_iter().map(|(source, slot)| Link { source, slot }).collect(),
+                links,
+                names,
                 entry,
             }
         })
+}
+
+fn links() -> impl Strategy<Value = Vec<Link>> {
+    vec((id(), 0_u32..3).prop_map(|(source, slot)| Link { source, slot }), 0..3)
 }
 
 fn entry() -> impl Strategy<Value = EntryFact> {
@@ -136,12 +146,14 @@ fn entry() -> impl Strategy<Value = EntryFact> {
         option::weighted(0.9, vec(slot(), 0..3)),
         prop::bool::weighted(0.1),
         prop_oneof![6 => Just(Vec::new()), 1 => vec(id(), 1..3)],
+        prop::bool::weighted(0.2),
     )
-        .prop_map(|(slots, has_ui, held_for)| EntryFact {
+        .prop_map(|(slots, has_ui, held_for, unfindable)| EntryFact {
             name: String::new(),
             slots,
             has_ui,
             held_for,
+            unfindable,
         })
 }
 

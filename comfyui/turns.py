@@ -1,0 +1,45 @@
+"""A node that a loop runs again and again shows one report.
+
+Each turn runs a copy of the node, and ComfyUI's history keeps what every copy showed for as long as
+the server runs, under an id that grows with each turn. So only the first shows anything there, and
+what it showed is brought up to date.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+
+class Shown:
+    """What a node and its copies showed in one prompt."""
+
+    def __init__(self, hosting: Any) -> None:
+        self.turns = hosting.Turns()
+        self._first: dict[str, Any] | None = None
+
+    def is_first(self, answer: dict[str, Any]) -> bool:
+        """Whether this is the first answer, to be shown as ComfyUI's nodes show theirs. It says what
+        the last one says: answers have the same keys, because ComfyUI may be writing this one."""
+        if self._first is None:
+            self._first = answer
+            return True
+        self._first.update(answer)
+        return False
+
+
+_OF_PROMPT: weakref.WeakKeyDictionary[Any, dict[Any, Shown]] = weakref.WeakKeyDictionary()
+
+
+def of(hosting: Any, prompt: Any, shown: str, node: str, class_key: str) -> Shown:
+    """`shown` is the id that the front-end shows for the node. Nodes that a pack's node became share
+    that of the pack's node, and are told apart by the end of their own."""
+    try:
+        known = _OF_PROMPT.setdefault(prompt, {})
+    except TypeError:
+        # Not a prompt as ComfyUI makes them.
+        return Shown(hosting)
+    place = (shown, class_key, node.rpartition(".")[2])
+    if place not in known:
+        known[place] = Shown(hosting)
+    return known[place]

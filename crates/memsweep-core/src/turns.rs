@@ -1,0 +1,116 @@
+//! The sweeps of one node that a loop runs again and again: one report, and less work.
+
+use crate::action::Action;
+use crate::bytes::{Bytes, Change};
+use crate::headline::{Gave, Headline};
+use crate::plan::Plan;
+use crate::reading::{ComfyView, DriverView, TorchView};
+use crate::report::{DeviceFreed, Freed, Report, Verdict};
+use crate::sweep::{Collector, Host, sweep_with};
+
+/// The collector rests until this much more memory is in use: what sits in cycles has to be found
+/// some time.
+const GROWTH: Bytes = Bytes(64 * 1024 * 1024);
+
+/// What came of the turns so far.
+#[derive(Debug, Default)]
+pub struct Turns {
+    report: Option<Report>,
+    /// Private memory after the collector had run and given nothing back.
+    in_vain_at: Option<Bytes>,
+}
+
+impl Turns {
+    /// Carries out a plan as one more turn.
+    pub fn sweep(&mut self, plan: &Plan, host: &mut impl Host) -> Report {
+        let rests_up_to =
+            self.in_vain_at.map(|bytes| Bytes(bytes.0.saturating_add(GROWTH.0)));
+        let mut report = sweep_with(plan, host, Collector { rests_up_to });
+        self.note_collector(&report);
+        if let Some(earlier) = &self.report {
+            report.add(earlier);
+        }
+        self.report = Some(report.clone());
+        report
+    }
+
+    fn note_collector(&mut self, report: &Report) {
+        let mut ran = report
+            .rows
+            .iter()
+            .filter(|row| row.action == Action::Collect && row.outcome.is_done())
+            .peekable();
+        if ran.peek().is_some() {
+            let paid = ran.any(|row| row.verdict != Verdict::NothingSeen);
+            self.in_vain_at = report.after.process.anonymous.filter(|_| !paid);
+        }
+    }
+}
+
+impl Report {
+    /// Adds what earlier turns gave back. Steps, what stayed and notes are those of the last turn.
+    fn add(&mut self, earlier: &Self) {
+        self.turns += earlier.turns;
+        self.before = earlier.before.clone();
+        self.freed = sum(&earlier.freed, &self.freed);
+        self.headline.add(&earlier.headline);
+    }
+}
+
+impl Headline {
+    fn add(&mut self, earlier: &Self) {
+        let mut freed: Vec<Gave> = earlier.freed.clone();
+        for gave in self.freed.drain(..) {
+            let same = |one: &&mut Gave| one.place == gave.place && one.measure == gave.measure;
+            match freed.iter_mut().find(same) {
+                Some(one) => one.bytes.0 = one.bytes.0.saturating_add(gave.bytes.0),
+                None => freed.push(gave),
+            }
+        }
+        self.freed = freed;
+        self.process_before = earlier.process_before;
+        self.parked = self.parked.plus(earlier.parked);
+        self.failed_steps += earlier.failed_steps;
+        self.seconds = self.seconds.zip(earlier.seconds).map(|(one, other)| one + other);
+    }
+}
+
+/// Falls of two turns; unknown where either is.
+fn sum(earlier: &Freed, later: &Freed) -> Freed {
+    Freed {
+        process_anonymous: plus(earlier.process_anonymous, later.process_anonymous),
+        process_resident: plus(earlier.process_resident, later.process_resident),
+        process_charged: plus(earlier.process_charged, later.process_charged),
+        devices: later
+            .devices
+            .iter()
+            .map(|device| match earlier.devices.iter().find(|one| one.id == device.id) {
+                Some(one) => device_sum(one, device),
+                None => device.clone(),
+            })
+            .collect(),
+    }
+}
+
+fn device_sum(earlier: &DeviceFreed, later: &DeviceFreed) -> DeviceFreed {
+    let same = earlier.measure == later.measure;
+    DeviceFreed {
+        id: later.id.clone(),
+        ours: if same { plus(earlier.ours, later.ours) } else { None },
+        measure: later.measure.filter(|_| same),
+        driver: DriverView {
+            used: plus(earlier.driver.used, later.driver.used),
+            process: plus(earlier.driver.process, later.driver.process),
+            others: plus(earlier.driver.others, later.driver.others),
+        },
+        torch: TorchView {
+            allocated: plus(earlier.torch.allocated, later.torch.allocated),
+            reserved: plus(earlier.torch.reserved, later.torch.reserved),
+        },
+        comfyui: ComfyView { paged: plus(earlier.comfyui.paged, later.comfyui.paged) },
+    }
+}
+
+fn plus(one: Option<Change>, other: Option<Change>) -> Option<Change> {
+    one.zip(other).map(|(one, other)| Change(one.0.saturating_add(other.0)))
+}

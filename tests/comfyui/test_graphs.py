@@ -25,6 +25,7 @@ pytestmark = pytest.mark.graphs
 # The one that is found soonest first.
 FAULTS = (
     "live set ignored",
+    "results of an expansion forgotten",
     "protection by ids only",
     "an output node evicted",
     "hidden references ignored",

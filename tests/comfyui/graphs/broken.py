@@ -44,6 +44,22 @@ def _forget_outputs(executor: dict) -> None:
         entry["has_ui"] = False
 
 
+def _forget_results(executor: dict) -> None:
+    expanded = {node["id"] for node in executor["nodes"] if node["expanded"]}
+    for node in executor["nodes"]:
+        if node["id"] in expanded:
+            node["expanded"] = []
+    for entry in executor["entries"]:
+        entry["held_for"] = [node for node in entry["held_for"] if node not in expanded]
+
+
+@contextlib.contextmanager
+def results_forgotten() -> Iterator[None]:
+    """What a node that became others waits for counts for nothing."""
+    with _facts_changed(_forget_results):
+        yield
+
+
 @contextlib.contextmanager
 def live_set_ignored() -> Iterator[None]:
     """What nodes still to run need counts for nothing."""
@@ -97,6 +113,7 @@ def other_executors_ignored() -> Iterator[None]:
 PLANTED = {
     "other executors ignored": (other_executors_ignored, "another executor|the other executor"),
     "live set ignored": (live_set_ignored, "still need"),
+    "results of an expansion forgotten": (results_forgotten, "still need"),
     "protection by ids only": (protection_by_ids_only, "still needed was unloaded"),
     "an output node evicted": (output_node_evicted, "output nodes wrote|instead of"),
     "hidden references ignored": (hidden_references_ignored, "in hidden use"),

@@ -168,7 +168,7 @@ def workflows(draw, longest: int = 24, large: bool = False) -> Workflow:
         add(kind)
         if large and draft.available(PIECE) and draw(st.integers(0, 5)) == 5:
             add(draw(st.sampled_from(KEEPING)))
-    if draft.available(PIECE) and draw(st.integers(0, 2)) == 2:
+    if draft.available(PIECE) and draw(st.booleans()):
         loop(draw, draft, add, depth=0)
     if draft.available(PIECE) and draw(st.integers(0, 9)) == 9:
         body = add(LOOP_BODY)

@@ -49,7 +49,13 @@ KINDS = (
         {"which": ("a", "b")},
         weight=2,
     ),
-    Kind("ToyGrow", {"value": PIECE}, (PIECE, PIECE), {"sweep": ("none", "unload", "evict")}),
+    Kind(
+        "ToyGrow",
+        {"value": PIECE},
+        (PIECE, PIECE),
+        {"sweep": ("none", "unload", "evict", "evict")},
+        weight=6,
+    ),
     Kind("ToyRaw", {"link": PIECE, "after": PIECE}, (PIECE,), fixed={"label": "raw"}),
     Kind("ToyList", {"value": PIECE}, (PIECES,), fixed={"label": "list"}),
     Kind("ToyStep", {"value": PIECES}, (PIECES,), fixed={"label": "item"}),
@@ -61,7 +67,7 @@ KINDS = (
         {"value": PIECE, "other": PIECE},
         (PIECE,),
         {"times": (1, 2, 3), "sweep": ("none", "unload", "evict")},
-        weight=2,
+        weight=3,
     ),
     Kind("ToyReach", {"value": PIECE}, (PIECE,)),
     # State, kept in each of the ways that packs keep it.

@@ -74,20 +74,14 @@ class TorchHost:
         kind = action["kind"]
         if kind == "collect":
             return done(f"{gc.collect()} objects")
-        if kind == "synchronize":
-            return _on_devices(torch_host.synchronize())
         if kind == "empty_device_cache":
-            return _on_devices(torch_host.empty_device_cache())
+            count = torch_host.empty_device_cache()
+            if count is None:
+                return nothing("capturing")
+            return done() if count else nothing("no_device")
         if kind == "empty_host_cache":
             emptied = torch_host.empty_host_cache()
             if emptied is None:
                 return nothing("no_device")
             return done() if emptied else unsupported("no_torch_call")
         return unsupported("not_this_program")
-
-
-def _on_devices(count: int | None) -> dict[str, Any]:
-    """The outcome of a step on so many devices; `None` while a CUDA graph is being captured."""
-    if count is None:
-        return nothing("capturing")
-    return done() if count else nothing("no_device")

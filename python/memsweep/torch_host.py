@@ -155,10 +155,7 @@ def device_rows() -> list[dict[str, Any]]:
 
 
 def _is_capturing(torch: ModuleType) -> bool:
-    """Whether a CUDA graph is being captured: by this thread, or by any on torch's own stream.
-
-    Waiting for the device would spoil such a capture, whichever thread it runs on.
-    """
+    """Whether a CUDA graph is being captured: by this thread, or by any on torch's own stream."""
     ask = torch.cuda.is_current_stream_capturing
     for index in _cuda_devices(torch):
         # Each device has a current stream of its own.
@@ -173,39 +170,25 @@ def _is_capturing(torch: ModuleType) -> bool:
         return bool(ask())
 
 
-def synchronize() -> int | None:
-    """Waits for what this thread gave the devices. Answers how many have a context; `None` during
-    a capture."""
-    torch = loaded()
-    if torch is None:
-        return 0
-    devices = list(_cuda_devices(torch))
-    if devices and _is_capturing(torch):
-        return None
-    for index in devices:
-        # Not for the whole device: that would spoil a capture on a stream we do not know.
-        torch.cuda.current_stream(index).synchronize()
-    count = len(devices)
-    for kind in _other_kinds(torch):
-        getattr(torch, kind).synchronize()
-        count += 1
-    return count
-
-
 def empty_device_cache() -> int | None:
     """Returns the free blocks of torch's device allocators. Answers how many devices there were;
-    `None` during a capture."""
+    `None` during a capture.
+
+    Each waits for what it frees. Waiting for a whole CUDA device, from any thread, would spoil the
+    graphs that are being captured on it.
+    """
     torch = loaded()
     if torch is None:
         return 0
     count = sum(1 for _ in _cuda_devices(torch))
     if count:
-        # cudaMallocAsync waits for the whole device first.
+        # With cudaMallocAsync torch does wait for the whole device.
         if _is_capturing(torch):
             return None
         torch.cuda.empty_cache()
         torch.cuda.ipc_collect()
     for kind in _other_kinds(torch):
+        getattr(torch, kind).synchronize()
         getattr(torch, kind).empty_cache()
         count += 1
     return count

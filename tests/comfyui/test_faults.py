@@ -10,7 +10,7 @@ import resource
 import pytest
 from harness.executor import pack, quiet
 
-TORCH_STEPS = ("synchronize", "empty_device_cache", "empty_host_cache")
+TORCH_STEPS = ("empty_device_cache", "empty_host_cache")
 TABLES = (
     ("CLASSIC", "cache"), ("LRU", "cache"), ("LRU", "used_generation"),
     ("RAM_PRESSURE", "cache"), ("RAM_PRESSURE", "used_generation"), ("RAM_PRESSURE", "timestamps"),
@@ -92,7 +92,7 @@ def test_an_entry_that_cannot_be_dropped_stays_and_the_others_go(comfy, toys, fa
     assert row["outcome"]["detail"].startswith(f"{case.gone} entries; 1 ") and "out of order" in row["outcome"]["detail"]
 
 
-STEPS = ("evict", "collect", "synchronize", "unload", "empty_device_cache", "empty_host_cache")
+STEPS = ("evict", "collect", "unload", "empty_device_cache", "empty_host_cache")
 
 
 def arm_and_note(case, faults, kind, way):

@@ -19,7 +19,8 @@ pub enum Action {
     },
     /// One run of the cycle collector.
     Collect,
-    /// Wait for the devices that are in use, so that later numbers are settled.
+    /// Wait for the devices that are in use. No plan has it any more: emptying a cache waits for what
+    /// it frees, and waiting for a whole device spoils the CUDA graphs that are being captured on it.
     Synchronize,
     /// Take one managed model off its device.
     Unload {

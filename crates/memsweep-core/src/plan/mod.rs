@@ -113,7 +113,6 @@ pub fn plan(inventory: &Inventory, policy: &Policy) -> Plan {
         if level >= Level::Collect {
             draft.push_collect(Level::Collect);
         }
-        draft.push_synchronize();
         draft.steps.extend(unload);
         if unloads {
             draft.push_after_release();
@@ -200,11 +199,6 @@ impl Draft {
         self.push(Action::Collect, "reference cycles", Release::AfterRelease);
     }
 
-    fn push_synchronize(&mut self) {
-        let because = Release::PartOfLevel { level: Level::Trim };
-        self.push(Action::Synchronize, "devices in use", because);
-    }
-
     fn push_caches(&mut self, level: Level) {
         self.push(Action::EmptyDeviceCache, "device cache", Release::PartOfLevel { level });
         self.push(Action::EmptyHostCache, "page-locked cache", Release::PartOfLevel { level });
@@ -215,7 +209,6 @@ impl Draft {
     }
 
     fn push_trim(&mut self, level: Level) {
-        self.push_synchronize();
         self.push_caches(level);
         self.push_heap(level);
     }

@@ -156,7 +156,6 @@ fn sd15_on_cpu() -> Story {
         (4446, 342), // before
         (920, 342),  // evict
         (916, 342),  // collect
-        (916, 342),  // synchronize
         (916, 342),  // unload
         (916, 342),
         (916, 342),
@@ -178,7 +177,6 @@ fn sd15_on_cpu() -> Story {
         outcomes: vec![
             said("4 entries"),
             said("1204 objects"),
-            Outcome::nothing(Nothing::NoDevice),
             done(),
             done(),
             done(),
@@ -265,12 +263,10 @@ fn two_gpus() -> Story {
         policy,
         readings: vec![
             row(10.0, 2100, full, second),
-            row(10.25, 2100, full, second), // synchronize
             row(10.5, 2100, (4400, 3840, 4000), (2200, 1380, 1500)), // device cache
             row(10.75, 2100, (4400, 3840, 4000), (2200, 1380, 1500)), // page-locked cache
             row(11.0, 2080, (4400, 3840, 4000), (2200, 1380, 1500)), // heap
             row(11.25, 2080, (4400, 3840, 4000), (2200, 1380, 1500)), // collect
-            row(11.5, 2080, (4400, 3840, 4000), (2200, 1380, 1500)), // synchronize
             row(11.75, 2080, (4400, 3840, 4000), (2200, 1380, 1500)), // device cache
             row(12.0, 2080, (4400, 3840, 4000), (2200, 1380, 1500)), // page-locked cache
             row(12.25, 2080, (4400, 3840, 4000), (2200, 1380, 1500)), // heap
@@ -278,16 +274,13 @@ fn two_gpus() -> Story {
             row(12.75, 5595, (4400, 325, 4000), (2200, 1380, 1500)), // unload SD1ClipModel
             row(13.0, 5595, (4400, 325, 4000), (2200, 1380, 1500)), // unload Flux: it lies
             row(13.25, 5595, (4400, 325, 4000), (2200, 1380, 1500)), // collect
-            row(13.5, 5595, (4400, 325, 4000), (2200, 1380, 1500)), // synchronize
             row(13.75, 5595, (780, 325, 380), (2200, 1380, 1500)), // device cache
         ],
         outcomes: vec![
-            done(),
             said("cuda:0, cuda:1"),
             nothing("nothing is free in it"),
             done(),
             said("12 objects"),
-            done(),
             nothing("nothing is free in it"),
             nothing("nothing is free in it"),
             done(),
@@ -295,7 +288,6 @@ fn two_gpus() -> Story {
             done(),
             Outcome::Done { claimed: mib(2048), detail: None },
             said("3 objects"),
-            done(),
             said("cuda:0, cuda:1"),
         ],
     }
@@ -324,7 +316,6 @@ fn failures() -> Story {
         readings: vec![blind(14_000), blind(14_000), blind(14_008)],
         outcomes: vec![
             failed("RuntimeError: an object refused to be collected"),
-            done(),
             failed("ComfyUI kept the model loaded"),
             Outcome::Done { claimed: mib(9334), detail: None },
             said("0 objects"),
@@ -358,14 +349,13 @@ fn held() -> Story {
         policy: build::policy(Level::Destroy),
         readings: (0_u32..)
             .zip([
-                4446, 4446, 4446, 4446, 4446, 4446, 4446, 4446, 3000, 3000, 3000, 3000, 3000, 1000,
+                4446, 4446, 4446, 4446, 4446, 4446, 4446, 3000, 3000, 3000, 3000, 3000, 1000,
             ])
             .map(|(at, anonymous)| sd15_reading(f64::from(at) * 0.5, anonymous, 342))
             .collect(),
         outcomes: vec![
             Outcome::nothing(Nothing::EntriesGone),
             said("0 objects"),
-            Outcome::nothing(Nothing::NoDevice),
             done(),
             done(),
             done(),
@@ -427,15 +417,13 @@ fn windows() -> Story {
         inventory: Inventory::default(),
         policy: Policy { system_wide: true, ..build::policy(Level::Trim) },
         readings: vec![
-            row(1.0, 2000, 2900),  // synchronize
+            row(1.0, 2000, 2900),
             row(1.25, 2000, 2900), // device cache
             row(1.5, 2000, 2900),  // page-locked cache
-            row(1.75, 2000, 2900), // heap
-            row(2.0, 1920, 2820),  // working set
-            row(2.25, 40, 2820),
+            row(1.75, 1920, 2820), // heap
+            row(2.0, 40, 2820),    // working set
         ],
         outcomes: vec![
-            Outcome::nothing(Nothing::NoDevice),
             Outcome::nothing(Nothing::NoDevice),
             nothing("nothing is page-locked"),
             said("called HeapOptimizeResources, HeapCompact, _heapmin"),

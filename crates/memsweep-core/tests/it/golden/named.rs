@@ -40,7 +40,6 @@ pub(super) fn story() -> Story {
             row(1.0, 1200, 4600, 3900, 4200),
             row(1.25, 1200, 4600, 3900, 4200), // evict
             row(1.5, 1200, 4600, 3900, 4200),  // collect
-            row(1.75, 1200, 4600, 3900, 4200), // synchronize
             row(2.0, 4480, 4600, 620, 4200),   // unload the diffusion model
             row(2.25, 4715, 4600, 385, 4200),  // the text encoder
             row(2.5, 4715, 4600, 385, 4200),   // what nobody knows
@@ -52,7 +51,6 @@ pub(super) fn story() -> Story {
         outcomes: vec![
             said("2 entries"),
             said("12 objects"),
-            done(),
             done(),
             done(),
             Outcome::Failed { error: "ComfyUI kept the model loaded".to_owned() },

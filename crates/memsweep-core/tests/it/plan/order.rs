@@ -34,30 +34,30 @@ fn steps_come_in_the_order_that_lets_each_find_what_the_last_one_freed() {
     let full = build::inventory(&format!("{LOADER}\nfile /models/a.safetensors"));
     let empty = Inventory::default();
     for (inventory, level, expected) in [
-        (&full, Level::Trim, "sync device host heap"),
-        (&full, Level::Collect, "collect sync device host heap"),
-        (&full, Level::Unload, "collect sync unload unload unload collect device host heap"),
+        (&full, Level::Trim, "device host heap"),
+        (&full, Level::Collect, "collect device host heap"),
+        (&full, Level::Unload, "collect unload unload unload collect device host heap"),
         (
             &full,
             Level::Evict,
-            "evict collect sync unload unload unload collect device host files heap",
+            "evict collect unload unload unload collect device host files heap",
         ),
         (
             &full,
             Level::Park,
-            "evict collect sync unload unload unload collect device host files park heap",
+            "evict collect unload unload unload collect device host files park heap",
         ),
         (
             &full,
             Level::Destroy,
-            "evict collect sync unload unload unload collect destroy collect device host files \
+            "evict collect unload unload unload collect destroy collect device host files \
              park heap",
         ),
-        (&empty, Level::Evict, "collect sync device host heap"),
+        (&empty, Level::Evict, "collect device host heap"),
     ] {
         assert_eq!(steps(inventory, level, None, false), expected, "{level}");
     }
-    assert_eq!(steps(&empty, Level::Trim, None, true), "sync device host heap system");
+    assert_eq!(steps(&empty, Level::Trim, None, true), "device host heap system");
 }
 
 #[test]
@@ -66,15 +66,15 @@ fn with_a_goal_the_cheap_steps_come_first() {
     let goal = Some(Goal::RamAvailable(Bytes(1)));
     assert_eq!(
         steps(&full, Level::Evict, goal, true),
-        "sync device host heap \
-         collect sync device host heap \
-         unload unload unload collect sync device host heap \
-         evict collect files sync device host heap \
+        "device host heap \
+         collect device host heap \
+         unload unload unload collect device host heap \
+         evict collect files device host heap \
          system"
     );
     let goal = Some(Goal::RamAvailable(Bytes(1)));
     assert!(
         steps(&full, Level::Park, goal, false)
-            .ends_with(" files sync device host heap park sync device host heap")
+            .ends_with(" files device host heap park device host heap")
     );
 }

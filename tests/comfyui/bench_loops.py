@@ -1,0 +1,99 @@
+"""Loops in ComfyUI's own executor, as ratios within one run; see `cargo xtask bench`.
+
+Prints one JSON object per line: name, ratio, budget, ok. Peaks are bytes of the tensors that the loop's
+nodes make, less what the loop itself carries on; times are those of whole prompts.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from harness import executor  # noqa: E402
+
+FEW, MANY = 3, 30
+ROUNDS = 3
+HISTORY_TURNS, HISTORY_BYTES = 60, 200_000
+SHORT_TURN_BUDGET_S = 0.030
+LONG_TURN_S = 1.0
+
+
+def main() -> int:
+    executor.boot()
+    if not executor.load_pack():
+        print("the node pack did not load", file=sys.stderr)
+        return 1
+    rows = [*peaks(), *times(), history()]
+    for row in rows:
+        print(json.dumps(row), flush=True)
+    return 0 if all(row["ok"] for row in rows) else 1
+
+
+def peaks() -> list[dict]:
+    from loops import LOOPS
+
+    return [
+        row(f"peak of {MANY} turns against {FEW}, {kind}", peak(kind, MANY) / peak(kind, FEW), 1.2)
+        for kind in LOOPS
+    ]
+
+
+def peak(kind: str, turns: int) -> float:
+    from harness import toy_loops, toys
+    from loops import CARRIED, LOOPS
+
+    memory = toy_loops.MEMORY = toy_loops.Memory()
+    played(LOOPS[kind](turns, sweep=True))
+    return memory.peak - CARRIED[kind] * turns * toys.BYTES
+
+
+def times() -> list[dict]:
+    """What sweeps add to each turn of a loop whose turns take next to no time. A turn of one second
+    has the same sweep in it."""
+    from loops import LOOPS
+
+    without, with_sweeps = [], []
+    for _ in range(ROUNDS):
+        without.append(seconds(LOOPS["loop"](MANY, sweep=False)))
+        with_sweeps.append(seconds(LOOPS["loop"](MANY, sweep=True)))
+    a_turn = max(0.0, min(with_sweeps) - min(without)) / MANY
+    return [
+        row("a sweep in a short turn, against 30 ms", a_turn / SHORT_TURN_BUDGET_S, 1.0),
+        row("a turn of 1 s with a sweep, against one without", 1 + a_turn / LONG_TURN_S, 1.3),
+    ]
+
+
+def seconds(prompt: dict) -> float:
+    start = time.perf_counter()
+    played(prompt)
+    return time.perf_counter() - start
+
+
+def history() -> dict:
+    from loops import LOOPS
+
+    result = played(LOOPS["loop"](HISTORY_TURNS, sweep=True))
+    size = sum(len(json.dumps(out)) for out in result.outputs.values() if "memsweep" in out)
+    if not size:
+        raise SystemExit("the loop left no report")
+    return row(f"history of {HISTORY_TURNS} turns, against 200 kB", size / HISTORY_BYTES, 1.0)
+
+
+def played(prompt: dict) -> object:
+    from harness import toys
+
+    toys.forget()
+    result = executor.Runner("RAM_PRESSURE").run(prompt)
+    if not result.ok:
+        raise SystemExit(result.error)
+    return result
+
+
+def row(name: str, ratio: float, budget: float) -> dict:
+    return {"name": name, "ratio": round(ratio, 3), "budget": budget, "ok": ratio <= budget}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -40,8 +40,7 @@ pub fn summary(report: &Report) -> String {
         parts.push(format!("{seconds:.2} s"));
     }
     let dry = if report.dry_run { " (dry run)" } else { "" };
-    let turns =
-        if report.turns == 1 { String::new() } else { format!(", {} turns", report.turns) };
+    let turns = if report.turns == 1 { String::new() } else { format!(", {} turns", report.turns) };
     format!("MemSweep {}{dry}{turns}: {}", report.level, parts.join("; "))
 }
 

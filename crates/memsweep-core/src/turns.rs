@@ -2,7 +2,7 @@
 
 use crate::action::Action;
 use crate::bytes::{Bytes, Change};
-use crate::headline::{Gave, Headline};
+use crate::headline::{Gave, Headline, PROCESS};
 use crate::plan::Plan;
 use crate::reading::{ComfyView, DriverView, TorchView};
 use crate::report::{DeviceFreed, Freed, Report, Verdict};
@@ -23,8 +23,7 @@ pub struct Turns {
 impl Turns {
     /// Carries out a plan as one more turn.
     pub fn sweep(&mut self, plan: &Plan, host: &mut impl Host) -> Report {
-        let rests_up_to =
-            self.in_vain_at.map(|bytes| Bytes(bytes.0.saturating_add(GROWTH.0)));
+        let rests_up_to = self.in_vain_at.map(|bytes| Bytes(bytes.0.saturating_add(GROWTH.0)));
         let mut report = sweep_with(plan, host, Collector { rests_up_to });
         self.note_collector(&report);
         if let Some(earlier) = &self.report {
@@ -59,19 +58,26 @@ impl Report {
 
 impl Headline {
     fn add(&mut self, earlier: &Self) {
-        let mut freed: Vec<Gave> = earlier.freed.clone();
-        for gave in self.freed.drain(..) {
-            let same = |one: &&mut Gave| one.place == gave.place && one.measure == gave.measure;
-            match freed.iter_mut().find(same) {
-                Some(one) => one.bytes.0 = one.bytes.0.saturating_add(gave.bytes.0),
-                None => freed.push(gave),
-            }
-        }
-        self.freed = freed;
+        self.freed = self.freed.drain(..).filter_map(|gave| gave.plus(&earlier.freed)).collect();
         self.process_before = earlier.process_before;
         self.parked = self.parked.plus(earlier.parked);
         self.failed_steps += earlier.failed_steps;
         self.seconds = self.seconds.zip(earlier.seconds).map(|(one, other)| one + other);
+    }
+}
+
+impl Gave {
+    /// With what earlier turns gave back there; `None` where that is unknown. A device that was not in
+    /// use yet had nothing to give.
+    fn plus(mut self, earlier: &[Self]) -> Option<Self> {
+        match earlier.iter().find(|one| one.place == self.place) {
+            Some(one) if one.measure == self.measure => {
+                self.bytes = Change(self.bytes.0.saturating_add(one.bytes.0));
+                Some(self)
+            }
+            None if self.place != PROCESS => Some(self),
+            _ => None,
+        }
     }
 }
 

@@ -143,7 +143,8 @@ impl<'a> Rules<'a> {
                 .filter_map(|node| node.entry)
                 .collect(),
             unread_output: outputs()
-                .find(|node| node.reads == Reads::Anything).map(|node| node.id.as_str()),
+                .find(|node| node.reads == Reads::Anything)
+                .map(|node| node.id.as_str()),
         }
     }
 

@@ -270,11 +270,11 @@ fn two_gpus() -> Story {
             row(11.75, 2080, (4400, 3840, 4000), (2200, 1380, 1500)), // device cache
             row(12.0, 2080, (4400, 3840, 4000), (2200, 1380, 1500)), // page-locked cache
             row(12.25, 2080, (4400, 3840, 4000), (2200, 1380, 1500)), // heap
-            row(12.5, 5360, (4400, 560, 4000), (2200, 1380, 1500)), // unload BaseModel
+            row(12.5, 5360, (4400, 560, 4000), (2200, 1380, 1500)),  // unload BaseModel
             row(12.75, 5595, (4400, 325, 4000), (2200, 1380, 1500)), // unload SD1ClipModel
-            row(13.0, 5595, (4400, 325, 4000), (2200, 1380, 1500)), // unload Flux: it lies
+            row(13.0, 5595, (4400, 325, 4000), (2200, 1380, 1500)),  // unload Flux: it lies
             row(13.25, 5595, (4400, 325, 4000), (2200, 1380, 1500)), // collect
-            row(13.75, 5595, (780, 325, 380), (2200, 1380, 1500)), // device cache
+            row(13.75, 5595, (780, 325, 380), (2200, 1380, 1500)),   // device cache
         ],
         outcomes: vec![
             said("cuda:0, cuda:1"),
@@ -348,9 +348,7 @@ fn held() -> Story {
         inventory: build::inventory(SD15),
         policy: build::policy(Level::Destroy),
         readings: (0_u32..)
-            .zip([
-                4446, 4446, 4446, 4446, 4446, 4446, 4446, 3000, 3000, 3000, 3000, 3000, 1000,
-            ])
+            .zip([4446, 4446, 4446, 4446, 4446, 4446, 4446, 3000, 3000, 3000, 3000, 3000, 1000])
             .map(|(at, anonymous)| sd15_reading(f64::from(at) * 0.5, anonymous, 342))
             .collect(),
         outcomes: vec![

@@ -18,3 +18,4 @@ mod properties;
 mod schema;
 mod strategies;
 mod sweep;
+mod turns;

@@ -5,9 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use memsweep_core::inventory::{
-    EntryFact, Execution, Executor, Inventory, Link, NodeFact, Reads,
-};
+use memsweep_core::inventory::{EntryFact, Execution, Executor, Inventory, Link, NodeFact, Reads};
 
 /// Entries and models that go at level `evict`, by number.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -118,23 +118,35 @@ fn node() -> impl Strategy<Value = NodeFact> {
         option::weighted(0.6, 0..ENTRIES + 1),
         option::of("[a-z ]{0,4}"),
     )
-        .prop_map(|(pending, output, reads, expanded, unrepeatable, parent, (links, names), entry, title)| {
-            NodeFact {
-                id: String::new(),
-                shown: None,
-                class: "Any".to_owned(),
-                title,
+        .prop_map(
+            |(
                 pending,
                 output,
                 reads,
                 expanded,
                 unrepeatable,
                 parent,
-                links,
-                names,
+                (links, names),
                 entry,
-            }
-        })
+                title,
+            )| {
+                NodeFact {
+                    id: String::new(),
+                    shown: None,
+                    class: "Any".to_owned(),
+                    title,
+                    pending,
+                    output,
+                    reads,
+                    expanded,
+                    unrepeatable,
+                    parent,
+                    links,
+                    names,
+                    entry,
+                }
+            },
+        )
 }
 
 fn links() -> impl Strategy<Value = Vec<Link>> {

@@ -37,11 +37,7 @@ fn steps_come_in_the_order_that_lets_each_find_what_the_last_one_freed() {
         (&full, Level::Trim, "device host heap"),
         (&full, Level::Collect, "collect device host heap"),
         (&full, Level::Unload, "collect unload unload unload collect device host heap"),
-        (
-            &full,
-            Level::Evict,
-            "evict collect unload unload unload collect device host files heap",
-        ),
+        (&full, Level::Evict, "evict collect unload unload unload collect device host files heap"),
         (
             &full,
             Level::Park,

@@ -50,7 +50,7 @@ class SweepNode:
             ui = {} if answer.pop("told", False) else service.ui_of(answer)
         absent = [None] if self.lists else None
         passed = (values.get(name, absent) for name in spec.passes)
-        return {"ui": ui, "result": (*passed, self._report) if spec.passes else ()}
+        return {"ui": ui, "result": (*passed, self._report)}
 
     def _seen(self, dynprompt: Any) -> bool:
         """Whether this prompt was swept by this node already; remembers it."""
@@ -88,11 +88,9 @@ def _always_changed(_cls: type, /, **_: Any) -> float:
 
 
 def _build(spec: NodeSpec) -> type:
-    outputs = [spec.data[name] for name in spec.passes]
-    names = list(spec.passes)
-    if spec.passes:
-        outputs.append("STRING")
-        names.append("report")
+    # A node at the end of a workflow has an output too: a loop's body must lead to the loop's end.
+    outputs = [*(spec.data[name] for name in spec.passes), "STRING"]
+    names = [*spec.passes, "report"]
     members: dict[str, Any] = {
         "SPEC": spec,
         "__doc__": spec.description,

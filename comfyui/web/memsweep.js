@@ -138,7 +138,9 @@ function connect({ name: name2, keys, read }) {
       node.onSerialize = function(saved) {
         serialized?.call(this, saved);
         const entry = shown.get(this);
-        if (entry !== void 0) savePlainSize(saved, entry);
+        if (entry === void 0) return;
+        savePlainSize(saved, entry);
+        saveNoWidget(saved);
       };
     },
     // A workflow whose tab is opened again, or one that is opened from the history.
@@ -198,6 +200,13 @@ function makeRoom(node, entry) {
 }
 function savePlainSize(saved, entry) {
   if (sameSize(saved.size, entry.grown)) saved.size = [...entry.plain];
+}
+function saveNoWidget(saved) {
+  if (isEmpty(saved.widgets_values)) delete saved.widgets_values;
+  if (isEmpty(saved.widgets_values_named)) delete saved.widgets_values_named;
+}
+function isEmpty(value) {
+  return typeof value === "object" && value !== null && Object.keys(value).length === 0;
 }
 function sameSize(size2, other) {
   const given2 = size2;

@@ -3,7 +3,7 @@
 // made it taller.
 
 import { api } from "comfyui/api";
-import { app, type ComfyNode, type Graph } from "comfyui/app";
+import { app, type ComfyNode, type Graph, type Saved } from "comfyui/app";
 
 import type { NodeReport } from "./report/lines.ts";
 import { ReportView } from "./view.ts";
@@ -65,7 +65,9 @@ export function connect({ name, keys, read }: Wiring): void {
       node.onSerialize = function (this: ComfyNode, saved) {
         serialized?.call(this, saved);
         const entry = shown.get(this);
-        if (entry !== undefined) savePlainSize(saved, entry);
+        if (entry === undefined) return;
+        savePlainSize(saved, entry);
+        saveNoWidget(saved);
       };
     },
     // A workflow whose tab is opened again, or one that is opened from the history.
@@ -133,8 +135,18 @@ function makeRoom(node: ComfyNode, entry: Shown): void {
   requestAnimationFrame(() => requestAnimationFrame(settle));
 }
 
-function savePlainSize(saved: { size?: unknown }, entry: Shown): void {
+function savePlainSize(saved: Saved, entry: Shown): void {
   if (sameSize(saved.size, entry.grown)) saved.size = [...entry.plain];
+}
+
+/** A report is a widget, and a node that has one is saved with a list of values, though this has none. */
+function saveNoWidget(saved: Saved): void {
+  if (isEmpty(saved.widgets_values)) delete saved.widgets_values;
+  if (isEmpty(saved.widgets_values_named)) delete saved.widgets_values_named;
+}
+
+function isEmpty(value: unknown): boolean {
+  return typeof value === "object" && value !== null && Object.keys(value).length === 0;
 }
 
 function sameSize(size: unknown, other: Size): boolean {

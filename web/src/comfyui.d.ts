@@ -25,7 +25,14 @@ declare module "comfyui/app" {
     computeSize(): [number, number];
     setSize(size: [number, number]): void;
     onExecuted?: (output: unknown) => void;
-    onSerialize?: (saved: { size?: unknown }) => void;
+    onSerialize?: (saved: Saved) => void;
+  }
+
+  /** A node as a workflow file has it. */
+  export interface Saved {
+    size?: unknown;
+    widgets_values?: unknown;
+    widgets_values_named?: unknown;
   }
 
   /** A graph, or the inside of a subgraph. */

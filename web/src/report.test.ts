@@ -58,6 +58,12 @@ test("every sample report becomes lines without an undefined or a NaN", () => {
   }
 });
 
+test("the turns of a loop are told", () => {
+  const lines = (turns: number): string[] => read({ ...sample("sd15-cpu"), turns }).lines.map(({ label }) => label);
+  assert.ok(lines(30).includes("Given back in 30 turns. What follows is from the last one."));
+  assert.ok(!lines(1).some((label) => label.includes("turns")));
+});
+
 test("a sweep shows totals, its steps with measured bytes, and what it kept", () => {
   const report = sample("sd15-cpu");
   assert.equal(report.headline, "RAM 3.8 GiB freed");
@@ -79,7 +85,7 @@ test("a sweep shows totals, its steps with measured bytes, and what it kept", ()
     "step: Collect reference cycles | 156.0 MiB freed",
     "step: Drop page cache of model files | 1.9 GiB claimed",
     "step: Trim C heap | 166.0 MiB freed",
-    "note: 3 steps not run | ",
+    "note: 2 steps not run | ",
     "kept: 8-VAEDecode | 12.0 MiB",
     "note: parking is switched off: the sweep went as far as evict | ",
     "note: protected by what is connected: 1 block of memory, 12.0 MiB | ",
@@ -102,7 +108,7 @@ test("what was parked, destroyed or left alone is shown with owners and reasons"
     "kept: page-locked | 900.0 MiB",
     "kept: a mapped file | 5.0 MiB",
     "step: Trim C heap | unchanged",
-    "note: 5 steps not run | ",
+    "note: 4 steps not run | ",
   ]);
 });
 

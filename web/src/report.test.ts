@@ -59,7 +59,8 @@ test("every sample report becomes lines without an undefined or a NaN", () => {
 });
 
 test("the turns of a loop are told", () => {
-  const lines = (turns: number): string[] => read({ ...sample("sd15-cpu"), turns }).lines.map(({ label }) => label);
+  const { report } = samples().find(({ name }) => name === "report-sd15-cpu.json") ?? {};
+  const lines = (turns: number): string[] => read({ ...report, turns }).lines.map(({ label }) => label);
   assert.ok(lines(30).includes("Given back in 30 turns. What follows is from the last one."));
   assert.ok(!lines(1).some((label) => label.includes("turns")));
 });

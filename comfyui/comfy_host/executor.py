@@ -144,7 +144,7 @@ class Run:
             cls = registry.NODE_CLASS_MAPPINGS.get(node.get("class_type"))
             inputs = node.get("inputs")
             unread = cls is None or not isinstance(inputs, dict)
-            reads = "anything" if unread else "upstream" if _gets_prompt(cls) else "links"
+            reads = "anything" if unread else _reads(cls)
             yield {
                 "id": node_id,
                 "class": str(node.get("class_type")),
@@ -229,30 +229,36 @@ def _links(values: Iterable[Any]) -> Iterator[dict[str, Any]]:
                 yield {"source": value[0], "slot": int(value[1])}
 
 
-# Whether nodes of a class get the whole prompt: asking a class again can be slow.
-_GETS_PROMPT: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
+# What nodes of a class read, and the function that said so: asking again can be slow.
+_READS: weakref.WeakKeyDictionary[type, tuple[Any, str]] = weakref.WeakKeyDictionary()
 # The second is ComfyUI's own, for its loops. A tuple: newer kinds equal a string and hash otherwise.
 _WHOLE_PROMPT = ("DYNPROMPT", "EXECUTION_LIST")
 
 
-def _gets_prompt(cls: Any) -> bool:
-    """Whether a node gets the whole prompt and may become copies of nodes in it: the end node of a
-    loop does, and the copies link to outputs that the end node itself does not."""
+def _reads(cls: Any) -> str:
+    """What a node reads when it runs, as the core's `Reads`."""
     if hasattr(cls, "SPEC"):
-        return False
-    known = _GETS_PROMPT.get(cls)
-    if known is None:
-        known = _GETS_PROMPT[cls] = _asks_for_prompt(cls)
-    return known
+        return "links"
+    # Another pack may exchange it at any time.
+    says = getattr(getattr(cls, "INPUT_TYPES", None), "__func__", None)
+    known, reads = _READS.get(cls, (None, ""))
+    if says is None or known is not says:
+        reads = _asked(cls)
+        _READS[cls] = (says, reads)
+    return reads
 
 
-def _asks_for_prompt(cls: Any) -> bool:
+def _asked(cls: Any) -> str:
+    """A node that gets the whole prompt may become copies of nodes in it: the end node of a loop does,
+    and the copies link to outputs that the end node itself does not."""
     try:
         hidden = cls.INPUT_TYPES().get("hidden", {}).values()
         # Nodes of the newer interface write the kind as a tuple.
         kinds = (kind if isinstance(kind, tuple) else (kind,) for kind in hidden)
-        asks = any(kind in _WHOLE_PROMPT for kind in itertools.chain.from_iterable(kinds))
+        if not any(kind in _WHOLE_PROMPT for kind in itertools.chain.from_iterable(kinds)):
+            return "links"
         # ComfyUI lets no node of the newer interface become others unless its schema says so.
-        return asks and getattr(getattr(cls, "SCHEMA", None), "enable_expand", True) is not False
+        can = getattr(getattr(cls, "SCHEMA", None), "enable_expand", True)
+        return "links" if can is False else "upstream"
     except Exception:
-        return True
+        return "anything"

@@ -16,6 +16,7 @@ class _TakesLists:
         if instance is None:
             return False
         instance.lists = comfy_host.wants_lists(instance.SPEC.data)
+        instance.starts = True
         # On the instance only: the front-end reads the class, where nothing is a list.
         instance.OUTPUT_IS_LIST = (*(instance.lists for _ in instance.SPEC.passes), False)
         return instance.lists
@@ -34,6 +35,9 @@ class SweepNode:
         self.OUTPUT_IS_LIST: tuple[bool, ...] = (False,) * (len(self.SPEC.passes) + 1)
         self._swept: weakref.ref[Any] | None = None
         self._report = ""
+        self._ui: dict[str, Any] = {}
+        # Nothing was handed over yet since the executor last began with this node.
+        self.starts = False
 
     def run(self, **inputs: Any) -> dict[str, Any]:
         """One item, or whole lists. Sweeps once however many items there are."""
@@ -43,11 +47,15 @@ class SweepNode:
             inputs = {name: items[0] for name, items in inputs.items()}
         unique_id, dynprompt = inputs.pop("unique_id", None), inputs.pop("dynprompt", None)
         metadata = inputs.pop("metadata", None)
-        ui: dict[str, Any] = {"text": (), "memsweep": ()}
+        starts, self.starts = self.starts, False
+        ui: dict[str, Any] = dict.fromkeys(self._ui, ())
         if not self._seen(dynprompt):
             answer = service.run(spec, values, inputs, unique_id, metadata, dynprompt)
             self._report = answer["text"]
-            ui = {} if answer.pop("told", False) else service.ui_of(answer)
+            ui = self._ui = {} if answer.pop("told", False) else service.ui_of(answer)
+        elif starts:
+            # It runs again in the same prompt, and shows what it showed.
+            ui = self._ui
         absent = [None] if self.lists else None
         passed = (values.get(name, absent) for name in spec.passes)
         return {"ui": ui, "result": (*passed, self._report)}

@@ -51,14 +51,14 @@ def run(
     try:
         host = comfy_host.ComfyHost(hosting, unique_id, dynprompt, metadata)
         passing, name = host.passing, host.name
-        shown = turns.of(hosting, dynprompt, host.shown, str(unique_id), spec.key)
+        shown = turns.of(hosting, dynprompt, (spec.key, *host.place))
         if spec.task == "read":
             answer = _read(hosting, host)
         else:
             answer = _sweep(hosting, host, spec, values, widgets, shown.turns)
-        if shown.is_first(answer):
+        if shown.is_first(answer, str(unique_id)):
             return answer
-        host.tell(ui_of(answer))
+        host.tell(ui_of(answer), shown.first)
         return {**answer, "told": True}
     except passing:
         raise

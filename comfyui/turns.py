@@ -16,30 +16,30 @@ class Shown:
 
     def __init__(self, hosting: Any) -> None:
         self.turns = hosting.Turns()
-        self._first: dict[str, Any] | None = None
+        # The id of the first that ran: the history has the report under it.
+        self.first = ""
+        self._answer: dict[str, Any] | None = None
 
-    def is_first(self, answer: dict[str, Any]) -> bool:
+    def is_first(self, answer: dict[str, Any], node: str) -> bool:
         """Whether this is the first answer, to be shown as ComfyUI's nodes show theirs. It says what
         the last one says: answers have the same keys, because ComfyUI may be writing this one."""
-        if self._first is None:
-            self._first = answer
+        if self._answer is None:
+            self._answer, self.first = answer, node
             return True
-        self._first.update(answer)
+        self._answer.update(answer)
         return False
 
 
 _OF_PROMPT: weakref.WeakKeyDictionary[Any, dict[Any, Shown]] = weakref.WeakKeyDictionary()
 
 
-def of(hosting: Any, prompt: Any, shown: str, node: str, class_key: str) -> Shown:
-    """`shown` is the id that the front-end shows for the node. Nodes that a pack's node became share
-    that of the pack's node, and are told apart by the end of their own."""
+def of(hosting: Any, prompt: Any, place: tuple[str, ...]) -> Shown:
+    """What was shown at a place of the workflow that people see."""
     try:
         known = _OF_PROMPT.setdefault(prompt, {})
     except TypeError:
         # Not a prompt as ComfyUI makes them.
         return Shown(hosting)
-    place = (shown, class_key, node.rpartition(".")[2])
     if place not in known:
         known[place] = Shown(hosting)
     return known[place]

@@ -97,7 +97,7 @@ class Run:
             "running": self.node,
             "keeps_nothing": not hasattr(root, "cache"),
             "nodes": nodes,
-            "entries": [self._entry_fact(entry) for entry in entries],
+            "entries": self._entry_facts(entries),
         }
         slots = [value for entry in entries if is_readable(entry) for value in entry.outputs]
         return entries, facts, slots
@@ -123,18 +123,20 @@ class Run:
         entries = [Entry(None, source, entry) for source, entry in sources.items()]
         return entries, {source: number for number, source in enumerate(sources)}
 
-    def _entry_fact(self, entry: Entry) -> dict[str, Any]:
-        consumers = [
-            consumer
-            for consumer, sources in getattr(self.list, "execution_cache", {}).items()
-            if any(value is entry.entry for value in sources.values())
+    def _entry_facts(self, entries: Iterable[Entry]) -> list[dict[str, Any]]:
+        consumers: dict[int, list[str]] = {}
+        for consumer, sources in getattr(self.list, "execution_cache", {}).items():
+            for held in {id(value) for value in sources.values()}:
+                consumers.setdefault(held, []).append(consumer)
+        return [
+            {
+                "slots": len(entry.outputs) if is_readable(entry) else None,
+                "has_ui": entry.has_ui(),
+                "held_for": consumers.get(id(entry.entry), []),
+                "unfindable": entry.feeds and entry.is_unfindable(),
+            }
+            for entry in entries
         ]
-        return {
-            "slots": len(entry.outputs) if is_readable(entry) else None,
-            "has_ui": entry.has_ui(),
-            "held_for": consumers,
-            "unfindable": entry.feeds and entry.is_unfindable(),
-        }
 
     def _nodes(self, numbers: Mapping[Any, int]) -> Iterator[dict[str, Any]]:
         import nodes as registry
@@ -196,9 +198,11 @@ class Run:
 
 
 def tell(
-    node: str, shown: str, output: Any, variables: Callable[[FrameType], dict[str, Any]]
+    node: str, shown: str, first: str, output: Mapping[str, Any],
+    variables: Callable[[FrameType], dict[str, Any]],
 ) -> None:
-    """Sends what the executor sends when a node has shown something."""
+    """Sends what the executor sends when a node has shown something, and brings the text up to date that
+    the node `first` left in the history."""
     for frame in _execute_frames():
         values = variables(frame)
         server = values["server"]
@@ -208,6 +212,7 @@ def tell(
                 "prompt_id": values["prompt_id"],
             }
             server.send_sync("executed", message, server.client_id)
+        values["ui_outputs"][first]["output"]["text"][:] = output["text"]
         return
 
 
@@ -249,16 +254,23 @@ def _reads(cls: Any) -> str:
 
 
 def _asked(cls: Any) -> str:
-    """A node that gets the whole prompt may become copies of nodes in it: the end node of a loop does,
-    and the copies link to outputs that the end node itself does not."""
+    """A node that gets the whole prompt, or where an input comes from, may become copies of nodes in
+    it, or a node that does: so do the ends of loops. The copies link to outputs that it does not."""
     try:
-        hidden = cls.INPUT_TYPES().get("hidden", {}).values()
+        inputs = cls.INPUT_TYPES()
         # Nodes of the newer interface write the kind as a tuple.
-        kinds = (kind if isinstance(kind, tuple) else (kind,) for kind in hidden)
-        if not any(kind in _WHOLE_PROMPT for kind in itertools.chain.from_iterable(kinds)):
+        kinds = (k if isinstance(k, tuple) else (k,) for k in inputs.get("hidden", {}).values())
+        gets = any(kind in _WHOLE_PROMPT for kind in itertools.chain.from_iterable(kinds))
+        if not gets and not any(_is_raw(inputs.get(part) or {}) for part in ("required", "optional")):
             return "links"
         # ComfyUI lets no node of the newer interface become others unless its schema says so.
         can = getattr(getattr(cls, "SCHEMA", None), "enable_expand", True)
         return "links" if can is False else "upstream"
     except Exception:
         return "anything"
+
+
+def _is_raw(inputs: Mapping[str, Any]) -> bool:
+    """Whether one of these inputs is handed over as the link itself."""
+    options = (given[1] for given in inputs.values() if len(given) > 1)
+    return any(isinstance(option, Mapping) and option.get("rawLink") for option in options)

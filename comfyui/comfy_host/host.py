@@ -35,7 +35,7 @@ class ComfyHost:
         self.passing = (management.InterruptProcessingException, *STOPS)
         titles = Titles(dynprompt, metadata)
         self.name = titles.name(self.node)
-        self.shown = titles.shown(self.node)
+        self.shown, self.place = titles.shown(self.node), titles.place(self.node)
         self.models = Models(hosting, self.passing)
         self.facts = Facts(hosting, self.node, dynprompt, titles, self.models, self.passing)
         self._hosting = hosting
@@ -65,10 +65,10 @@ class ComfyHost:
         except RuntimeError:
             pass
 
-    def tell(self, output: dict[str, Any]) -> None:
-        """Shows a node's output on the node that people see, and leaves nothing in the history."""
+    def tell(self, output: dict[str, Any], first: str) -> None:
+        """Shows a node's output on the node that people see. In the history it has the place of `first`."""
         try:
-            executor.tell(self.node, self.shown, output, self._hosting.variables)
+            executor.tell(self.node, self.shown, first, output, self._hosting.variables)
         except self.passing:
             raise
         except Exception:

@@ -14,6 +14,7 @@ class Titles:
         """`metadata` is what the front-end sent along with the prompt, if anything."""
         self._prompt = prompt
         self._given = dict(_given(metadata))
+        self._found: dict[str, tuple[str, Mapping[str, Any]]] = {}
 
     def of(self, node_id: str) -> str | None:
         """The title that its user gave, or the display name of its class. A node that another one expanded to
@@ -36,7 +37,20 @@ class Titles:
         """The id that the front-end shows: of the node that a loop's copy was made from."""
         return self._shown(node_id)[0]
 
+    def place(self, node_id: str) -> tuple[str, str]:
+        """The same for a node and for each copy that a loop makes of it: the node that people see, and
+        the way from there to one that a pack's node became."""
+        shown, parts = self.shown(node_id), node_id.split(".")
+        # ComfyUI's own loops put the number of the turn before the id.
+        copies = [n for n, part in enumerate(parts) if part == shown or part.endswith(f"_{shown}")]
+        return shown, ".".join(parts[copies[-1] + 1 :]) if copies else node_id
+
     def _shown(self, node_id: str) -> tuple[str, Mapping[str, Any]]:
+        if node_id not in self._found:
+            self._found[node_id] = self._look(node_id)
+        return self._found[node_id]
+
+    def _look(self, node_id: str) -> tuple[str, Mapping[str, Any]]:
         try:
             shown = self._prompt.get_display_node_id(node_id)
             node = self._prompt.get_node(shown)

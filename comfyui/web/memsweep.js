@@ -620,6 +620,7 @@ function totals(report) {
   const after = fields(report.after);
   const was = fields(before.process);
   const now = fields(after.process);
+  const total = (number(report.turns) ?? 1) > 1 ? sum : difference;
   const lines = [
     total("Private RAM", was.anonymous, now.anonymous, freed.process_anonymous),
     total("Commit charge", was.commit, now.commit, freed.process_charged),
@@ -650,11 +651,15 @@ function totals(report) {
   }
   return lines.filter((each2) => each2 !== null);
 }
-function total(label, before, after, freed) {
+function difference(label, before, after, freed) {
   const was = number(before);
   const now = number(after);
   if (was === null || now === null) return null;
   return line("total", label, change(number(freed)), `${formatBytes(was)} ${ARROW} ${formatBytes(now)}`);
+}
+function sum(label, _before, after, freed) {
+  const now = number(after);
+  return now === null ? null : line("total", label, change(number(freed)), `${formatBytes(now)} now`);
 }
 function byId(devices, id) {
   const found = list(devices).find((each2) => {

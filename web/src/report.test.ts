@@ -63,6 +63,10 @@ test("the turns of a loop are told", () => {
   const lines = (turns: number): string[] => read({ ...report, turns }).lines.map(({ label }) => label);
   assert.ok(lines(30).includes("Given back in 30 turns. What follows is from the last one."));
   assert.ok(!lines(1).some((label) => label.includes("turns")));
+  const totals = (turns: number): string[] =>
+    read({ ...report, turns }).lines.filter(({ kind }) => kind === "total").map(({ detail }) => detail ?? "");
+  assert.ok(totals(1).every((detail) => detail.includes(" \u2192 ")));
+  assert.ok(totals(30).every((detail) => / now$/.test(detail) && !detail.includes("\u2192")));
 });
 
 test("a sweep shows totals, its steps with measured bytes, and what it kept", () => {

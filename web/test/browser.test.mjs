@@ -269,6 +269,11 @@ for (const name of ["end-of-workflow", "heavy-models"]) {
   });
 }
 
+test("the front-end is the one that was asked for", { skip: !process.env.MEMSWEEP_FRONT_END }, async () => {
+  const version = await page.evaluate(() => globalThis.__COMFYUI_FRONTEND_VERSION__);
+  assert.equal(version, process.env.MEMSWEEP_FRONT_END);
+});
+
 test("every help page is served where the front-end looks for it", async () => {
   for (const name of await readdir(PAGES)) {
     const status = await new Promise((resolve, reject) => {

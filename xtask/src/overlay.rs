@@ -3,7 +3,7 @@
 //! A whole environment for each version would be 6 GB. An overlay is a folder that goes in front
 //! of the base environment by `PYTHONPATH`; torch is never in one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -16,6 +16,9 @@ use crate::{files, setup};
 /// Pictures, example workflows and help texts: up to 400 MB a version, and nothing but pages in
 /// a browser reads them. The base environment's serve every version.
 const LEFT_OUT: [&str; 2] = ["comfyui-workflow-templates", "comfyui-embedded-docs"];
+
+/// The newest in the package registry on 2026-11-27.
+pub(crate) const NEWEST_FRONT_END: &str = "1.58.1";
 
 /// What an older ComfyUI must find in the base environment.
 const NEVER: [&str; 3] = ["torch", "torchvision", "torchaudio"];
@@ -61,19 +64,39 @@ pub(crate) fn make(paths: &Paths, release: Release) -> Result<PathBuf> {
     if stamp.is_set() {
         return Ok(folder);
     }
-    files::remove(&folder)?;
+    install(paths, &folder, &packages, &format!("what ComfyUI {} pins", release.version))?;
+    stamp.set()?;
+    Ok(folder)
+}
+
+/// The newest front-end that is known to work, in front of the one that the current ComfyUI pins.
+pub(crate) fn newest_front_end(paths: &Paths) -> Result<PathBuf> {
+    let package = format!("comfyui-frontend-package=={NEWEST_FRONT_END}");
+    let folder = paths.cache.join("overlays").join(format!("front-end-{NEWEST_FRONT_END}"));
+    let stamp = Stamp::new(&folder, "overlay", &Hash::of(&package));
+    if !stamp.is_set() {
+        install(paths, &folder, &[package], &format!("front-end {NEWEST_FRONT_END}"))?;
+        stamp.set()?;
+    }
+    Ok(folder)
+}
+
+/// Puts packages alone, without what they need, into a folder of their own.
+fn install(paths: &Paths, folder: &Path, packages: &[String], what: &str) -> Result<()> {
+    files::remove(folder)?;
     let unfinished = TemporaryFolder::create(&paths.cache.join("overlays"), "unfinished")?;
     if !packages.is_empty() {
-        let log = paths.logs().join(format!("overlay-{}.log", release.version));
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
         setup::pip(paths, &paths.python())
             .args(["--no-deps", "--target"])
             .arg(unfinished.path())
-            .args(&packages)
-            .run_step(&format!("Installing what ComfyUI {} pins", release.version), &log)?;
+            .args(packages)
+            .run_step(
+                &format!("Installing {what}"),
+                &paths.logs().join(format!("overlay-{name}.log")),
+            )?;
     }
-    files::rename(unfinished.path(), &folder)?;
-    stamp.set()?;
-    Ok(folder)
+    files::rename(unfinished.path(), folder)
 }
 
 /// The requirements to install, from lines of a package's name and its requirement.

@@ -37,6 +37,7 @@ pub fn live_set(execution: &Execution) -> LiveSet {
         }
         need.keep_reads(node, &node.id);
     }
+    need.keep_outputs_of_bodies();
     need.keep_held();
     need.keep_children();
     need.live
@@ -59,12 +60,14 @@ struct Need<'a> {
     live: LiveSet,
     /// Nodes whose sources were followed all the way up.
     followed: BTreeSet<&'a str>,
+    /// The first node for which that was done.
+    copier: Option<String>,
 }
 
 impl<'a> Need<'a> {
     fn of(execution: &'a Execution) -> Self {
         let nodes = execution.nodes.iter().map(|node| (node.id.as_str(), node)).collect();
-        Self { execution, nodes, live: LiveSet::default(), followed: BTreeSet::new() }
+        Self { execution, nodes, live: LiveSet::default(), followed: BTreeSet::new(), copier: None }
     }
 
     /// Keeps what a node that will run reads.
@@ -86,6 +89,7 @@ impl<'a> Need<'a> {
 
     /// Keeps what a node and its sources read, all the way up: a copy of any of them may run.
     fn keep_upstream(&mut self, node: &'a NodeFact, consumer: &str) {
+        self.copier.get_or_insert_with(|| consumer.to_owned());
         let mut stack = vec![node];
         while let Some(node) = stack.pop() {
             if !self.followed.insert(&node.id) {
@@ -100,6 +104,28 @@ impl<'a> Need<'a> {
                 stack.extend(self.nodes.get(link.source.as_str()));
             }
             stack.extend(node.names.iter().filter_map(|id| self.nodes.get(id.as_str())));
+        }
+    }
+
+    /// Some packs copy a loop's output nodes too: those that read what may be copied, and were made
+    /// along with it.
+    fn keep_outputs_of_bodies(&mut self) {
+        let Some(copier) = self.copier.clone() else { return };
+        loop {
+            let before = self.followed.len();
+            for node in self.execution.nodes.iter().filter(|node| node.output) {
+                let reads_a_body = node.links.iter().any(|link| {
+                    self.followed.contains(link.source.as_str())
+                        && self.nodes.get(link.source.as_str()).map(|source| &source.parent)
+                            == Some(&node.parent)
+                });
+                if reads_a_body {
+                    self.keep_upstream(node, &copier);
+                }
+            }
+            if self.followed.len() == before {
+                return;
+            }
         }
     }
 

@@ -1,12 +1,11 @@
 //! The loop: measure, release, measure, stop.
 
 use crate::action::{Action, Outcome};
-use crate::bytes::Bytes;
 use crate::plan::Plan;
 use crate::reading::Reading;
 use crate::reason::Skip;
 use crate::report::{Report, Row};
-use crate::turns::Turns;
+use crate::turns::{Turns, has_grown};
 
 /// What the loop asks of the world. `read` is total: what cannot be read is `None`.
 pub trait Host {
@@ -36,26 +35,25 @@ pub fn sweep(plan: &Plan, host: &mut impl Host) -> Report {
     Turns::default().sweep(plan, host)
 }
 
-/// The same, with what earlier turns of a loop say of the collector.
-pub(crate) fn sweep_with(plan: &Plan, host: &mut impl Host, collector: Collector) -> Report {
+/// The same in a loop. `in_vain_at` is the reading when the collector had given nothing back: it rests
+/// until more memory is in use.
+pub(crate) fn sweep_with(
+    plan: &Plan,
+    host: &mut impl Host,
+    in_vain_at: Option<&Reading>,
+) -> Report {
     if plan.policy.dry_run {
-        carry_out(plan, &mut DryRun(host), collector)
+        carry_out(plan, &mut DryRun(host), in_vain_at)
     } else {
-        carry_out(plan, host, collector)
+        carry_out(plan, host, in_vain_at)
     }
 }
 
-/// What is known of the collector before a sweep.
-pub(crate) struct Collector {
-    /// It gave nothing back the last time: it rests while no more private memory than this is in use.
-    pub(crate) rests_up_to: Option<Bytes>,
-}
-
-fn carry_out(plan: &Plan, host: &mut impl Host, collector: Collector) -> Report {
+fn carry_out(plan: &Plan, host: &mut impl Host, in_vain_at: Option<&Reading>) -> Report {
     let before = host.read();
     let mut now = before.clone();
     let mut rows = Vec::new();
-    let mut cycles = Cycles { collected: false, rests_up_to: collector.rests_up_to };
+    let mut cycles = Cycles { collected: false, in_vain_at };
     let mut steps = plan.steps.iter();
     for step in &mut steps {
         if plan.policy.goal.as_ref().and_then(|goal| goal.is_met(&now)) == Some(true) {
@@ -82,18 +80,17 @@ fn carry_out(plan: &Plan, host: &mut impl Host, collector: Collector) -> Report 
 
 /// Whether another run of the collector could find anything: it is the most expensive step (0.3 s
 /// on a warm ComfyUI), so it runs again only after something was released.
-struct Cycles {
+struct Cycles<'a> {
     collected: bool,
-    rests_up_to: Option<Bytes>,
+    in_vain_at: Option<&'a Reading>,
 }
 
-impl Cycles {
+impl Cycles<'_> {
     fn skip(&self, action: &Action, now: &Reading) -> Option<Skip> {
         if *action != Action::Collect {
             return None;
         }
-        let in_use = now.process.anonymous;
-        let rests = in_use.zip(self.rests_up_to).is_some_and(|(bytes, most)| bytes <= most);
+        let rests = self.in_vain_at.is_some_and(|then| !has_grown(then, now));
         match (self.collected, rests) {
             (true, _) => Some(Skip::NothingReleased),
             (false, true) => Some(Skip::NothingLastTurn),

@@ -4,27 +4,61 @@ use crate::action::Action;
 use crate::bytes::{Bytes, Change};
 use crate::headline::{Gave, Headline, PROCESS};
 use crate::plan::Plan;
-use crate::reading::{ComfyView, DriverView, TorchView};
+use crate::reading::{ComfyView, DriverView, Reading, TorchView};
 use crate::report::{DeviceFreed, Freed, Report, Verdict};
-use crate::sweep::{Collector, Host, sweep_with};
+use crate::sweep::{Host, sweep_with};
 
-/// The collector rests until this much more memory is in use: what sits in cycles has to be found
-/// some time.
+/// The collector rests until this much more memory is in use somewhere: what sits in cycles has to be
+/// found some time.
 const GROWTH: Bytes = Bytes(64 * 1024 * 1024);
+
+/// Whether more memory is in use than then, in RAM or on a device, or that is not known.
+pub(crate) fn has_grown(then: &Reading, now: &Reading) -> bool {
+    let (was, is) = (&then.process, &now.process);
+    let of_process = [
+        (was.anonymous, is.anonymous),
+        (was.resident, is.resident),
+        (was.charged(), is.charged()),
+        (was.commit, is.commit),
+    ];
+    of_process[..2].iter().all(|(was, is)| was.is_none() || is.is_none())
+        || of_process.into_iter().any(grown)
+        || now.devices.iter().any(|device| {
+            let Some(was) = then.devices.iter().find(|one| one.id == device.id) else {
+                return true;
+            };
+            [
+                (was.torch.allocated, device.torch.allocated),
+                (was.torch.reserved, device.torch.reserved),
+                (was.driver.process, device.driver.process),
+                (was.comfyui.paged, device.comfyui.paged),
+            ]
+            .into_iter()
+            .any(grown)
+        })
+}
+
+/// A number that is known to neither reading says nothing.
+fn grown((was, is): (Option<Bytes>, Option<Bytes>)) -> bool {
+    match (was, is) {
+        (None, None) => false,
+        (Some(was), Some(is)) => is.0 > was.0.saturating_add(GROWTH.0),
+        _ => true,
+    }
+}
 
 /// What came of the turns so far.
 #[derive(Debug, Default)]
 pub struct Turns {
     report: Option<Report>,
-    /// Private memory after the collector had run and given nothing back.
-    in_vain_at: Option<Bytes>,
+    /// The reading after the collector had run and given nothing back.
+    in_vain_at: Option<Reading>,
 }
 
 impl Turns {
     /// Carries out a plan as one more turn.
     pub fn sweep(&mut self, plan: &Plan, host: &mut impl Host) -> Report {
-        let rests_up_to = self.in_vain_at.map(|bytes| Bytes(bytes.0.saturating_add(GROWTH.0)));
-        let mut report = sweep_with(plan, host, Collector { rests_up_to });
+        let mut report = sweep_with(plan, host, self.in_vain_at.as_ref());
         self.note_collector(&report);
         if let Some(earlier) = &self.report {
             report.add(earlier);
@@ -41,7 +75,7 @@ impl Turns {
             .peekable();
         if ran.peek().is_some() {
             let paid = ran.any(|row| row.verdict != Verdict::NothingSeen);
-            self.in_vain_at = report.after.process.anonymous.filter(|_| !paid);
+            self.in_vain_at = (!paid).then(|| report.after.clone());
         }
     }
 }

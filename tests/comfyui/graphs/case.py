@@ -14,7 +14,7 @@ from graphs.kinds import (
     FAILURES,
     KINDS,
     LOOP_BODY,
-    LOOP_CLOSE,
+    LOOP_CLOSES,
     LOOP_END,
     LOOP_START,
     LOOPED,
@@ -191,7 +191,7 @@ def loop(draw, draft: _Draft, add, depth: int) -> None:
         add(draw(st.sampled_from(kinds)))
         if depth == 0 and draw(st.integers(0, 5)) == 5:
             loop(draw, draft, add, depth=1)
-    add(LOOP_CLOSE, links={"flow": (start, 0)})
+    add(draw(st.sampled_from(LOOP_CLOSES)), links={"flow": (start, 0)})
 
 
 def recent(draw, links: list[Link]) -> Link:

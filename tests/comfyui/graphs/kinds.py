@@ -170,7 +170,10 @@ LOOP_END = Kind("ToyLoopEnd", {"value": PIECE}, (PIECE,), {"times": (0, 1, 2)})
 
 # A loop of copies: what lies between its start and its end.
 LOOP_START = Kind("ToyLoopStart", {"value": PIECE}, ("flow", PIECE), {"times": (1, 2, 3)})
-LOOP_CLOSE = Kind("ToyLoopClose", {"value": PIECE}, (PIECE,), {"early": ("no", "no", "yes")})
+LOOP_CLOSES = tuple(
+    Kind(end, {"value": PIECE}, (PIECE,), {"early": ("no", "no", "yes")})
+    for end in ("ToyLoopClose", "ToyForClose")
+)
 LOOPED = tuple(
     kind
     for kind in KINDS

@@ -58,13 +58,17 @@ class ToyLoopClose:
             "hidden": {"dynprompt": "DYNPROMPT", "unique_id": "UNIQUE_ID"},
         }
 
+    @classmethod
+    def body(cls, dynprompt, start, end):
+        return between(dynprompt, start, end)
+
     def run(self, flow, value, early, dynprompt, unique_id):
         start = flow[0]
         left = dynprompt.get_node(start)["inputs"]["times"]
         if left <= 1 or (early == "yes" and digest(value) < "8"):
             return (value,)
         graph = GraphBuilder()
-        body = between(dynprompt, start, unique_id)
+        body = self.body(dynprompt, start, unique_id)
         copies = {}
         for node in sorted(body):
             copies[node] = graph.node(
@@ -78,6 +82,61 @@ class ToyLoopClose:
         copies[start].set_input("value", value)
         copies[start].set_input("times", left - 1)
         return {"result": (copies[unique_id].out(0),), "expand": graph.finalize()}
+
+
+class ToyForClose:
+    """Has only links, and becomes the end of a loop as above: the for-loops of packs."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "toy", "run", (ANY,)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        raw = (ANY, {"rawLink": True})
+        return {"required": {"flow": raw, "value": raw, "early": ("STRING",)}}
+
+    def run(self, flow, value, early):
+        graph = GraphBuilder()
+        end = graph.node("ToyLoopClose", "while", flow=flow, value=value, early=early)
+        return {"result": (end.out(0),), "expand": graph.finalize()}
+
+
+class ToyCloseWithOutputs(ToyLoopClose):
+    """Copies the output nodes too that read the body, as some packs do."""
+
+    @classmethod
+    def body(cls, dynprompt, start, end):
+        body = super().body(dynprompt, start, end)
+        inside = body - {start, end}
+        shows = {
+            node for node in dynprompt.all_node_ids()
+            if dynprompt.get_node(node)["class_type"] == "ToyShowTwo"
+            and any(is_link(v) and v[0] in inside for v in dynprompt.get_node(node)["inputs"].values())
+        }
+        return body | shows
+
+
+@toy(output=True)
+def ToyShowTwo(a, b):
+    return {"ui": {"saved": [digest(a), digest(b)]}}
+
+
+class ToyTwoSweeps:
+    """Becomes two nodes that each become a sweep of the same name."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "toy", "run", (ANY,)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"value": (ANY,), "level": (ANY,)}}
+
+    def run(self, value, level):
+        graph = GraphBuilder()
+        if level != "both":
+            last = graph.node("MemSweepFree", "free", anything=value, level=level)
+        else:
+            first = graph.node("ToyTwoSweeps", "a", value=value, level="trim")
+            last = graph.node("ToyTwoSweeps", "b", value=first.out(0), level="evict")
+        return {"result": (last.out(0),), "expand": graph.finalize()}
 
 
 def between(dynprompt, start, end) -> set[str]:

@@ -13,6 +13,8 @@ export function totals(report: Fields<Report>): Line[] {
   const after = fields(report.after);
   const was = fields(before.process);
   const now = fields(after.process);
+  // Between the turns of a loop memory is taken too, so before and after do not make up the sum.
+  const total = (number(report.turns) ?? 1) > 1 ? sum : difference;
   const lines = [
     total("Private RAM", was.anonymous, now.anonymous, freed.process_anonymous),
     total("Commit charge", was.commit, now.commit, freed.process_charged),
@@ -45,11 +47,16 @@ export function totals(report: Fields<Report>): Line[] {
   return lines.filter((each) => each !== null);
 }
 
-function total(label: string, before: Bytes, after: Bytes, freed: Bytes): Line | null {
+function difference(label: string, before: Bytes, after: Bytes, freed: Bytes): Line | null {
   const was = number(before);
   const now = number(after);
   if (was === null || now === null) return null;
   return line("total", label, change(number(freed)), `${formatBytes(was)} ${ARROW} ${formatBytes(now)}`);
+}
+
+function sum(label: string, _before: Bytes, after: Bytes, freed: Bytes): Line | null {
+  const now = number(after);
+  return now === null ? null : line("total", label, change(number(freed)), `${formatBytes(now)} now`);
 }
 
 function byId<T extends { id: string }>(devices: Promised<T[]>, id: string): Fields<T> {

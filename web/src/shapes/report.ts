@@ -203,7 +203,7 @@ export type Note =
     }
   | {
       /**
-       * Their size, where known.
+       * Their size at most, where known.
        */
       bytes: Bytes;
       /**

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::extent::Extent;
 use super::{Session, title};
 use crate::run::Program;
-use crate::{setup, tidy, tools, windows};
+use crate::{overlay, setup, tidy, tools, windows};
 
 /// Two tests at a time, in two processes.
 const PYTHON: [&str; 5] = ["tests/python", "-n", "2", "--dist", "worksteal"];
@@ -69,11 +69,22 @@ impl Session<'_> {
         if !self.paths.root.join("web/node_modules").is_dir() {
             self.npm_install(&npm)?;
         }
-        let mut program = self.npm(&npm, &["run", "test:browser"]);
-        if let Some(chromium) = &self.chromium {
-            program = program.env("MEMSWEEP_CHROMIUM", chromium);
+        self.runner("browser: npm run test:browser", self.in_browser(&npm))?;
+        if self.options.extent() == Extent::Quick {
+            return Ok(());
         }
-        self.runner("browser: npm run test:browser", program)
+        let newest = overlay::newest_front_end(self.paths)?;
+        let program = self.in_browser(&npm).env("PYTHONPATH", newest);
+        let program = program.env("MEMSWEEP_FRONT_END", overlay::NEWEST_FRONT_END);
+        self.runner(&format!("browser, front-end {}", overlay::NEWEST_FRONT_END), program)
+    }
+
+    fn in_browser(&self, npm: &Path) -> Program {
+        let program = self.npm(npm, &["run", "test:browser"]);
+        match &self.chromium {
+            Some(chromium) => program.env("MEMSWEEP_CHROMIUM", chromium),
+            None => program,
+        }
     }
 
     fn npm(&self, npm: &Path, arguments: &[&str]) -> Program {

@@ -73,11 +73,21 @@ pub(super) fn note_kept(
     kept: &mut Vec<Kept>,
 ) {
     let names = Names::of(inventory);
+    let mut rows: Vec<(String, Keep, Vec<&EntryFact>)> = Vec::new();
     for (number, because) in staying {
         let Some(entry) = execution.entries.get(number as usize) else { continue };
-        // What an entry of unknown shape holds is unknown, not nothing.
-        let bytes = entry.slots.as_ref().map(|_| size(inventory, &storages(entry).collect()));
-        kept.push(Kept { what: names.entry(number, entry), bytes, because });
+        let what = names.entry(number, entry);
+        match rows.iter_mut().find(|(name, why, _)| (name, why) == (&what, &because)) {
+            Some((_, _, entries)) => entries.push(entry),
+            None => rows.push((what, because, vec![entry])),
+        }
+    }
+    for (what, because, entries) in rows {
+        // What an entry of unknown shape holds is unknown, not nothing. What several hold counts once.
+        let known = entries.iter().all(|entry| entry.slots.is_some());
+        let held = || entries.iter().flat_map(|entry| storages(entry)).collect();
+        let bytes = known.then(|| size(inventory, &held()));
+        kept.push(Kept { what: listed::times(entries.len(), &what), bytes, because });
     }
 }
 

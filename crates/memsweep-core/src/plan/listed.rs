@@ -12,7 +12,7 @@ const MOST: usize = 50;
 
 /// Each name once, as `29 x #3 Mix` where it came more often. What is too much is a number.
 pub(super) fn names(all: Vec<String>) -> Vec<String> {
-    let mut counted: Vec<(String, u64)> = Vec::new();
+    let mut counted: Vec<(String, usize)> = Vec::new();
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     for name in all {
         match places.get(&name) {
@@ -23,7 +23,7 @@ pub(super) fn names(all: Vec<String>) -> Vec<String> {
             }
         }
     }
-    let more: u64 = counted.iter().skip(MOST).map(|(_, count)| count).sum();
+    let more: usize = counted.iter().skip(MOST).map(|(_, count)| count).sum();
     let mut shown: Vec<String> =
         counted.into_iter().take(MOST).map(|(name, count)| times(count, &name)).collect();
     if more > 0 {
@@ -35,7 +35,7 @@ pub(super) fn names(all: Vec<String>) -> Vec<String> {
 /// Rows with the same name and reason are one. Of what is too much, the largest stay, and a note
 /// says how many others there are.
 pub(super) fn kept(all: Vec<Kept>) -> (Vec<Kept>, Option<Why<Note>>) {
-    let mut rows: Vec<(Kept, u64)> = Vec::new();
+    let mut rows: Vec<(Kept, usize)> = Vec::new();
     let mut places: BTreeMap<(String, String), usize> = BTreeMap::new();
     for kept in all {
         let place = (kept.what.clone(), kept.because.to_string());
@@ -54,7 +54,7 @@ pub(super) fn kept(all: Vec<Kept>) -> (Vec<Kept>, Option<Why<Note>>) {
     // What is unknown may be large.
     by_size.sort_by_key(|row| std::cmp::Reverse(rows[*row].0.bytes.unwrap_or(Bytes(u64::MAX))));
     let left_out: BTreeSet<usize> = by_size.into_iter().skip(MOST).collect();
-    let (mut shown, mut count, mut bytes) = (Vec::new(), 0, Bytes::ZERO);
+    let (mut shown, mut count, mut bytes) = (Vec::new(), 0_usize, Bytes::ZERO);
     for (number, (mut kept, times_seen)) in rows.into_iter().enumerate() {
         if left_out.contains(&number) {
             count += times_seen;
@@ -64,10 +64,11 @@ pub(super) fn kept(all: Vec<Kept>) -> (Vec<Kept>, Option<Why<Note>>) {
             shown.push(kept);
         }
     }
-    (shown, (count > 0).then_some(Why(Note::NotListed { count, bytes })))
+    (shown, (count > 0).then_some(Why(Note::NotListed { count: count as u64, bytes })))
 }
 
-fn times(count: u64, name: &str) -> String {
+/// The name, with how often it came.
+pub(super) fn times(count: usize, name: &str) -> String {
     if count == 1 { name.to_owned() } else { format!("{count} x {name}") }
 }
 

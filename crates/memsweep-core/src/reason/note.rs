@@ -86,7 +86,7 @@ pub enum Note {
     NotListed {
         /// How many things.
         count: u64,
-        /// Their size, where known.
+        /// Their size at most, where known.
         bytes: Bytes,
     },
     /// Anything else.
@@ -169,7 +169,7 @@ impl fmt::Display for Note {
                 }
             }
             Self::NotListed { count, bytes } => {
-                write!(f, "{count} smaller things that stayed are not listed: {bytes}")
+                write!(f, "{count} smaller things that stayed are not listed: at most {bytes}")
             }
             Self::Other { text } => f.write_str(text),
         }

@@ -2,7 +2,7 @@
 
 use memsweep_core::action::{Action, Outcome};
 use memsweep_core::bytes::Bytes;
-use memsweep_core::reading::{DeviceMemory, DriverView, ProcessMemory, Reading, SCHEMA};
+use memsweep_core::reading::{DeviceMemory, DriverView, ProcessMemory, Reading, SCHEMA, TorchView};
 use memsweep_core::sweep::Host;
 
 /// What a release does to a host's world.
@@ -13,6 +13,8 @@ type Release = Box<dyn FnMut(&mut World, &Action) -> Outcome>;
 pub(crate) struct World {
     pub(crate) ram: Option<u64>,
     pub(crate) device: Option<u64>,
+    /// What torch says of this process there.
+    pub(crate) ours_on_device: Option<u64>,
     pub(crate) seconds: Option<f64>,
     /// Every action that reached the host, in order.
     pub(crate) released: Vec<Action>,
@@ -39,6 +41,7 @@ impl FakeHost {
         let world = World {
             ram: Some(4 << 30),
             device: Some(2 << 30),
+            ours_on_device: None,
             seconds: Some(0.0),
             released: Vec::new(),
         };
@@ -70,6 +73,10 @@ impl Host for FakeHost {
             id: "cuda:0".to_owned(),
             total: Some(Bytes(8 << 30)),
             driver: DriverView { used: Some(Bytes(used)), ..DriverView::default() },
+            torch: TorchView {
+                allocated: self.world.ours_on_device.map(Bytes),
+                ..TorchView::default()
+            },
             ..DeviceMemory::default()
         });
         Reading {

@@ -89,6 +89,15 @@ impl Needs {
                 if readers.contains(id) && node.reads == Reads::Upstream {
                     copied.insert(id);
                 }
+                // An output node that was made along with what may be copied, and reads it.
+                let beside = node.links.iter().any(|link| {
+                    copied.contains(link.source.as_str())
+                        && find(execution, &link.source)
+                            .is_some_and(|one| one.parent == node.parent)
+                });
+                if node.output && beside {
+                    copied.insert(id);
+                }
                 if copied.contains(id) {
                     copied.extend(node.links.iter().map(|link| link.source.as_str()));
                     copied.extend(node.names.iter().map(String::as_str));

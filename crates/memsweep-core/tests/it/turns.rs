@@ -92,6 +92,20 @@ fn the_collector_rests_until_memory_has_grown() {
 }
 
 #[test]
+fn the_collector_wakes_when_a_device_fills_up() {
+    let (mut turns, mut host) = (Turns::default(), host(0));
+    turns.sweep(&collect_plan(), &mut host);
+    host.world.device = Some(3 << 30);
+    let report = turns.sweep(&collect_plan(), &mut host);
+    // The driver's number of all programs is no proof of ours.
+    assert!(!collector(&report).is_done());
+    host.world.ours_on_device = Some(1 << 30);
+    assert!(collector(&turns.sweep(&collect_plan(), &mut host)).is_done(), "it was unknown");
+    host.world.ours_on_device = Some(2 << 30);
+    assert!(collector(&turns.sweep(&collect_plan(), &mut host)).is_done());
+}
+
+#[test]
 fn a_collector_that_pays_or_cannot_be_measured_runs_in_every_turn() {
     let mut blind = FakeHost::blind();
     for host in [&mut FakeHost::honest(), &mut blind] {

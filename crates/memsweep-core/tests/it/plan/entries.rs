@@ -1,6 +1,7 @@
 //! Which cached outputs go.
 
 use memsweep_core::action::Action;
+use memsweep_core::bytes::Bytes;
 use memsweep_core::level::Level;
 use memsweep_core::plan::plan;
 use memsweep_core::policy::{ParkSettings, Policy, Settings};
@@ -223,6 +224,48 @@ fn what_no_later_prompt_can_find_need_not_feed_an_output_node() {
             "keep shown: an output node would run again without it",
         ],
     );
+}
+
+#[test]
+fn output_nodes_of_a_body_may_be_copied_with_it() {
+    let text = "
+        storages 10 20 30
+        entry body (s0)
+        entry read-beside-it unfindable (s1)
+        entry of-an-earlier-turn unfindable (s2)
+        node 1 entry=0
+        node 2 entry=1
+        node show output <- 1.0 2.0
+        node end
+        node end.x entry=2 parent=end
+        node end.show output parent=end <- end.x.0 1.0
+        node close pending upstream <- 1.0
+        node me pending";
+    assert_lines(
+        &evict(text),
+        &[
+            "evict of-an-earlier-turn, 30 B",
+            "keep body: node #close still needs it",
+            "keep read-beside-it: node #close still needs it",
+        ],
+    );
+}
+
+#[test]
+fn memory_that_equal_outputs_share_counts_once() {
+    let text = "
+        storages 10 20
+        entry - (s0)
+        entry - (s0)
+        entry - (s0 s1)
+        node a entry=0 Turn shown=3
+        node b entry=1 Turn shown=3
+        node c entry=2 Turn shown=3
+        node 8 pending <- a.0 b.0 c.0
+        node me pending";
+    let kept = plan(&build::inventory(text), &build::policy(Level::Evict)).kept;
+    assert_eq!(kept.len(), 1);
+    assert_eq!((kept[0].what.as_str(), kept[0].bytes), ("3 x #3 Turn", Some(Bytes(30))));
 }
 
 #[test]

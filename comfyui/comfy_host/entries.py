@@ -71,7 +71,7 @@ class Entry:
                     seen.add(id(part))
                     parts += part
             elif type(part).__name__ == "Unhashable":
-                return type(part).__eq__ is object.__eq__
+                return "__eq__" not in type(part).__dict__
         return False
 
     def has_ui(self) -> bool:

@@ -12,7 +12,7 @@ use crate::{comfyui, overlay, setup, upstream};
 const MAIN: &str = "not archive and not full and not graphs and not matrix and not soak";
 
 /// The tests that use ComfyUI's executor in their own process.
-const IN_PROCESS: [&str; 13] = [
+const IN_PROCESS: [&str; 14] = [
     "tests/comfyui/test_destroy.py",
     "tests/comfyui/test_eviction.py",
     "tests/comfyui/test_faults.py",
@@ -23,6 +23,7 @@ const IN_PROCESS: [&str; 13] = [
     "tests/comfyui/test_hostile.py",
     "tests/comfyui/test_liveness.py",
     "tests/comfyui/test_loops.py",
+    "tests/comfyui/test_loops_of_packs.py",
     "tests/comfyui/test_model_files.py",
     "tests/comfyui/test_protection.py",
     "tests/comfyui/test_titles.py",

@@ -1,6 +1,7 @@
 //! What goes and what stays, one situation per row.
 
 mod entries;
+mod loops;
 mod models;
 mod names;
 mod order;

@@ -108,6 +108,7 @@ function ensureStyle() {
 
 // src/comfy.ts
 var WIDGET = "memsweep_report";
+var WIDGET_VALUES = ["widgets_values", "widgets_values_named"];
 var LEAST_HEIGHT = 44;
 var LEAST_WIDTH = 360;
 var MARGIN = 20;
@@ -140,7 +141,7 @@ function connect({ name: name2, keys, read }) {
         const entry = shown.get(this);
         if (entry === void 0) return;
         savePlainSize(saved, entry);
-        saveNoWidget(saved);
+        saveNoWidget(saved, entry);
       };
     },
     // A workflow whose tab is opened again, or one that is opened from the history.
@@ -169,6 +170,8 @@ function connect({ name: name2, keys, read }) {
 }
 function addView(node) {
   const view = new ReportView();
+  const before = node.serialize();
+  const absent = WIDGET_VALUES.filter((key) => !(key in before));
   const widget = node.addDOMWidget(WIDGET, WIDGET, view.element, {
     serialize: false,
     hideOnZoom: false,
@@ -182,7 +185,7 @@ function addView(node) {
     if (!view.scrolls() || event.ctrlKey) app.canvas?.processMouseWheel?.(event);
   });
   const size2 = [node.size[0], node.size[1]];
-  return { view, plain: size2, grown: size2 };
+  return { view, plain: size2, grown: size2, absent };
 }
 function makeRoom(node, entry) {
   const [width, height] = node.size;
@@ -201,9 +204,8 @@ function makeRoom(node, entry) {
 function savePlainSize(saved, entry) {
   if (sameSize(saved.size, entry.grown)) saved.size = [...entry.plain];
 }
-function saveNoWidget(saved) {
-  if (isEmpty(saved.widgets_values)) delete saved.widgets_values;
-  if (isEmpty(saved.widgets_values_named)) delete saved.widgets_values_named;
+function saveNoWidget(saved, entry) {
+  for (const key of entry.absent) if (isEmpty(saved[key])) delete saved[key];
 }
 function isEmpty(value) {
   return typeof value === "object" && value !== null && Object.keys(value).length === 0;

@@ -9,6 +9,7 @@ import type { NodeReport } from "./report/lines.ts";
 import { ReportView } from "./view.ts";
 
 const WIDGET = "memsweep_report";
+const WIDGET_VALUES = ["widgets_values", "widgets_values_named"] as const;
 const LEAST_HEIGHT = 44;
 const LEAST_WIDTH = 360;
 /** What the frame around the widget takes of the node's width. */
@@ -31,6 +32,8 @@ interface Shown {
   /** The node's size before the report, and the one the report gave it. */
   plain: Size;
   grown: Size;
+  /** What the node was saved without before it had the report. */
+  absent: readonly (typeof WIDGET_VALUES)[number][];
 }
 
 /** Registers the extension. Nothing is drawn until a node has a report. */
@@ -67,7 +70,7 @@ export function connect({ name, keys, read }: Wiring): void {
         const entry = shown.get(this);
         if (entry === undefined) return;
         savePlainSize(saved, entry);
-        saveNoWidget(saved);
+        saveNoWidget(saved, entry);
       };
     },
     // A workflow whose tab is opened again, or one that is opened from the history.
@@ -99,6 +102,8 @@ export function connect({ name, keys, read }: Wiring): void {
 
 function addView(node: ComfyNode): Shown {
   const view = new ReportView();
+  const before = node.serialize();
+  const absent = WIDGET_VALUES.filter((key) => !(key in before));
   const widget = node.addDOMWidget(WIDGET, WIDGET, view.element, {
     serialize: false,
     hideOnZoom: false,
@@ -113,7 +118,7 @@ function addView(node: ComfyNode): Shown {
     if (!view.scrolls() || event.ctrlKey) app.canvas?.processMouseWheel?.(event);
   });
   const size: Size = [node.size[0], node.size[1]];
-  return { view, plain: size, grown: size };
+  return { view, plain: size, grown: size, absent };
 }
 
 /** Grows the node until the report fits. A size the user chose is only ever made larger. */
@@ -139,10 +144,10 @@ function savePlainSize(saved: Saved, entry: Shown): void {
   if (sameSize(saved.size, entry.grown)) saved.size = [...entry.plain];
 }
 
-/** A report is a widget, and a node that has one is saved with a list of values, though this has none. */
-function saveNoWidget(saved: Saved): void {
-  if (isEmpty(saved.widgets_values)) delete saved.widgets_values;
-  if (isEmpty(saved.widgets_values_named)) delete saved.widgets_values_named;
+/** A report is a widget, and newer front-ends save a list of values for a node that has one, though this
+ * one has none: what was not there before the report came does not stay. */
+function saveNoWidget(saved: Saved, entry: Shown): void {
+  for (const key of entry.absent) if (isEmpty(saved[key])) delete saved[key];
 }
 
 function isEmpty(value: unknown): boolean {

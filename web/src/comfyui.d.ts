@@ -25,6 +25,7 @@ declare module "comfyui/app" {
     computeSize(): [number, number];
     setSize(size: [number, number]): void;
     onExecuted?: (output: unknown) => void;
+    serialize(): Saved;
     onSerialize?: (saved: Saved) => void;
   }
 

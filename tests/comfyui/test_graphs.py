@@ -24,12 +24,12 @@ FAULT_CASES = 500
 pytestmark = pytest.mark.graphs
 # The one that is found soonest first.
 FAULTS = (
-    "live set ignored",
-    "results of an expansion forgotten",
-    "protection by ids only",
-    "an output node evicted",
-    "hidden references ignored",
     "other executors ignored",
+    "live set ignored",
+    "an output node evicted",
+    "protection by ids only",
+    "results of an expansion forgotten",
+    "hidden references ignored",
 )
 
 

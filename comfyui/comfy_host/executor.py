@@ -227,11 +227,15 @@ def _execute_frames() -> Iterator[FrameType]:
         frame = frame.f_back
 
 
+_NO_SLOT = 2**32 - 1
+
+
 def _links(values: Iterable[Any]) -> Iterator[dict[str, Any]]:
     for value in values:
         if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str):
-            if isinstance(value[1], (int, float)) and value[1] >= 0:
-                yield {"source": value[0], "slot": int(value[1])}
+            if isinstance(value[1], (int, float)):
+                # ComfyUI counts a negative one from the end; no output has this number, so all stay.
+                yield {"source": value[0], "slot": int(value[1]) if value[1] >= 0 else _NO_SLOT}
 
 
 # What nodes of a class read, and the function that said so: asking again can be slow.

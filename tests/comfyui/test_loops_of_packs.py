@@ -103,6 +103,12 @@ def test_a_node_that_runs_again_in_its_prompt_still_shows_its_report(comfy, toys
     assert run(1) == [first]
 
 
+def test_an_output_that_is_counted_from_the_end_is_a_link(comfy):
+    links = comfy.pack("comfy_host.executor")._links
+    assert [link["source"] for link in links([["a", 0], ["b", -1], ["c", "x"], 3])] == ["a", "b"]
+    assert list(links([["b", -1]]))[0]["slot"] == 2**32 - 1
+
+
 def test_nothing_of_a_prompt_is_remembered(comfy, classic, toys):
     import gc
 

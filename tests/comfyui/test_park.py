@@ -2,9 +2,9 @@
 
 import pytest
 from harness.comfy_server import ComfyServer
-from workflows import node
+from workflows import Variation, node, text_to_image
 
-GIB = 2**30
+MIB, GIB = 2**20, 2**30
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,22 @@ def test_ram_comes_back_and_the_next_image_is_the_same(server):
             assert park["already"] > 0.95 * GIB
         assert report["after"]["process"]["parked"] > 0.95 * GIB
         assert run(server, using(turn=sweep)).image_hashes == first
+
+
+def test_the_middle_of_every_prompt_parks_what_is_not_needed_any_more(server):
+    """From the second prompt on, the loader's output comes from the cache."""
+    prompts = [text_to_image(Variation(seed=turn, text=f"a broom, study {turn}")) for turn in range(3)]
+    expected = [run(server, prompt).image_hashes for prompt in prompts]
+    server.free()
+    for turn, prompt in enumerate(prompts):
+        prompt["ours"] = node("CleanMemory_PurgePass", data=["sampler", 0], mode="RAM")
+        prompt["decode"]["inputs"]["samples"] = ["ours", 0]
+        result = run(server, prompt)
+        park = outcome(result.reports()["ours"], "park")
+        # The text encoder and the diffusion model; the decoder still needs the VAE.
+        assert park["bytes"] + park["already"] > 300 * MIB, (turn, park)
+        assert not [row for row in park["refused"] if row["reason"] == "in use"], (turn, park)
+        assert result.image_hashes == expected[turn]
 
 
 def test_destroyed_memory_is_one_clear_error_until_it_is_loaded_again(server):

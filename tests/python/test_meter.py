@@ -39,7 +39,8 @@ def test_no_kind_of_holder_loses_a_write(library, family):
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert rows
     refused = {row["why"] for row in rows} - {None}
-    if refused:
+    rows = [row for row in rows if row["why"] is None]
+    if not rows:
         pytest.skip("; ".join(refused))
     hidden = {row["kind"] for row in rows if not row["idle_moves"]}
     assert hidden <= kinds.MAY_BE_HIDDEN

@@ -152,6 +152,13 @@ impl Os {
         self.host.parking_refused()
     }
 
+    /// Whether parking notices a write by somebody who has no reference to the memory, because the kernel
+    /// tells what was written: Linux 6.7 and newer, unless a sandbox forbids it. Tried once.
+    #[must_use]
+    pub fn notices_writes(&self) -> bool {
+        self.host.notices_writes()
+    }
+
     /// Finds out what can be parked: how much of each block is in memory and may move, and how much
     /// room there is. Reads the process's page tables, 20 ms per GiB, and writes 128 KiB into the
     /// folder to see whether they leave memory. The blocks need not be alive, as their content is

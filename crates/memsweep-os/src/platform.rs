@@ -49,6 +49,10 @@ pub(crate) trait Platform {
         Some(Missing::ParkingNeedsLinux)
     }
 
+    fn notices_writes(&self) -> bool {
+        false
+    }
+
     fn survey(&self, _folder: &Path, _blocks: &[Block]) -> Result<Survey, Missing> {
         Err(self.parking_refused().unwrap_or(Missing::ParkingNeedsLinux))
     }

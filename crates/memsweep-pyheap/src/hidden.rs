@@ -19,6 +19,7 @@ use crate::table::{AddressHashSet, AddressMap, OutOfMemory, add};
 use crate::tally::Tally;
 use crate::walk::{Bounds, Walk};
 use crate::world::{CollectorOff, World, addresses, listed};
+use crate::writers::written_to;
 
 /// What the pass over the whole heap found.
 pub(crate) struct Pinned<'py> {
@@ -59,6 +60,15 @@ struct Root {
     left: u64,
 }
 
+/// What an unexplained reference pins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// All that it leads to: somebody may use it.
+    Use,
+    /// What somebody may be writing to; see [`crate::writers`].
+    Write,
+}
+
 /// Counts every reference of the heap and walks on from what is not explained.
 ///
 /// `arguments` are the containers our caller passed: the call holds them, which pins nothing.
@@ -69,6 +79,7 @@ pub(crate) unsafe fn pinned<'py>(
     world: &World<'py>,
     waiting: &Waiting<'py>,
     arguments: &[usize],
+    rule: Rule,
 ) -> PyResult<Pinned<'py>> {
     // A collection would run finalizers.
     let off = CollectorOff::new(world.py);
@@ -112,13 +123,24 @@ pub(crate) unsafe fn pinned<'py>(
     let met = std::mem::replace(walk.marks_mut(), Tally::new()?);
     drop(walk);
     let addresses: Vec<usize> = roots.iter().map(|root| root.address).chain(used).collect();
-    let mut walk = Walk::new(world, AddressSet::new()?, Bounds::Pin)?.without_hits();
     // SAFETY: the roots were met above and what only we held is still held.
-    unsafe { walk.run(&addresses)? };
-    let mut set = std::mem::replace(walk.marks_mut(), AddressSet::new()?);
-    drop(walk);
+    let mut set = unsafe {
+        match rule {
+            Rule::Use => used_from(world, &addresses)?,
+            Rule::Write => written_to(world, &addresses)?,
+        }
+    };
     spread(&storages, &mut set)?;
     Ok(Pinned { set, met, hits, storages, met_watched, _held: held, _list: list, _off: off })
+}
+
+/// # Safety
+/// The roots are live objects, the interpreter lock is held and the collector is off.
+unsafe fn used_from(world: &World<'_>, roots: &[usize]) -> Result<AddressSet, OutOfMemory> {
+    let mut walk = Walk::new(world, AddressSet::new()?, Bounds::Pin)?.without_hits();
+    // SAFETY: the caller's promise.
+    unsafe { walk.run(roots)? };
+    Ok(std::mem::replace(walk.marks_mut(), AddressSet::new()?))
 }
 
 /// Whether each object is in use; `exempt` is an object that the call holds.
@@ -129,7 +151,7 @@ pub(crate) fn are_pinned<'py>(
     exempt: usize,
 ) -> PyResult<Vec<bool>> {
     // SAFETY: the lock is held, and the arguments are our caller's.
-    let pinned = unsafe { pinned(world, waiting, &[objects.as_ptr() as usize, exempt])? };
+    let pinned = unsafe { pinned(world, waiting, &[objects.as_ptr() as usize, exempt], Rule::Use)? };
     Ok(addresses(objects)?.into_iter().map(|object| pinned.set.contains(object)).collect())
 }
 

@@ -6,7 +6,7 @@ use pyo3::types::PyTuple;
 use crate::bitmap::AddressSet;
 use crate::foreign::{Holding, Memory};
 use crate::frames::Waiting;
-use crate::hidden::{self, Pinned};
+use crate::hidden::{self, Pinned, Rule};
 use crate::object::strong;
 use crate::selftest::counting_world;
 use crate::table::{AddressHashSet, OutOfMemory};
@@ -49,8 +49,9 @@ impl std::fmt::Debug for Found<'_> {
 }
 
 /// Memory of at least `smallest` bytes that objects of these types own, and whether anybody but
-/// waiting frames uses it.
+/// waiting frames may be writing to it.
 ///
+/// `addresses_are_watched`: somebody who writes without a reference is noticed otherwise.
 /// `exempt` are objects that the caller itself holds, which pins nothing. What was found stays alive
 /// until the caller drops the answer, runs Python code or gives up the interpreter lock.
 ///
@@ -61,13 +62,15 @@ pub fn idle_memory<'py>(
     types: &Bound<'py, PyTuple>,
     exempt: &[Bound<'py, PyAny>],
     smallest: usize,
+    addresses_are_watched: bool,
 ) -> PyResult<Found<'py>> {
-    let world = counting_world(types)?;
+    let mut world = counting_world(types)?;
+    world.prepare_passive(addresses_are_watched)?;
     let waiting = Waiting::all(world.py)?;
     let mut arguments = vec![types.as_ptr() as usize];
     arguments.extend(exempt.iter().map(|object| object.as_ptr() as usize));
     // SAFETY: the lock is held, and the arguments are our caller's.
-    let pinned = unsafe { hidden::pinned(&world, &waiting, &arguments)? };
+    let pinned = unsafe { hidden::pinned(&world, &waiting, &arguments, Rule::Write)? };
     let _quiet = world.foreign.quiet();
     let mut seen = AddressHashSet::default();
     let (mut idle, mut busy) = (Vec::new(), Vec::new());
@@ -112,7 +115,7 @@ pub fn idle_memory<'py>(
 /// lives there, owns this very memory, and nobody uses it.
 ///
 /// The interpreter lock is not given up between the walk and the last call, and no Python code runs,
-/// unless `each` does either. `exempt` as for [`idle_memory`].
+/// unless `each` does either. The rest is as for [`idle_memory`].
 ///
 /// # Errors
 /// As for [`idle_memory`]; nothing was called then.
@@ -120,13 +123,15 @@ pub fn each_still_idle<'py>(
     py: Python<'py>,
     hints: &[Idle],
     exempt: &[Bound<'py, PyAny>],
+    addresses_are_watched: bool,
     each: &mut dyn FnMut(usize),
 ) -> PyResult<()> {
-    let world = counting_world(&PyTuple::empty(py))?;
+    let mut world = counting_world(&PyTuple::empty(py))?;
+    world.prepare_passive(addresses_are_watched)?;
     let waiting = Waiting::all(py)?;
     let arguments: Vec<usize> = exempt.iter().map(|object| object.as_ptr() as usize).collect();
     // SAFETY: the lock is held, and the arguments are our caller's.
-    let pinned = unsafe { hidden::pinned(&world, &waiting, &arguments)? };
+    let pinned = unsafe { hidden::pinned(&world, &waiting, &arguments, Rule::Write)? };
     let mut idle = Vec::new();
     idle.try_reserve_exact(hints.len()).map_err(OutOfMemory::from)?;
     let quiet = world.foreign.quiet();

@@ -48,6 +48,8 @@ mod library;
 #[cfg(not(test))]
 mod object;
 #[cfg(not(test))]
+mod passive;
+#[cfg(not(test))]
 mod questions;
 #[cfg(not(test))]
 mod reach;
@@ -63,6 +65,8 @@ mod visitor;
 mod walk;
 #[cfg(not(test))]
 mod world;
+#[cfg(not(test))]
+mod writers;
 
 #[cfg(not(test))]
 pub use destroy::{Candidate, Destroy, Stays, Taken, destroy};

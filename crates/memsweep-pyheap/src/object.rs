@@ -62,6 +62,15 @@ pub(crate) unsafe fn strong<'py>(py: Python<'py>, address: usize) -> Bound<'py, 
     unsafe { Bound::from_borrowed_ptr(py, address as *mut ffi::PyObject) }
 }
 
+/// What a type has in a slot.
+///
+/// # Safety
+/// `class` is a live type object and the interpreter lock is held.
+pub(crate) unsafe fn slot(class: usize, number: c_int) -> *const c_void {
+    // SAFETY: the caller's promise; from 3.10 on every type may be asked.
+    unsafe { ffi::PyType_GetSlot(class as *mut ffi::PyTypeObject, number) }
+}
+
 /// How a type's instances are traversed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Traversal {
@@ -75,27 +84,25 @@ impl Traversal {
     /// # Safety
     /// `class` is a live type object and the interpreter lock is held.
     pub(crate) unsafe fn of(class: usize) -> Option<Self> {
-        let class = class as *mut ffi::PyTypeObject;
         // SAFETY: the caller promises a live type object.
-        let flags = unsafe { ffi::PyType_GetFlags(class) };
+        let flags = unsafe { ffi::PyType_GetFlags(class as *mut ffi::PyTypeObject) };
         if flags & ffi::Py_TPFLAGS_HAVE_GC == 0 {
             return None;
         }
-        // SAFETY: as above; from 3.10 on every type may be asked.
-        let traverse = unsafe { ffi::PyType_GetSlot(class, ffi::Py_tp_traverse) };
         // SAFETY: as above.
-        let is_gc = unsafe { ffi::PyType_GetSlot(class, ffi::Py_tp_is_gc) };
+        let (traverse, is_gc) =
+            unsafe { (slot(class, ffi::Py_tp_traverse), slot(class, ffi::Py_tp_is_gc)) };
         if traverse.is_null() {
             return None;
         }
         Some(Self {
             // SAFETY: the slot of this number holds a function of this signature, and it is not null.
             visit_children: unsafe {
-                std::mem::transmute::<*mut c_void, ffi::traverseproc>(traverse)
+                std::mem::transmute::<*const c_void, ffi::traverseproc>(traverse)
             },
             // SAFETY: as above; a null slot becomes `None`.
             is_collected: unsafe {
-                std::mem::transmute::<*mut c_void, Option<ffi::inquiry>>(is_gc)
+                std::mem::transmute::<*const c_void, Option<ffi::inquiry>>(is_gc)
             },
         })
     }

@@ -6,10 +6,10 @@ use std::path::Path;
 
 /// From tables of numbers, by raw objects and what is known of types, to the walk and what is asked of it.
 #[rustfmt::skip]
-const ORDER: [&str; 23] = [
+const ORDER: [&str; 25] = [
     "table", "bitmap", "tally", "numbering",
-    "object", "library", "trust", "visitor", "frames", "layout", "foreign", "world", "kinds",
-    "walk", "hidden", "reach", "selftest",
+    "object", "library", "trust", "passive", "visitor", "frames", "layout", "foreign", "world", "kinds",
+    "walk", "writers", "hidden", "reach", "selftest",
     "questions", "idle", "destroy", "labels", "edges", "storages",
 ];
 

@@ -6,7 +6,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::bitmap::AddressSet;
 use crate::frames::{self, Waiting};
-use crate::hidden;
+use crate::hidden::{self, Rule};
 use crate::reach::{Objects, instances, reached_by};
 use crate::selftest::{counting_world, self_test, world};
 use crate::walk::{Bounds, Walk};
@@ -55,7 +55,7 @@ pub fn candidates<'py>(
             [protect.as_ptr() as usize, types.as_ptr() as usize, frames.as_ptr() as usize];
         let waiting = Waiting::among(frames)?;
         // SAFETY: the lock is held, and the arguments are our caller's.
-        let mut pinned = unsafe { hidden::pinned(&world, &waiting, &arguments)? };
+        let mut pinned = unsafe { hidden::pinned(&world, &waiting, &arguments, Rule::Use)? };
         let hits = std::mem::take(&mut pinned.hits);
         let visited = pinned.met.seen();
         (hits, Some(pinned.set), visited, pinned.storages)

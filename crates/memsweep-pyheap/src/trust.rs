@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
-use std::ffi::{c_int, c_void};
+use std::ffi::c_void;
 use std::path::Path;
 
 use pyo3::ffi;
@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFrozenSet, PyModule};
 
 use crate::library::library_of;
+use crate::object::slot;
 
 /// The libraries whose traversals are known.
 pub(crate) struct Trust {
@@ -34,14 +35,14 @@ impl Trust {
             libraries.extend(library_of(function).map(|(base, _)| base));
         };
         // SAFETY: `type` is alive, and every type may be asked for this slot.
-        trust(unsafe { slot(&raw mut ffi::PyType_Type, ffi::Py_tp_traverse) });
+        trust(unsafe { slot(&raw mut ffi::PyType_Type as usize, ffi::Py_tp_traverse) });
         trust(library_of as *const c_void);
         for (module, class) in [("torch._C", "TensorBase"), ("numpy", "ndarray")] {
             let Some(module) = modules.get_item(module)? else { continue };
             let Ok(class) = module.getattr(class) else { continue };
             for kind in [ffi::Py_tp_traverse, ffi::Py_tp_dealloc] {
                 // SAFETY: both are classes, held by their modules.
-                let function = unsafe { slot(class.as_ptr().cast(), kind) };
+                let function = unsafe { slot(class.as_ptr() as usize, kind) };
                 // A class without one inherits the interpreter's.
                 if !function.is_null() {
                     trust(function);
@@ -72,16 +73,16 @@ impl Trust {
     /// # Safety
     /// `class` is a live type object and the interpreter lock is held.
     pub(crate) unsafe fn counts(&self, class: usize) -> bool {
-        let mut class = class as *mut ffi::PyTypeObject;
+        let mut class = class;
         // A Python class has the interpreter's traversal, which calls that of its base.
-        while !class.is_null() {
+        while class != 0 {
             // SAFETY: the caller's promise; a type's base lives as long as the type.
             let traverse = unsafe { slot(class, ffi::Py_tp_traverse) };
             if !traverse.is_null() && !self.knows(traverse) {
                 return false;
             }
             // SAFETY: as above.
-            class = unsafe { slot(class, ffi::Py_tp_base) }.cast_mut().cast();
+            class = unsafe { slot(class, ffi::Py_tp_base) } as usize;
         }
         true
     }
@@ -101,11 +102,4 @@ fn folder(file: &str) -> Option<String> {
     let path = Path::new(file);
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     Some(path.parent()?.to_string_lossy().into_owned())
-}
-
-/// # Safety
-/// `class` is a live type object and the interpreter lock is held.
-unsafe fn slot(class: *mut ffi::PyTypeObject, number: c_int) -> *const c_void {
-    // SAFETY: the caller's promise; from 3.10 on every type may be asked.
-    unsafe { ffi::PyType_GetSlot(class, number) }
 }

@@ -9,6 +9,7 @@ use pyo3::types::{PyDict, PyList, PyModule, PyString, PyTuple, PyType};
 use crate::foreign::Getters;
 use crate::layout::Layout;
 use crate::object::{HAVE_GC, children, strong, type_of};
+use crate::passive::{Passive, PassiveTypes};
 use crate::table::{AddressHashSet, OutOfMemory};
 use crate::trust::Trust;
 
@@ -55,6 +56,8 @@ pub(crate) struct World<'py> {
     pub(crate) foreign: Getters<'py>,
     /// Whose traversals count references; `None` for a question that counts none.
     pub(crate) trust: Option<Trust>,
+    /// Through what nobody writes; `None` where that is not asked.
+    pub(crate) passive: Option<PassiveTypes<'py>>,
     /// The type of torch's CUDA graphs: the walk notes whether it met one.
     pub(crate) watched: Option<usize>,
     pub(crate) modules: Bound<'py, PyDict>,
@@ -98,6 +101,7 @@ impl<'py> World<'py> {
             ],
             module_dictionaries,
             trust: None,
+            passive: None,
             watched: graph_type(&modules),
             foreign: Getters::find(&modules)?,
             modules,
@@ -114,6 +118,12 @@ impl<'py> World<'py> {
         Ok(())
     }
 
+    /// Looks up through what nobody writes; see [`PassiveTypes::of`].
+    pub(crate) fn prepare_passive(&mut self, addresses_are_watched: bool) -> PyResult<()> {
+        self.passive = Some(PassiveTypes::of(&self.modules, addresses_are_watched)?);
+        Ok(())
+    }
+
     /// Whether a generator of any kind is running right now; when in doubt, yes.
     pub(crate) fn is_running(&self, generator: usize) -> bool {
         // SAFETY: the walk asks about an object that it just met.
@@ -127,6 +137,14 @@ impl<'py> World<'py> {
             .getattr(&self.running[kind])
             .and_then(|running| running.is_truthy())
             .unwrap_or(true)
+    }
+
+    /// Whether nobody writes through this object of a type with these facts.
+    pub(crate) fn is_passive(&self, object: usize, passive: Passive) -> bool {
+        self.passive.as_ref().is_some_and(|types| {
+            // SAFETY: the walk asks about an object that it just met.
+            passive != Passive::No && types.holds(&unsafe { strong(self.py, object) }, passive)
+        })
     }
 
     /// Every object the collector tracks, as the interpreter lists them.

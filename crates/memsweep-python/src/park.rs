@@ -65,6 +65,7 @@ pub(crate) fn park(
         exempt: exempt.into_iter().map(Bound::unbind).collect(),
         parking: parking.unbind(),
         idle: &found.idle,
+        addresses_are_watched: os.notices_writes(),
         raised: None,
     };
     // SAFETY: until it is dropped, this thread is in `detach` below, or runs `progress` above its frames.
@@ -133,7 +134,7 @@ fn find<'py>(
 ) -> PyResult<Found> {
     let types = parking.getattr("types")?.cast_into::<PyTuple>()?;
     let smallest = usize::try_from(SMALLEST_BLOCK.0).unwrap_or(usize::MAX);
-    let mut seen = pyheap::idle_memory(&types, exempt, smallest)?;
+    let mut seen = pyheap::idle_memory(&types, exempt, smallest, os.notices_writes())?;
     // No Python code runs until all is asked: the allocations are alive as long as nobody else ran.
     let mut found = Found::default();
     for idle in std::mem::take(&mut seen.idle).into_iter().filter(|idle| meant.holds(idle)) {
@@ -165,6 +166,7 @@ struct PyGate<'a> {
     exempt: Vec<Py<PyAny>>,
     parking: Py<PyAny>,
     idle: &'a [Idle],
+    addresses_are_watched: bool,
     raised: Option<PyErr>,
 }
 
@@ -197,7 +199,7 @@ impl PyGate<'_> {
             return Err(PyRuntimeError::new_err("a block was chosen that was not found idle"));
         };
         let exempt: Vec<_> = self.exempt.iter().map(|object| object.bind(py).clone()).collect();
-        pyheap::each_still_idle(py, &hints, &exempt, swap)
+        pyheap::each_still_idle(py, &hints, &exempt, self.addresses_are_watched, swap)
     }
 
     fn told(&mut self, result: PyResult<()>) -> Result<(), Stop> {

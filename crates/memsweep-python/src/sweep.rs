@@ -157,6 +157,12 @@ fn mapped_files() -> Vec<String> {
     Os::current().mapped_files()
 }
 
+/// Whether parking notices a write by somebody who has nothing but an address.
+#[pyfunction]
+fn notices_writes() -> bool {
+    Os::current().notices_writes()
+}
+
 /// Adds the functions.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(read, module)?)?;
@@ -166,5 +172,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(park, module)?)?;
     module.add_function(wrap_pyfunction!(plain, module)?)?;
     module.add_function(wrap_pyfunction!(memory_report, module)?)?;
-    module.add_function(wrap_pyfunction!(mapped_files, module)?)
+    module.add_function(wrap_pyfunction!(mapped_files, module)?)?;
+    module.add_function(wrap_pyfunction!(notices_writes, module)?)
 }

@@ -42,7 +42,7 @@ def measure(name: str, make: type[Kind], arguments: argparse.Namespace) -> dict:
     start = time.monotonic()
     row = {"kind": name, "parks": 0, "counted": 0, "calls": 0, "lost": 0, "late": 0}
     late = native.came_late()
-    row["why"] = refused = why_not(make)
+    row["why"] = refused = why_not(make) or make.not_here()
     row["idle_moves"] = refused is None and idle_moves(make)
     # A kind whose memory is never moved can lose nothing.
     kind = fresh(make)

@@ -1,8 +1,15 @@
 """Who holds a buffer while our own C function writes into it."""
 
+from __future__ import annotations
+
 import asyncio
+import collections
 import ctypes
 import functools
+import types
+from collections.abc import Callable
+
+from memsweep._memsweep import notices_writes
 
 from meter.native import PAGE, address, native
 from meter.rounds import HELD, Kind, thread
@@ -25,7 +32,7 @@ class Shadowed(Kind):
         native.watch(start, size)
         self.reset()
 
-    def numbers(self) -> "ctypes.Array":
+    def numbers(self) -> ctypes.Array:
         # The offset of the middle of each page, as 8-byte numbers.
         return (ctypes.c_uint64 * (self.pages * PAGE // 8)).from_address(self.first)
 
@@ -86,22 +93,56 @@ class Argument(Shadowed):
 
 
 class Owner:
-    """Its method writes; only its attribute holds the memory."""
+    """Its methods write to what its attribute holds."""
 
     def __init__(self, kind: Shadowed) -> None:
         self.kind, self.buffer = kind, HELD.pop("buffer")
 
     def write(self) -> None:
+        native.write_for(self.buffer, *self.kind.arguments())
+
+    def write_by_address(self) -> None:
         self.kind.write()
 
 
 class Attribute(Shadowed):
+    """The call holds what it was given; the thread holds only the instance."""
+
     def __init__(self) -> None:
         super().__init__()
         HELD["owner"] = Owner(self)
 
     def start(self) -> object:
         return thread(HELD["owner"].write)
+
+
+class BareAddress(Attribute):
+    """The call has nothing but an address. References cannot show that; the kernel may."""
+
+    @classmethod
+    def not_here(cls) -> str | None:
+        return None if notices_writes() else "this kernel does not tell what was written"
+
+    def start(self) -> object:
+        return thread(HELD["owner"].write_by_address)
+
+
+class Lent(Shadowed):
+    """What a call holds while C code works on memory that it borrowed from there."""
+
+    def start(self) -> object:
+        return thread(native.write_for, self.lender(HELD["buffer"]), *self.arguments())
+
+    def lender(self, buffer: bytearray) -> object:
+        raise NotImplementedError
+
+
+def lent(make: Callable[[bytearray], object]) -> type[Lent]:
+    class Made(Lent):
+        def lender(self, buffer: bytearray) -> object:
+            return make(buffer)
+
+    return Made
 
 
 class View(Shadowed):
@@ -166,10 +207,19 @@ KINDS = {
     "list in C": ListInC,
     "argument in C": Argument,
     "attribute": Attribute,
+    "bare address": BareAddress,
     "memoryview": View,
     "ctypes array": CtypesArray,
     "functools.partial": Partial,
     "closure": Closure,
     "generator": Generator,
     "coroutine": Coroutine,
+    "tuple": lent(lambda buffer: (buffer,)),
+    "list": lent(lambda buffer: [buffer]),
+    "dictionary": lent(lambda buffer: {"key": buffer}),
+    "deque": lent(lambda buffer: collections.deque([buffer])),
+    "iterator": lent(lambda buffer: iter([buffer])),
+    "method": lent(lambda buffer: types.MethodType(len, buffer)),
+    "builtin method": lent(lambda buffer: buffer.extend),
+    "cell": lent(types.CellType),
 }

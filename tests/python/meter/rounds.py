@@ -18,6 +18,11 @@ class Kind:
     times = 1
     most = 64
 
+    @classmethod
+    def not_here(cls) -> str | None:
+        """Why this kind says nothing on this machine."""
+        return None
+
     def start(self) -> object:
         """Begins one call on another thread; the answer has `join` and `is_alive`."""
         raise NotImplementedError

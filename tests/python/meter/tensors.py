@@ -33,6 +33,13 @@ class Storage(Capsule):
         del storage
 
 
+class InSet(Capsule):
+    """A set that a call holds."""
+
+    def start(self) -> object:
+        return thread(native.write_for, {HELD["tensor"]}, *self.arguments())
+
+
 def watch_late(tensor: torch.Tensor) -> None:
     """The place of the write that can be lost. Waiting for it anywhere else would only waste time."""
     row = tensor[LATE[0]]
@@ -147,6 +154,7 @@ class Backward(Computed):
 KINDS = {
     "DLPack": Capsule,
     "torch storage": Storage,
+    "set of tensors": InSet,
     "torch add_": Add,
     "torch foreach": ForEach,
     "backward into .grad": Backward,

@@ -17,6 +17,8 @@ pub enum Refusal {
     InUseMeanwhile,
     /// It changed between being written to disk and being replaced.
     WrittenMeanwhile,
+    /// The kernel could have told who writes to it, and was not asked in time.
+    Unwatched,
     /// Almost none of it is in memory.
     HardlyInMemory,
     /// The sweep's own limit.
@@ -80,6 +82,7 @@ impl fmt::Display for Refusal {
             Self::InUse => "in use",
             Self::InUseMeanwhile => "came into use in the meantime",
             Self::WrittenMeanwhile => "written to in the meantime",
+            Self::Unwatched => "writes to it could not be watched for",
             Self::HardlyInMemory => "almost none of it in memory",
             Self::ByteLimit => "beyond the byte limit for parking",
             Self::DiskLimit => "beyond half of the free disk space",

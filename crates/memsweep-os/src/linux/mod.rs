@@ -121,6 +121,10 @@ impl Platform for Host {
         park::refused()
     }
 
+    fn notices_writes(&self) -> bool {
+        park::notices_writes(&self.roots.proc)
+    }
+
     fn survey(&self, folder: &Path, blocks: &[Block]) -> Result<crate::Survey, Missing> {
         park::survey(&self.roots, folder, blocks)
     }

@@ -18,7 +18,7 @@ use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use crate::bitmap::AddressSet;
 use crate::foreign::{Memory, Tensors};
 use crate::frames::Waiting;
-use crate::hidden::{self, Pinned};
+use crate::hidden::{self, Pinned, Rule};
 use crate::selftest::counting_world;
 use crate::walk::{Bounds, Walk};
 use crate::world::{World, addresses};
@@ -104,7 +104,7 @@ pub fn destroy<'py, R>(
         asked.frames.as_ptr() as usize,
     ];
     // SAFETY: the lock is held, and the arguments are our caller's.
-    let pinned = unsafe { hidden::pinned(&world, &waiting, &arguments)? };
+    let pinned = unsafe { hidden::pinned(&world, &waiting, &arguments, Rule::Use)? };
     let mut walk = Walk::new(&world, AddressSet::new()?, Bounds::Reach)?.without_hits();
     // SAFETY: the list holds its elements, the lock is held and the collector is off.
     unsafe { walk.run(&addresses(asked.protect)?)? };

@@ -28,6 +28,9 @@ impl<M: Marks, V: Visitor> Walk<'_, '_, M, V> {
             self.foreign.push((object, facts.foreign));
         }
         let bounded = self.bounds != Bounds::None;
+        if self.bounds == Bounds::Write && self.world.is_passive(object, facts.passive) {
+            return Ok(());
+        }
         self.met_watched |= facts.watched;
         self.sink.visitor.begin(object);
         match facts.kind {

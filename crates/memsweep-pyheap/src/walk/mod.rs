@@ -32,6 +32,9 @@ pub(crate) enum Bounds {
     /// The same for what is in use. Running generators are not entered either: the references that they
     /// hold are unexplained by themselves.
     Pin,
+    /// The same for what somebody may be writing to without the interpreter lock; see
+    /// [`crate::passive`], whose objects are not entered.
+    Write,
 }
 
 /// A walk over a set of marks, seen by a visitor.

@@ -11,6 +11,7 @@ use memsweep_core::reason::Stopped;
 
 use super::pieces::{Piece, length};
 use super::spill::Disk;
+use super::watch::Watch;
 
 /// How many written files may wait. With those being swapped, this bounds what is in the page
 /// cache.
@@ -24,10 +25,11 @@ pub(super) struct Written<'a> {
     _counted: Counted<'a>,
 }
 
-/// Writes the files in order and sends each on, until the time is up, one fails, or the other side
+/// Watches and writes the files in order and sends each on, until the time is up, one fails, or the other side
 /// has stopped.
 pub(super) fn write_all<'a>(
     disk: &impl Disk,
+    watch: Option<&Watch>,
     files: &'a [Vec<Piece>],
     limits: &ParkLimits,
     in_flight: &'a InFlight,
@@ -37,7 +39,7 @@ pub(super) fn write_all<'a>(
     for pieces in files {
         let next = if Instant::now() < deadline {
             let counted = in_flight.add(length(pieces));
-            write(disk, pieces, counted)
+            write(disk, watch, pieces, counted)
         } else {
             Err(Stopped::Time { seconds: limits.seconds })
         };
@@ -52,12 +54,15 @@ pub(super) fn write_all<'a>(
 /// untouched.
 fn write<'a>(
     disk: &impl Disk,
+    watch: Option<&Watch>,
     pieces: &'a [Piece],
     counted: Counted<'a>,
 ) -> Result<Written<'a>, Stopped> {
     let file =
         disk.create(length(pieces)).map_err(|error| format!("reserving disk space: {error}"))?;
     for piece in pieces {
+        // Where that fails, the hold finds it not watched.
+        let _ = watch.map(|watch| watch.begin(&piece.range));
         let (address, bytes) = (piece.range.start, piece.range.len());
         match disk.write(&file, piece.offset, address, bytes) {
             // Freed in the meantime. The gate will refuse the block, or the file differs from

@@ -105,8 +105,9 @@ fn parse_range(text: &[u8]) -> Option<(usize, usize)> {
 }
 
 impl Area {
-    /// Why memory in this area must not be replaced; `None` for private memory of a heap.
-    pub(crate) fn refusal(&self) -> Option<Refusal> {
+    /// Why memory in this area must not be replaced; `None` for private memory of a heap. Where we watch
+    /// for writes ourselves, a mark of that is no reason.
+    pub(crate) fn refusal(&self, watched: bool) -> Option<Refusal> {
         if self.permissions.last() != Some(&b'p') {
             return Some(Refusal::Shared);
         }
@@ -120,7 +121,8 @@ impl Area {
         if flags().any(|flag| flag == b"ht") {
             return Some(Refusal::HugePages);
         }
-        if self.guarded || self.flags.is_empty() || !flags().all(|flag| HARMLESS.contains(&flag)) {
+        let is_harmless = |flag| HARMLESS.contains(&flag) || watched && flag == b"uw";
+        if self.guarded || self.flags.is_empty() || !flags().all(is_harmless) {
             return Some(Refusal::SpecialMapping);
         }
         None
@@ -157,8 +159,8 @@ mod tests {
         assert_eq!(areas.len(), 2);
         assert_eq!((areas[0].start, areas[0].end), (0x55d_2000, 0x55d_8000));
         assert_eq!(areas[0].anonymous, Bytes::from_kib(16));
-        assert_eq!((areas[0].refusal(), areas[0].foreign()), (None, None));
-        assert_eq!((areas[1].refusal(), areas[1].foreign()), (None, Some(Refusal::MappedFile)));
+        assert_eq!((areas[0].refusal(false), areas[0].foreign()), (None, None));
+        assert_eq!((areas[1].refusal(false), areas[1].foreign()), (None, Some(Refusal::MappedFile)));
         assert_eq!((areas[1].inode, areas[1].resident), (77, Bytes::from_kib(8)));
     }
 
@@ -171,7 +173,7 @@ mod tests {
         ] {
             let areas = parse(format!("{line}\nVmFlags: rd wr mr mw me ac\n").as_bytes());
             assert_eq!(
-                areas[0].refusal().map(|why| why.to_string()).as_deref(),
+                areas[0].refusal(false).map(|why| why.to_string()).as_deref(),
                 Some(reason),
                 "{line}"
             );
@@ -185,12 +187,12 @@ mod tests {
             ("", "mapped in a special way"),
         ] {
             let text = format!("1000-2000 rw-p 00000000 00:00 0 \nVmFlags: {flags}\n");
-            let refusal = parse(text.as_bytes())[0].refusal().map(|why| why.to_string());
+            let refusal = parse(text.as_bytes())[0].refusal(false).map(|why| why.to_string());
             assert_eq!(refusal.as_deref(), Some(reason), "{flags}");
         }
         let common =
             parse(b"1000-2000 rw-p 00000000 00:00 0 \nVmFlags: rd wr\nProtectionKey:         0\n");
-        assert_eq!(common[0].refusal(), None);
+        assert_eq!(common[0].refusal(false), None);
         let named = parse(b"1000-2000 rw-p 00000000 00:00 0      [stack]\n");
         assert_eq!(named[0].foreign(), Some(Refusal::NotOfTheHeap));
     }

@@ -2,6 +2,7 @@
 //! from the page cache.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use super::layout::Layout;
 use super::pieces::length;
 use super::registry;
 use super::spill::{self, COMPARED_AT_ONCE, Disk};
+use super::watch::Watch;
 use crate::linux::page_cache;
 use crate::{Gate, Stop};
 
@@ -45,6 +47,8 @@ impl Hold {
 /// What was done so far, and what the size of the next batch depends on.
 pub(super) struct Progress<'a> {
     proc: &'a Path,
+    /// `None` where the kernel cannot tell what was written.
+    watch: Option<&'a Watch>,
     /// Room for the part of a file that is being compared.
     copy: Vec<u8>,
     /// Bytes written in the batches so far; `None` before the first one is to be swapped.
@@ -55,9 +59,9 @@ pub(super) struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    pub(super) fn new(proc: &'a Path) -> Self {
+    pub(super) fn new(proc: &'a Path, watch: Option<&'a Watch>) -> Self {
         let copy = vec![0; COMPARED_AT_ONCE];
-        Self { proc, copy, written: None, hold: None, parked: Parked::default() }
+        Self { proc, watch, copy, written: None, hold: None, parked: Parked::default() }
     }
 
     /// What was parked, and what was not.
@@ -155,7 +159,7 @@ impl<'a> Progress<'a> {
             for Written { file, pieces, .. } in written {
                 for piece in pieces.iter().filter(|piece| piece.block == block) {
                     let bytes = piece.range.len();
-                    if let Err(reason) = layout.allows(&piece.range) {
+                    if let Err(reason) = layout.allows(&piece.range, self.watch.is_some()) {
                         self.parked.refuse(reason, 1, Bytes(bytes as u64));
                         continue;
                     }
@@ -174,6 +178,10 @@ impl<'a> Progress<'a> {
                             trouble = Some(format!("comparing what was written: {error}").into());
                             continue;
                         }
+                    }
+                    if let Some(reason) = seen_by(self.watch, &piece.range) {
+                        self.parked.refuse(reason, 1, Bytes(bytes as u64));
+                        continue;
                     }
                     // SAFETY: as above; it is also private memory of the heap, as just looked up,
                     // and equal to the file, as just compared.
@@ -205,6 +213,15 @@ impl<'a> Progress<'a> {
             (Ok(()), Some(trouble)) => Err(trouble),
             (Ok(()), None) => Ok(()),
         }
+    }
+}
+
+/// Why memory stays that was written without a reference to it, or was not watched although it could be.
+fn seen_by(watch: Option<&Watch>, range: &Range<usize>) -> Option<Refusal> {
+    match watch?.saw_a_write(range) {
+        Ok(false) => None,
+        Ok(true) => Some(Refusal::WrittenMeanwhile),
+        Err(_) => Some(Refusal::Unwatched),
     }
 }
 

@@ -97,7 +97,7 @@ impl Chunk {
     fn was_free(&self, areas: &[Area]) -> bool {
         let mut at = self.range().start;
         for area in &areas[areas.partition_point(|area| area.end <= at)..] {
-            if area.start > at || area.refusal().is_some() {
+            if area.start > at || area.refusal(false).is_some() {
                 return false;
             }
             at = area.end;

@@ -33,8 +33,8 @@ impl Layout {
         }
     }
 
-    /// `Err` says why the range must not be replaced.
-    pub(super) fn allows(&self, range: &Range<usize>) -> Result<(), Refusal> {
+    /// `Err` says why the range must not be replaced. `watched` as for [`Area::refusal`].
+    pub(super) fn allows(&self, range: &Range<usize>, watched: bool) -> Result<(), Refusal> {
         if self.driver_locked {
             return Err(Refusal::PageLockUnknown);
         }
@@ -43,6 +43,6 @@ impl Layout {
         }
         let areas = self.areas.as_ref().ok_or(Refusal::Undescribed)?;
         let spills = self.spills.as_ref().ok_or(Refusal::Undescribed)?;
-        pieces::covering(range, areas, spills).map(|_| ())
+        pieces::covering(range, areas, spills, watched).map(|_| ())
     }
 }

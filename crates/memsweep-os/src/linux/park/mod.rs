@@ -7,14 +7,14 @@
 //!
 //! A batch of pieces goes through these steps:
 //!
-//! 1. Without any lock (`ahead`): reserve disk space, write, flush. The pages are untouched and
+//! 1. Without any lock (`ahead`): watch for writes where the kernel can, reserve disk space, write, flush. The pages are untouched and
 //!    still in place, so any failure here leaves everything as it was. The program may write to the
 //!    memory or free it at the same time: then the copy is worthless, and step 2 finds out. A
 //!    separate thread writes some files ahead, so that the disk seldom waits for step 2. That a
 //!    flush on this file system really writes was proved when the folder was opened.
 //! 2. While nothing can write to the memory ([`Gate::hold`], in `batches`): look at the mappings
-//!    again, compare memory and file, and where they are equal replace the pages by the file's, in
-//!    one system call. A thread that reads sees the old pages or the new ones, which are equal.
+//!    again, compare memory and file, and where they are equal and no write was noticed replace the
+//!    pages by the file's, in one system call. A thread that reads sees the old pages or the new ones, which are equal.
 //! 3. Without any lock (`batches`): drop the file's pages from the page cache.
 //!
 //! What this assumes, and who ensures it:
@@ -22,8 +22,8 @@
 //!   and answers with an error if it is gone: `write`, `mincore`, and advice about what is parked.
 //! - In step 2 the block is allocated and nothing writes to it. The caller's gate proves that: it
 //!   holds the interpreter lock and has just counted all references of the heap, so that memory
-//!   which another thread is working on is left out. It does not see a writer that holds no
-//!   reference which the interpreter or torch counts.
+//!   which another thread is working on is left out. It does not see a writer that was given nothing
+//!   but an address; `watch` does, up to a moment before the pages are replaced.
 //! - The allocator never assumes that memory it gave back to the kernel (`MADV_DONTNEED`) reads as
 //!   zeros, because in a parked range that memory shows the file again. glibc clears what it hands
 //!   out as zeroed up to the highest address it ever used, and frees large chunks by `munmap`.
@@ -41,6 +41,7 @@ mod place;
 mod registry;
 mod spill;
 mod survey;
+mod watch;
 
 use std::path::Path;
 use std::sync::mpsc;
@@ -54,6 +55,7 @@ use self::ahead::{FILES_AHEAD, InFlight, write_all};
 use self::batches::Progress;
 use self::pieces::{Piece, length};
 use self::spill::Disk;
+use self::watch::Watch;
 use super::allocator;
 use crate::Gate;
 
@@ -66,6 +68,7 @@ pub(super) use self::freed::release as release_freed;
 pub(super) use self::heap_chunk::is_chunk;
 pub(super) use self::registry::parked;
 pub(crate) use self::survey::{Survey, survey};
+pub(super) use self::watch::is_available as notices_writes;
 
 /// Why memory of this process's allocator cannot be parked; `None` for glibc's.
 ///
@@ -87,6 +90,7 @@ pub(super) fn refused() -> Option<Missing> {
 /// As for [`crate::Survey::park`], for the blocks that the pieces lie in.
 unsafe fn carry_out(
     proc: &Path,
+    watch: Option<&Watch>,
     disk: &(impl Disk + Sync),
     files: &[Vec<Piece>],
     limits: &ParkLimits,
@@ -94,12 +98,12 @@ unsafe fn carry_out(
 ) -> Parked {
     let total: usize = files.iter().map(|file| length(file)).sum();
     let in_flight = InFlight::default();
-    let mut done = Progress::new(proc);
+    let mut done = Progress::new(proc, watch);
     let stopped = thread::scope(|scope| {
         let (ahead, written) = mpsc::sync_channel(FILES_AHEAD);
         let writer = thread::Builder::new().name("memsweep-park".to_owned());
         let in_flight = &in_flight;
-        match writer.spawn_scoped(scope, move || write_all(disk, files, limits, in_flight, &ahead))
+        match writer.spawn_scoped(scope, move || write_all(disk, watch, files, limits, in_flight, &ahead))
         {
             Ok(_) => done.swap_all(disk, written, gate, Bytes(total as u64)).err(),
             Err(error) => Some(Stopped::from(format!("starting a thread: {error}"))),

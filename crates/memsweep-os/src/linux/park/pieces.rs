@@ -56,7 +56,7 @@ pub(crate) fn examine(
     if start >= end {
         return Examined::refuse(Refusal::SmallerThanPage);
     }
-    let covering = match covering(&(start..end), areas, spills) {
+    let covering = match covering(&(start..end), areas, spills, false) {
         Ok(areas) => areas,
         Err(reason) => return Examined::refuse(reason),
     };
@@ -72,10 +72,12 @@ pub(crate) fn examine(
 }
 
 /// The areas that a range lies in, without a gap. `Err` says why the range must not be replaced.
+/// `watched` as for [`Area::refusal`].
 pub(crate) fn covering<'a>(
     range: &Range<usize>,
     areas: &'a [Area],
     spills: &Spills,
+    watched: bool,
 ) -> Result<&'a [Area], Refusal> {
     let first = areas.partition_point(|area| area.end <= range.start);
     let mut at = range.start;
@@ -84,7 +86,7 @@ pub(crate) fn covering<'a>(
             break;
         }
         let foreign = if spills.contains(area) { None } else { area.foreign() };
-        if let Some(reason) = area.refusal().or(foreign) {
+        if let Some(reason) = area.refusal(watched).or(foreign) {
             return Err(reason);
         }
         at = area.end;

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use memsweep_core::bytes::Bytes;
 use memsweep_core::park::{BlockFact, ParkLimits, Parked, Room};
-use memsweep_core::reason::{Missing, Refusal, Why};
+use memsweep_core::reason::{Missing, Refusal, Stopped, Why};
 
 use super::areas::{self, Area};
 use super::carry_out;
 use super::pieces::{self, Examined};
 use super::registry::{self, Spills};
 use super::spill::{self, Folder};
+use super::watch::Watch;
 use crate::linux::{mapping, maps, process};
 use crate::{Block, Gate, PageLocks, Roots};
 
@@ -101,8 +102,16 @@ impl Survey {
             found.iter().map(move |range| (index as usize, range.clone()))
         });
         let files = pieces::pack(pieces);
+        let watch = match Watch::open(&self.proc).transpose() {
+            Ok(watch) => watch,
+            Err(error) => {
+                let why = Stopped::from(format!("watching for writes: {error}"));
+                return Parked { already, stopped: Some(Why(why)), ..Parked::default() };
+            }
+        };
+        let (proc, folder) = (&self.proc, &self.folder);
         // SAFETY: the pieces lie inside the caller's blocks.
-        let mut parked = unsafe { carry_out(&self.proc, &self.folder, &files, limits, gate) };
+        let mut parked = unsafe { carry_out(proc, watch.as_ref(), folder, &files, limits, gate) };
         parked.already = already;
         parked.in_memory =
             areas::read(&self.proc).and_then(|areas| registry::back_in_memory(&areas));

@@ -40,7 +40,7 @@ fn carry_out(
     gate: &mut dyn Gate,
 ) -> Parked {
     // SAFETY: chunks of glibc's heap, and the gates of these tests speak of them.
-    unsafe { super::carry_out(Path::new("/proc"), disk, files, limits, gate) }
+    unsafe { super::carry_out(Path::new("/proc"), None, disk, files, limits, gate) }
 }
 
 /// What happens at a given step.

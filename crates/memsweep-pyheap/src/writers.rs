@@ -1,0 +1,80 @@
+//! What somebody may be writing to without the interpreter lock, from the objects that have unexplained
+//! references; see [`crate::passive`].
+//!
+//! The walk goes no further at an object of the positive list, except where that object is what memory
+//! belongs to: the base of an array, or what a view shows. C code that writes through a view holds the
+//! view, and its owner may be of any kind. So what an owner reaches is walked as what is in use is.
+
+use crate::bitmap::AddressSet;
+use crate::object::type_of;
+use crate::passive::PassiveTypes;
+use crate::table::OutOfMemory;
+use crate::visitor::{Via, Visitor};
+use crate::walk::{Bounds, Walk};
+use crate::world::World;
+
+/// The set of what may be written to.
+///
+/// # Safety
+/// The roots are live objects, the interpreter lock is held and the collector is off.
+pub(crate) unsafe fn written_to(
+    world: &World<'_>,
+    roots: &[usize],
+) -> Result<AddressSet, OutOfMemory> {
+    let owners = Owners { types: world.passive.as_ref(), is_view: false, found: Vec::new() };
+    let mut walk =
+        Walk::seen_by(world, AddressSet::new()?, Bounds::Write, owners)?.without_hits();
+    // SAFETY: the caller's promise.
+    unsafe { walk.run(roots)? };
+    let owners = std::mem::take(&mut walk.visitor_mut().found);
+    let mut written = std::mem::replace(walk.marks_mut(), AddressSet::new()?);
+    drop(walk);
+    let mut walk =
+        Walk::seen_by(world, AddressSet::new()?, Bounds::Pin, Met(Vec::new()))?.without_hits();
+    // SAFETY: an object of the first walk refers to each, and nothing has died since.
+    unsafe { walk.run(&owners)? };
+    for address in owners.into_iter().chain(std::mem::take(&mut walk.visitor_mut().0)) {
+        written.insert(address)?;
+    }
+    Ok(written)
+}
+
+/// Notes what memory belongs to.
+struct Owners<'w, 'py> {
+    types: Option<&'w PassiveTypes<'py>>,
+    is_view: bool,
+    found: Vec<usize>,
+}
+
+impl Visitor for Owners<'_, '_> {
+    fn begin(&mut self, parent: usize) -> usize {
+        self.is_view = self.types.is_some_and(|types| {
+            // SAFETY: a walk begins at live objects, and an object's type lives as long as the object.
+            unsafe { types.is_view(type_of(parent)) }
+        });
+        parent
+    }
+
+    fn edge(&mut self, child: usize, via: Via) -> Result<(), OutOfMemory> {
+        if self.is_view || via == Via::Base {
+            self.found.try_reserve(1)?;
+            self.found.push(child);
+        }
+        Ok(())
+    }
+}
+
+/// Notes all that is met.
+struct Met(Vec<usize>);
+
+impl Visitor for Met {
+    fn begin(&mut self, parent: usize) -> usize {
+        parent
+    }
+
+    fn edge(&mut self, child: usize, _: Via) -> Result<(), OutOfMemory> {
+        self.0.try_reserve(1)?;
+        self.0.push(child);
+        Ok(())
+    }
+}

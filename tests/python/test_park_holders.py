@@ -187,7 +187,7 @@ class Interface:
     """As numpy's own `as_strided` makes it: an array's memory belongs to an instance."""
 
     def __init__(self, held):
-        self.held = held
+        self.keeper = Plain(held)
         self.__array_interface__ = numpy.frombuffer(held, "u1").__array_interface__
 
 
@@ -195,7 +195,7 @@ OWNERS = {
     "array of an instance": lambda held: numpy.asarray(Interface(held)),
     "part of such an array": lambda held: numpy.asarray(Interface(held))[5:].reshape(-1, 1),
     "strided array": lambda held: numpy.lib.stride_tricks.as_strided(
-        numpy.asarray(Interface({"deep": held}["deep"])), (5, 5), (0, 1)
+        numpy.asarray(Interface(held)), (5, 5), (0, 1)
     ),
     "view of such an array": lambda held: memoryview(numpy.asarray(Interface(held))),
     "such an array in a list": lambda held: [(numpy.asarray(Interface(held)),)],

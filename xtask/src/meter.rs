@@ -1,7 +1,8 @@
-//! The lost-write meter on a library whose check for what is in use is switched off.
+//! The lost-write meter on libraries whose check for what may be written to is wrong.
 //!
-//! The product has no such switch: the fault is planted in a copy of the sources. A kind of holder
-//! with which the meter then loses nothing tests nothing.
+//! The product has no such switch: the faults are planted in a copy of the sources. A kind of holder
+//! with which the meter loses nothing although nothing counts as in use tests nothing; and so does a
+//! rule without which no write is lost.
 
 use std::env::consts::DLL_SUFFIX;
 use std::path::{Path, PathBuf};
@@ -14,9 +15,17 @@ use crate::planted::{Fault, planted_all};
 use crate::run::{Program, TemporaryFolder};
 use crate::{files, tools};
 
+/// Nobody looks at what the kernel noticed, which would save most of the writes below.
+const NOT_WATCHED: Fault = Fault {
+    file: "crates/memsweep-os/src/linux/park/batches.rs",
+    right: "match watch?.saw_a_write(range) {",
+    wrong: "match watch?.saw_a_write(range).map(|_| false) {",
+};
+
 /// Nothing counts as in use: neither when memory is looked for nor under the lock when it is
 /// swapped.
-const NOTHING_IN_USE: [Fault; 2] = [
+const NOTHING_IN_USE: [Fault; 3] = [
+    NOT_WATCHED,
     Fault {
         file: "crates/memsweep-pyheap/src/idle.rs",
         right: "if pinned.set.contains(owner) {",
@@ -29,6 +38,52 @@ const NOTHING_IN_USE: [Fault; 2] = [
     },
 ];
 
+/// Parts of the rule that a variable of the environment takes away, one at a time.
+const RULE: [Fault; 4] = [
+    NOT_WATCHED,
+    Fault {
+        file: "crates/memsweep-pyheap/src/passive.rs",
+        right: "let mut base = class;\n",
+        wrong: "let mut base = class;\n\
+            // SAFETY: as below.\n\
+            let name = unsafe { strong(self.py, class) }.getattr(\"__name__\");\n\
+            if name.ok().map(|name| name.to_string()) == std::env::var(\"MEMSWEEP_WITHOUT\").ok() {\n\
+                return Passive::Yes;\n\
+            }\n",
+    },
+    Fault {
+        file: "crates/memsweep-pyheap/src/passive.rs",
+        right: "Passive::Instance => !self.shows_by_itself(object),",
+        wrong: "Passive::Instance => std::env::var(\"MEMSWEEP_WITHOUT\").is_ok_and(|part| part == \"shows\")\
+            || !self.shows_by_itself(object),",
+    },
+    Fault {
+        file: "crates/memsweep-pyheap/src/writers.rs",
+        right: "if self.is_view || via == Via::Base {",
+        wrong: "if std::env::var(\"MEMSWEEP_WITHOUT\").is_ok_and(|part| part == \"owners\") {} \
+            else if self.is_view || via == Via::Base {",
+    },
+];
+
+/// A part of the rule (a type that would be on the positive list, or a word of [`RULE`]), and the kind
+/// of holder that then loses writes, with its family.
+const PARTS: [(&str, &str, &str); 14] = [
+    ("tuple", "holders", "tuple"),
+    ("list", "holders", "list"),
+    ("dict", "holders", "dictionary"),
+    ("set", "tensors", "set of tensors"),
+    ("deque", "holders", "deque"),
+    ("list_iterator", "holders", "iterator"),
+    ("method", "holders", "method"),
+    ("builtin_function_or_method", "holders", "builtin method"),
+    ("partial", "holders", "partial"),
+    ("cell", "holders", "cell"),
+    ("memoryview", "holders", "memoryview"),
+    ("c_char_Array_4194304", "holders", "ctypes array"),
+    ("owners", "arrays", "array of an instance"),
+    ("shows", "arrays", "array of an instance"),
+];
+
 /// The one kind whose memory no interpreter shows before 3.12, so that nothing moves it.
 const HIDDEN_BEFORE_3_12: &str = "recv_into of a BytesIO buffer";
 
@@ -39,22 +94,59 @@ const PARKS: &str = "200";
 /// nothing. Empty means that every kind can fail.
 pub(crate) fn blind_kinds(paths: &Paths) -> Result<Vec<String>> {
     planted_all(paths, &NOTHING_IN_USE, |copy| {
+        let faulty = Faulty::build(paths, copy)?;
+        judge(&faulty.measure(&[], "")?)
+    })
+}
+
+/// The parts of the rule without which nothing was lost. Empty means that each is needed.
+pub(crate) fn idle_parts(paths: &Paths) -> Result<Vec<String>> {
+    planted_all(paths, &RULE, |copy| {
+        let faulty = Faulty::build(paths, copy)?;
+        let mut idle = Vec::new();
+        for (part, family, kind) in PARTS {
+            let lines = faulty.measure(&[family, "--kind", kind], part)?;
+            if !judge(&lines)?.is_empty() {
+                idle.push(part.to_owned());
+            }
+        }
+        Ok(idle)
+    })
+}
+
+/// A library with a fault, and the meter's own C code.
+struct Faulty<'a> {
+    paths: &'a Paths,
+    library: PathBuf,
+    folder: TemporaryFolder,
+}
+
+impl<'a> Faulty<'a> {
+    fn build(paths: &'a Paths, copy: &Path) -> Result<Self> {
         let library = build(paths, copy)?;
         let folder = TemporaryFolder::create(&std::env::temp_dir(), "memsweep-meter")?;
-        let meter = native(paths, folder.path())?;
-        let (status, lines) = Program::new(paths.python(), &paths.root.join("tests/python"))
-            .args(["-m", "meter", "--until-lost", "--parks", PARKS])
-            .envs(paths.environment())
-            .env("PYTHONPATH", library)
-            .env("LD_PRELOAD", &meter)
-            .env("MEMSWEEP_METER", &meter)
-            .env("MALLOC_MMAP_THRESHOLD_", "524288")
-            .run_shown()?;
+        Ok(Self { paths, library, folder })
+    }
+
+    /// What the meter prints without a part of the rule.
+    fn measure(&self, arguments: &[&str], without: &str) -> Result<Vec<String>> {
+        let meter = native(self.paths, self.folder.path())?;
+        let (status, lines) =
+            Program::new(self.paths.python(), &self.paths.root.join("tests/python"))
+                .args(["-m", "meter", "--until-lost", "--parks", PARKS])
+                .args(arguments)
+                .envs(self.paths.environment())
+                .env("PYTHONPATH", &self.library)
+                .env("LD_PRELOAD", &meter)
+                .env("MEMSWEEP_METER", &meter)
+                .env("MEMSWEEP_WITHOUT", without)
+                .env("MALLOC_MMAP_THRESHOLD_", "524288")
+                .run_shown()?;
         if !status.success() {
             bail!("the meter failed on the faulty library: {}", lines.join("\n"));
         }
-        judge(&lines)
-    })
+        Ok(lines)
+    }
 }
 
 /// The extension with the fault, beside the Python files that belong to it.

@@ -151,7 +151,8 @@ pub(crate) fn are_pinned<'py>(
     exempt: usize,
 ) -> PyResult<Vec<bool>> {
     // SAFETY: the lock is held, and the arguments are our caller's.
-    let pinned = unsafe { pinned(world, waiting, &[objects.as_ptr() as usize, exempt], Rule::Use)? };
+    let pinned =
+        unsafe { pinned(world, waiting, &[objects.as_ptr() as usize, exempt], Rule::Use)? };
     Ok(addresses(objects)?.into_iter().map(|object| pinned.set.contains(object)).collect())
 }
 

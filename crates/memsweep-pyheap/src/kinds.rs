@@ -118,6 +118,9 @@ unsafe fn ask(class: usize, world: &World<'_>) -> TypeFacts {
         counts: world.trust.as_ref().is_none_or(|trust| unsafe { trust.counts(class) }),
         watched: world.watched.is_some_and(below),
         // SAFETY: the caller's promise.
-        passive: world.passive.as_ref().map_or(Passive::No, |types| unsafe { types.of_type(class) }),
+        passive: world
+            .passive
+            .as_ref()
+            .map_or(Passive::No, |types| unsafe { types.of_type(class) }),
     }
 }

@@ -73,7 +73,8 @@ impl<'py> PassiveTypes<'py> {
     pub(crate) fn of(modules: &Bound<'py, PyDict>, addresses_are_watched: bool) -> PyResult<Self> {
         let py = modules.py();
         let types = py.import("types")?;
-        let address = |name: &str| -> PyResult<usize> { Ok(types.getattr(name)?.as_ptr() as usize) };
+        let address =
+            |name: &str| -> PyResult<usize> { Ok(types.getattr(name)?.as_ptr() as usize) };
         let class = address("DynamicClassAttribute")?;
         let of_types = py.get_type::<PyType>().getattr("__dict__")?;
         let mut found = Self {

@@ -22,8 +22,7 @@ pub(crate) unsafe fn written_to(
     roots: &[usize],
 ) -> Result<AddressSet, OutOfMemory> {
     let owners = Owners { types: world.passive.as_ref(), is_view: false, found: Vec::new() };
-    let mut walk =
-        Walk::seen_by(world, AddressSet::new()?, Bounds::Write, owners)?.without_hits();
+    let mut walk = Walk::seen_by(world, AddressSet::new()?, Bounds::Write, owners)?.without_hits();
     // SAFETY: the caller's promise.
     unsafe { walk.run(roots)? };
     let owners = std::mem::take(&mut walk.visitor_mut().found);

@@ -30,6 +30,22 @@ class Frame(Shadowed):
         del view
 
 
+class Shown:
+    """An instance that shows memory which another one keeps alive."""
+
+    def __init__(self, array: numpy.ndarray) -> None:
+        self.__array_interface__ = array.__array_interface__
+        self.keeper = type("Keeper", (), {})()
+        self.keeper.array = array
+
+
+class OfAnInstance(Frame):
+    def run(self) -> None:
+        view = numpy.asarray(Shown(HELD["buffer"]))
+        self.write()
+        del view
+
+
 class Repeated(Kind):
     """The same memory many times over; the last time, a different number comes into the window."""
 
@@ -131,6 +147,7 @@ class Sort(Kind):
 
 KINDS = {
     "numpy array": Frame,
+    "array of an instance": OfAnInstance,
     "numpy out=": Out,
     "submit(numpy.copyto)": CopyTo,
     "Thread(target=array.sort)": Sort,

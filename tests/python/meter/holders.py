@@ -221,5 +221,6 @@ KINDS = {
     "iterator": lent(lambda buffer: iter([buffer])),
     "method": lent(lambda buffer: types.MethodType(len, buffer)),
     "builtin method": lent(lambda buffer: buffer.extend),
+    "partial": lent(lambda buffer: functools.partial(len, buffer)),
     "cell": lent(types.CellType),
 }

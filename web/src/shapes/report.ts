@@ -421,6 +421,9 @@ export type Refusal =
       kind: "written_meanwhile";
     }
   | {
+      kind: "unwatched";
+    }
+  | {
       kind: "hardly_in_memory";
     }
   | {

@@ -47,7 +47,7 @@ impl Extent {
     pub(super) fn share(self, suite: Suite) -> Option<Duration> {
         let seconds = match (self, suite) {
             (Self::Large, _) => return None,
-            (Self::Quick, Suite::Python) => 95,
+            (Self::Quick, Suite::Python) => 105,
             (Self::Quick, Suite::Comfyui) => 270,
             (Self::Quick, Suite::Graphs) => 50,
             (_, Suite::Tidy | Suite::Web) => 15,
@@ -55,9 +55,9 @@ impl Extent {
             (_, Suite::Windows) => 55,
             (Self::Quick, Suite::Browser) | (_, Suite::Walk) => 85,
             (_, Suite::Browser) => 165,
-            (_, Suite::Full | Suite::Meter) => 95,
+            (_, Suite::Full) => 95,
             (_, Suite::Rust | Suite::Upstream) => 125,
-            (_, Suite::Archive) => 135,
+            (_, Suite::Archive | Suite::Meter) => 135,
             (_, Suite::Soak) => 165,
             (_, Suite::Graphs) => 230,
             (_, Suite::Python) => 240,

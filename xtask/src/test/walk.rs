@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 
 use super::Session;
+use crate::paths::Paths;
 use crate::{meter, valgrind};
 
 impl Session<'_> {
@@ -18,21 +19,28 @@ impl Session<'_> {
         }
     }
 
-    /// Every kind of holder must lose a write where nothing counts as in use.
+    /// Every kind of holder must lose a write where nothing counts as in use, and where the part of the
+    /// rule that protects it is missing.
     pub(super) fn meter(&mut self) -> Result<()> {
-        let what = "meter: nothing counts as in use";
-        if !cfg!(target_os = "linux") {
-            self.not_run(what, "only Linux can park");
-            return Ok(());
-        }
-        super::title(what);
-        let blind = meter::blind_kinds(self.paths);
-        match self.required(what, blind) {
-            Some(blind) if blind.is_empty() => {
-                self.passed(what, "planted, and every kind of holder lost a write");
+        type Check = fn(&Paths) -> Result<Vec<String>>;
+        let checks: [(_, Check, _); 2] = [
+            ("meter: nothing counts as in use", meter::blind_kinds, "every kind of holder"),
+            ("meter: parts of the rule", meter::idle_parts, "without each"),
+        ];
+        for (what, check, which) in checks {
+            if !cfg!(target_os = "linux") {
+                self.not_run(what, "only Linux can park");
+                continue;
             }
-            Some(blind) => self.failed(what, format!("no write lost by: {}", blind.join(", "))),
-            None => {}
+            super::title(what);
+            let found = check(self.paths);
+            match self.required(what, found) {
+                Some(found) if found.is_empty() => {
+                    self.passed(what, &format!("planted, and {which} lost a write"));
+                }
+                Some(found) => self.failed(what, format!("no write lost: {}", found.join(", "))),
+                None => {}
+            }
         }
         Ok(())
     }

@@ -21,6 +21,8 @@ pub(super) const FILES_AHEAD: usize = 4;
 pub(super) struct Written<'a> {
     pub(super) file: File,
     pub(super) pieces: &'a [Piece],
+    /// Whether each piece is being watched; `None` where the kernel cannot.
+    pub(super) watched: Vec<Option<bool>>,
     /// Counts it until it was swapped and dropped from the cache.
     _counted: Counted<'a>,
 }
@@ -58,11 +60,11 @@ fn write<'a>(
     pieces: &'a [Piece],
     counted: Counted<'a>,
 ) -> Result<Written<'a>, Stopped> {
+    let mut watched = Vec::with_capacity(pieces.len());
     let file =
         disk.create(length(pieces)).map_err(|error| format!("reserving disk space: {error}"))?;
     for piece in pieces {
-        // Where that fails, the hold finds it not watched.
-        let _ = watch.map(|watch| watch.begin(&piece.range));
+        watched.push(watch.map(|watch| watch.begin(&piece.range).is_ok()));
         let (address, bytes) = (piece.range.start, piece.range.len());
         match disk.write(&file, piece.offset, address, bytes) {
             // Freed in the meantime. The gate will refuse the block, or the file differs from
@@ -72,7 +74,7 @@ fn write<'a>(
         }
     }
     disk.start_flush(&file).map_err(|error| format!("flushing: {error}"))?;
-    Ok(Written { file, pieces, _counted: counted })
+    Ok(Written { file, pieces, watched, _counted: counted })
 }
 
 /// Bytes of files that are being written or not yet dropped from the page cache.

@@ -160,7 +160,10 @@ mod tests {
         assert_eq!((areas[0].start, areas[0].end), (0x55d_2000, 0x55d_8000));
         assert_eq!(areas[0].anonymous, Bytes::from_kib(16));
         assert_eq!((areas[0].refusal(false), areas[0].foreign()), (None, None));
-        assert_eq!((areas[1].refusal(false), areas[1].foreign()), (None, Some(Refusal::MappedFile)));
+        assert_eq!(
+            (areas[1].refusal(false), areas[1].foreign()),
+            (None, Some(Refusal::MappedFile))
+        );
         assert_eq!((areas[1].inode, areas[1].resident), (77, Bytes::from_kib(8)));
     }
 

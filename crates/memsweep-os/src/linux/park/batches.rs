@@ -156,10 +156,15 @@ impl<'a> Progress<'a> {
             let layout = layout.get_or_insert_with(|| Layout::read(self.proc, end));
             proven.get_or_insert_with(Instant::now);
             swapped[number] = true;
-            for Written { file, pieces, .. } in written {
-                for piece in pieces.iter().filter(|piece| piece.block == block) {
+            for Written { file, pieces, watched, .. } in written {
+                let pieces = pieces.iter().zip(watched);
+                for (piece, watched) in pieces.filter(|(piece, _)| piece.block == block) {
                     let bytes = piece.range.len();
-                    if let Err(reason) = layout.allows(&piece.range, self.watch.is_some()) {
+                    let allowed = match watched {
+                        Some(false) => Err(Refusal::Unwatched),
+                        _ => layout.allows(&piece.range, watched.is_some()),
+                    };
+                    if let Err(reason) = allowed {
                         self.parked.refuse(reason, 1, Bytes(bytes as u64));
                         continue;
                     }

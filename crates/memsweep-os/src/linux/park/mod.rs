@@ -103,7 +103,8 @@ unsafe fn carry_out(
         let (ahead, written) = mpsc::sync_channel(FILES_AHEAD);
         let writer = thread::Builder::new().name("memsweep-park".to_owned());
         let in_flight = &in_flight;
-        match writer.spawn_scoped(scope, move || write_all(disk, watch, files, limits, in_flight, &ahead))
+        match writer
+            .spawn_scoped(scope, move || write_all(disk, watch, files, limits, in_flight, &ahead))
         {
             Ok(_) => done.swap_all(disk, written, gate, Bytes(total as u64)).err(),
             Err(error) => Some(Stopped::from(format!("starting a thread: {error}"))),

@@ -42,12 +42,13 @@ impl Examined {
 }
 
 /// Looks at the whole pages inside `block`. `resident` says how many bytes of a range are in
-/// memory.
+/// memory; `watched` is as for [`Area::refusal`].
 pub(crate) fn examine(
     block: &Range<usize>,
     page: usize,
     areas: &[Area],
     spills: &Spills,
+    watched: bool,
     resident: &mut dyn FnMut(&Range<usize>) -> usize,
 ) -> Examined {
     let start = block.start.next_multiple_of(page);
@@ -56,7 +57,7 @@ pub(crate) fn examine(
     if start >= end {
         return Examined::refuse(Refusal::SmallerThanPage);
     }
-    let covering = match covering(&(start..end), areas, spills, false) {
+    let covering = match covering(&(start..end), areas, spills, watched) {
         Ok(areas) => areas,
         Err(reason) => return Examined::refuse(reason),
     };
@@ -173,7 +174,7 @@ mod tests {
 
     fn look(block: Range<usize>, areas: &[Area]) -> Examined {
         let spills = Spills::of(&[7]);
-        examine(&block, PAGE, areas, &spills, &mut |range| range.len())
+        examine(&block, PAGE, areas, &spills, false, &mut |range| range.len())
     }
 
     #[test]
@@ -238,7 +239,7 @@ mod tests {
         let areas = areas(&["10000-9010000 rw-p 00000000 00:00 0 "]);
         let mut asked = Vec::new();
         let found =
-            examine(&(0x10000..0x0901_0000), PAGE, &areas, &Spills::of(&[]), &mut |range| {
+            examine(&(0x10000..0x0901_0000), PAGE, &areas, &Spills::of(&[]), false, &mut |range| {
                 asked.push(range.clone());
                 if asked.len() == 2 { range.len() / 2 } else { range.len() / 8 }
             });

@@ -44,19 +44,23 @@ impl Spills {
     }
 }
 
-/// The files, while nobody else changes them. Others hold the lock for microseconds. `None`: in a child
+/// What a lock guards, while nobody else changes it. Others hold it for microseconds. `None`: in a child
 /// that was forked meanwhile nobody gives it up, so that one waits once, and not for ever.
-fn files() -> Option<MutexGuard<'static, Spills>> {
+pub(super) fn lock<T>(guarded: &'static Mutex<T>) -> Option<MutexGuard<'static, T>> {
     let is_orphan = ORPHAN.load(Ordering::Relaxed) == process::id();
     for _ in 0..if is_orphan { 1 } else { 1000 } {
-        match FILES.try_lock() {
+        match guarded.try_lock() {
             Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
             Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
-            Ok(files) => return Some(files),
+            Ok(found) => return Some(found),
         }
     }
     ORPHAN.store(process::id(), Ordering::Relaxed);
     None
+}
+
+fn files() -> Option<MutexGuard<'static, Spills>> {
+    lock(&FILES)
 }
 
 /// All files that were made and may still be mapped; `None` where that cannot be known.

@@ -11,7 +11,7 @@ use super::carry_out;
 use super::pieces::{self, Examined};
 use super::registry::{self, Spills};
 use super::spill::{self, Folder};
-use super::watch::Watch;
+use super::watch::{self, Watch};
 use crate::linux::{mapping, maps, process};
 use crate::{Block, Gate, PageLocks, Roots};
 
@@ -48,14 +48,20 @@ pub(crate) fn survey(
     }
     let areas = areas::read(proc).ok_or(Missing::MappingsUnknown)?;
     let spills = registry::known().ok_or(Missing::SpillFilesUnknown)?;
-    let examined = examine_all(blocks, &areas, &spills);
+    let examined = examine_all(blocks, &areas, &spills, watch::is_watching());
     let facts = blocks.iter().zip(&examined).map(|(block, found)| fact(block, found)).collect();
     let room = Room { disk_free: folder.free(), mappings: Some(left) };
     let inner = Survey { proc: proc.to_owned(), examined, folder };
     Ok(crate::Survey { facts, room, inner })
 }
 
-pub(super) fn examine_all(blocks: &[Block], areas: &[Area], spills: &Spills) -> Vec<Examined> {
+/// `watched` as for [`Area::refusal`].
+pub(super) fn examine_all(
+    blocks: &[Block],
+    areas: &[Area],
+    spills: &Spills,
+    watched: bool,
+) -> Vec<Examined> {
     let page = rustix::param::page_size();
     let mut resident = mapping::resident;
     let locks = PageLocks::now();
@@ -64,7 +70,7 @@ pub(super) fn examine_all(blocks: &[Block], areas: &[Area], spills: &Spills) -> 
         if locks.is_locked(range.clone()) {
             return Examined::refuse(Refusal::PageLockedByDriver);
         }
-        pieces::examine(&range, page, areas, spills, &mut resident)
+        pieces::examine(&range, page, areas, spills, watched, &mut resident)
     };
     blocks.iter().map(examine).collect()
 }
@@ -111,7 +117,7 @@ impl Survey {
         };
         let (proc, folder) = (&self.proc, &self.folder);
         // SAFETY: the pieces lie inside the caller's blocks.
-        let mut parked = unsafe { carry_out(proc, watch.as_ref(), folder, &files, limits, gate) };
+        let mut parked = unsafe { carry_out(proc, watch.as_deref(), folder, &files, limits, gate) };
         parked.already = already;
         parked.in_memory =
             areas::read(&self.proc).and_then(|areas| registry::back_in_memory(&areas));

@@ -13,9 +13,13 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
-use std::sync::OnceLock;
+use std::process;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 
 use rustix::mm::{UserfaultfdFlags, userfaultfd};
+
+use super::registry;
 
 /// Ioctls and their arguments, as `linux/userfaultfd.h` and `linux/fs.h` define them.
 const UFFDIO_API: libc::c_ulong = 0xc018_aa3f;
@@ -75,12 +79,29 @@ struct PageRegion {
 pub(crate) struct Watch {
     userfaultfd: OwnedFd,
     pagemap: File,
+    /// Whose memory it watches: a forked child inherits the file.
+    process: u32,
 }
+
+/// The kernel lets one file watch a range, so threads that park at the same time share it.
+static SHARED: Mutex<Weak<Watch>> = Mutex::new(Weak::new());
 
 impl Watch {
     /// `None` where the kernel cannot tell. It may refuse all the same when it lacks memory.
-    pub(crate) fn open(proc: &Path) -> Option<io::Result<Self>> {
-        is_available(proc).then(|| Self::try_open(proc))
+    pub(crate) fn open(proc: &Path) -> Option<io::Result<Arc<Self>>> {
+        is_available(proc).then(|| {
+            let mut shared = registry::lock(&SHARED);
+            if let Some(watch) = shared.as_ref().and_then(|shared| shared.upgrade())
+                && watch.process == process::id()
+            {
+                return Ok(watch);
+            }
+            let watch = Arc::new(Self::try_open(proc)?);
+            if let Some(shared) = &mut shared {
+                **shared = Arc::downgrade(&watch);
+            }
+            Ok(watch)
+        })
     }
 
     fn try_open(proc: &Path) -> io::Result<Self> {
@@ -95,18 +116,24 @@ impl Watch {
         let mut api = UffdioApi { api: UFFD_API, features, ioctls: 0 };
         // SAFETY: the argument is what this call reads and writes.
         unsafe { call(&userfaultfd, UFFDIO_API, &mut api) }?;
-        Ok(Self { userfaultfd, pagemap: File::open(proc.join("self/pagemap"))? })
+        let pagemap = File::open(proc.join("self/pagemap"))?;
+        Ok(Self { userfaultfd, pagemap, process: process::id() })
     }
 
-    /// Watches whole pages from now on. Safe for any address: no content changes, and a write goes on as
-    /// before.
+    /// Watches whole pages from now on, if they are not watched already. Safe for any address: no content
+    /// changes, and a write goes on as before.
     pub(crate) fn begin(&self, range: &Range<usize>) -> io::Result<()> {
+        let was_watched = self.saw_a_write(range).is_ok();
         let (start, length) = (range.start as u64, range.len() as u64);
         let mode = UFFDIO_REGISTER_MODE_WP;
         let mut register = UffdioRegister { start, length, mode, ioctls: 0 };
         // SAFETY: the argument is what this call reads and writes. Nobody waits for an answer to a fault
         // in the asynchronous mode.
         unsafe { call(&self.userfaultfd, UFFDIO_REGISTER, &mut register) }?;
+        if was_watched {
+            // Protecting them again would take away what another thread is about to look at.
+            return Ok(());
+        }
         let flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC;
         self.scan(PmScanArg { flags, ..over(range) }).map(drop)
     }
@@ -136,6 +163,11 @@ impl Watch {
     }
 }
 
+/// Whether some memory of this process may be watched by us now.
+pub(crate) fn is_watching() -> bool {
+    registry::lock(&SHARED).is_some_and(|shared| shared.strong_count() > 0)
+}
+
 fn over(range: &Range<usize>) -> PmScanArg {
     PmScanArg {
         size: size_of::<PmScanArg>() as u64,
@@ -149,16 +181,31 @@ fn over(range: &Range<usize>) -> PmScanArg {
 
 /// # Safety
 /// The argument is of the type that this call on this file takes, and what it points to is alive.
-unsafe fn call<T>(file: &impl AsRawFd, number: libc::c_ulong, argument: &mut T) -> io::Result<usize> {
+unsafe fn call<T>(
+    file: &impl AsRawFd,
+    number: libc::c_ulong,
+    argument: &mut T,
+) -> io::Result<usize> {
     // SAFETY: the caller's promise.
-    let answer = unsafe { libc::ioctl(file.as_raw_fd(), number as _, std::ptr::from_mut(argument)) };
+    let answer =
+        unsafe { libc::ioctl(file.as_raw_fd(), number as _, std::ptr::from_mut(argument)) };
     usize::try_from(answer).map_err(|_| io::Error::last_os_error())
 }
 
 /// Whether the kernel notices a write, tried once.
 pub(crate) fn is_available(proc: &Path) -> bool {
-    static TRIED: OnceLock<bool> = OnceLock::new();
-    *TRIED.get_or_init(|| notices_a_write(proc).unwrap_or(false))
+    const YES: u8 = 1;
+    const NO: u8 = 2;
+    // Nobody waits for another's trial: a child forked meanwhile would wait for ever.
+    static KNOWN: AtomicU8 = AtomicU8::new(0);
+    match KNOWN.load(Ordering::Relaxed) {
+        0 => {
+            let notices = notices_a_write(proc).unwrap_or(false);
+            KNOWN.store(if notices { YES } else { NO }, Ordering::Relaxed);
+            notices
+        }
+        known => known == YES,
+    }
 }
 
 fn notices_a_write(proc: &Path) -> io::Result<bool> {
@@ -179,13 +226,18 @@ fn notices_a_write(proc: &Path) -> io::Result<bool> {
 mod tests {
     use super::*;
 
+    /// Not the one that is shared: other tests park what lies where our memory did.
     fn watch() -> Option<Watch> {
-        let watch = Watch::open(Path::new("/proc"));
-        if watch.is_none() {
+        let proc = Path::new("/proc");
+        if !is_available(proc) {
             eprintln!("not run: this kernel does not tell what was written");
+            return None;
         }
-        watch.map(Result::unwrap)
+        Some(Watch::try_open(proc).unwrap())
     }
+
+    /// More than glibc ever takes from a heap that others use too.
+    const MAPPED: usize = 64 << 20;
 
     fn pages(memory: &[u8]) -> Range<usize> {
         let page = rustix::param::page_size();
@@ -196,8 +248,8 @@ mod tests {
     #[test]
     fn one_byte_written_anywhere_is_seen() {
         let Some(watch) = watch() else { return };
-        for at in [0, 1 << 20, (4 << 20) - 1] {
-            let mut memory = vec![7_u8; (4 << 20) + 8192];
+        for at in [0, 1 << 20, MAPPED] {
+            let mut memory = vec![7_u8; MAPPED];
             let range = pages(&memory);
             let first = range.start - memory.as_ptr() as usize;
             watch.begin(&range).unwrap();
@@ -212,7 +264,7 @@ mod tests {
     #[test]
     fn memory_that_was_never_touched_is_watched_too() {
         let Some(watch) = watch() else { return };
-        let mut memory = vec![0_u8; 64 << 20];
+        let mut memory = vec![0_u8; MAPPED];
         let range = pages(&memory);
         watch.begin(&range).unwrap();
         assert!(!watch.saw_a_write(&range).unwrap());
@@ -224,15 +276,35 @@ mod tests {
     #[test]
     fn what_is_not_watched_is_an_error() {
         let Some(watch) = watch() else { return };
-        let memory = vec![0_u8; 1 << 20];
+        let memory = vec![0_u8; MAPPED];
         assert!(watch.saw_a_write(&pages(&memory)).is_err());
         assert!(watch.begin(&(0..4096)).is_err(), "nothing is mapped there");
     }
 
     #[test]
+    fn watching_what_is_watched_already_forgets_no_write() {
+        let Some(watch) = watch() else { return };
+        let mut memory = vec![7_u8; MAPPED];
+        let range = pages(&memory);
+        watch.begin(&range).unwrap();
+        memory[2 << 20] = 8;
+        watch.begin(&range).unwrap();
+        assert!(watch.saw_a_write(&range).unwrap());
+    }
+
+    #[test]
+    fn what_somebody_else_watches_is_an_error() {
+        let Some(watch) = watch() else { return };
+        let other = Watch::try_open(Path::new("/proc")).unwrap();
+        let memory = vec![7_u8; MAPPED];
+        other.begin(&pages(&memory)).unwrap();
+        assert!(watch.begin(&pages(&memory)).is_err());
+    }
+
+    #[test]
     fn afterwards_memory_is_as_before() {
         let Some(watch) = watch() else { return };
-        let mut memory = vec![7_u8; 4 << 20];
+        let mut memory = vec![7_u8; MAPPED];
         watch.begin(&pages(&memory)).unwrap();
         drop(watch);
         memory.fill(9);

@@ -60,7 +60,7 @@ pub(crate) struct PassiveTypes<'py> {
     /// The order in which a class's attributes are looked up, and the attributes of a class.
     order: Bound<'py, PyAny>,
     attributes: Bound<'py, PyAny>,
-    /// Classes whose instances show memory that something else owns; see [`crate::writers`].
+    /// Classes whose instances show memory that something else owns; see `writers`.
     views: Vec<usize>,
     /// The futures of asyncio that are written in C.
     futures: Vec<usize>,

@@ -48,8 +48,8 @@ impl Extent {
         let seconds = match (self, suite) {
             (Self::Large, _) => return None,
             (Self::Quick, Suite::Python) => 105,
-            (Self::Quick, Suite::Comfyui) => 270,
-            (Self::Quick, Suite::Graphs) => 50,
+            (Self::Quick, Suite::Comfyui) => 265,
+            (Self::Quick, Suite::Graphs) => 45,
             (_, Suite::Tidy | Suite::Web) => 15,
             (_, Suite::Targets) => 30,
             (_, Suite::Windows) => 55,

@@ -1,5 +1,8 @@
-"""The node pack. Nothing happens on import but building the classes of the node table."""
+"""The node pack. On import the classes of the node table are built, and the hook is set."""
 
+from . import at_end, comfy_host
 from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
+
+comfy_host.install(at_end.ended)
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]

@@ -47,6 +47,7 @@ class SweepNode:
             inputs = {name: items[0] for name, items in inputs.items()}
         unique_id, dynprompt = inputs.pop("unique_id", None), inputs.pop("dynprompt", None)
         metadata = inputs.pop("metadata", None)
+        comfy_host.reached(unique_id, dynprompt)
         starts, self.starts = self.starts, False
         ui: dict[str, Any] = dict.fromkeys(self._ui, ())
         if not self._seen(dynprompt):

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import comfy_host, library, turns
-from .spec import NodeSpec
+from .spec import AFTER_FAILURE, NodeSpec
 
 LOG = logging.getLogger("memsweep")
 
@@ -68,6 +68,32 @@ def run(
             "MemSweep stopped. The data was passed on; the log has the details.",
             _plain(hosting, comfy_host.said(error)),
         )
+
+
+def run_at_end(
+    spec: NodeSpec, widgets: Mapping[str, Any], node: str | None, prompt: comfy_host.Prompt
+) -> None:
+    """Sweeps for a node that a prompt did not reach, or after one that failed, and shows the report on
+    `node`. Nothing stops it but the end of the program, and nothing it raises reaches the prompt."""
+    try:
+        hosting = library.hosting()
+        dynprompt = getattr(prompt.executor.caches.outputs, "dynprompt", None)
+        host = comfy_host.ComfyHost(hosting, node or "", dynprompt, prompt.metadata, prompt)
+    except Exception as error:
+        LOG.warning("%s: %a", spec.title, comfy_host.said(error))
+        return
+    if spec is AFTER_FAILURE:
+        host.name = f"{spec.title} ({host.name})" if node else spec.title
+    try:
+        with hosting.inference_mode():
+            answer = _sweep(hosting, host, spec, {}, widgets, None)
+        if node is not None:
+            host.show_at_end(ui_of({**answer, "at_end": True}))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        # A cancel too ends the sweep, and nothing else.
+        _log_error(hosting, "the sweep of %s failed", host.name, error)
 
 
 def ui_of(answer: dict[str, Any]) -> dict[str, Any]:

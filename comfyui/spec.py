@@ -67,6 +67,17 @@ BY_LEVEL = LevelWidget("level", {level: level for level in LEVELS}, absent="evic
 
 
 @dataclass(frozen=True)
+class Choice:
+    """A value of a widget that means something beyond the level."""
+
+    name: str
+    value: str
+
+
+EVERY_QUEUE = Choice("run", "every queue")
+
+
+@dataclass(frozen=True)
 class NodeSpec:
     """One node."""
 
@@ -90,6 +101,11 @@ class NodeSpec:
     def terminal(self) -> bool:
         """Runs on every queue, because nothing depends on what it returns."""
         return not self.passes
+
+    @property
+    def all_widgets(self) -> Mapping[str, Any]:
+        """Its widgets, in order."""
+        return {**self.widgets, **self.optional_widgets}
 
     def level_for(self, widgets: Mapping[str, Any]) -> str:
         """The level these widget values ask for."""
@@ -121,6 +137,15 @@ MODE = (
     {"default": "RAM", "tooltip": "VRAM: idle models leave the device. RAM: also free RAM."},
 )
 FOUR = {f"data{index}": ANY for index in range(4)}
+
+RUN = (
+    ["when reached", EVERY_QUEUE.value],
+    {
+        "default": "when reached",
+        "tooltip": "when reached: as any node, so not behind an unchanged input. every queue: where a "
+        "prompt ends without reaching this node, the sweep runs then.",
+    },
+)
 
 SPECS: tuple[NodeSpec, ...] = (
     *(_free_memory(kind) for kind in ("Image", "Latent", "Model", "CLIP", "String")),
@@ -163,6 +188,7 @@ SPECS: tuple[NodeSpec, ...] = (
         data={"data": ANY},
         level=BY_MODE,
         widgets={"mode": MODE},
+        optional_widgets={EVERY_QUEUE.name: RUN},
         passes=("data",),
     ),
     _purge(
@@ -200,7 +226,7 @@ SPECS: tuple[NodeSpec, ...] = (
                 },
             )
         },
-        optional_widgets={"system_wide": SYSTEM_WIDE},
+        optional_widgets={"system_wide": SYSTEM_WIDE, EVERY_QUEUE.name: RUN},
         passes=("anything",),
     ),
     NodeSpec(
@@ -225,4 +251,9 @@ SPECS: tuple[NodeSpec, ...] = (
         output_node=True,
         task="read",
     ),
+)
+
+# No node: what is swept after a prompt that failed, where a user asks for that.
+AFTER_FAILURE = NodeSpec(
+    key="", title="After a failed prompt", description="", data={}, required=0, level=BY_LEVEL
 )

@@ -4,11 +4,24 @@ It describes (pending nodes, links, cache entries, loaded models) and carries ou
 was decided elsewhere; it decides nothing. Features are detected, versions never compared: what
 does not match leaves the executor unidentified, and then nothing is evicted.
 
-Everything here runs on the prompt worker's thread, inside a node.
+Everything here runs on the prompt worker's thread, inside a node or when a prompt has ended.
 """
 
 from .errors import STOPS, said
-from .executor import wants_lists
+from .executor import nodes_with_a_spec, wants_lists
+from .hook import Prompt, install, reached
 from .host import ComfyHost, owner_of
+from .settings import chosen
 
-__all__ = ["STOPS", "ComfyHost", "owner_of", "said", "wants_lists"]
+__all__ = [
+    "STOPS",
+    "ComfyHost",
+    "Prompt",
+    "chosen",
+    "install",
+    "nodes_with_a_spec",
+    "owner_of",
+    "reached",
+    "said",
+    "wants_lists",
+]

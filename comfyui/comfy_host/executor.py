@@ -7,10 +7,11 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 from .entries import Entry, Unidentified, all_caches, is_plain, is_readable
+from .hook import Prompt
 
 
 def wants_lists(names: Iterable[str]) -> bool:
@@ -26,6 +27,17 @@ def wants_lists(names: Iterable[str]) -> bool:
     data = [values[name] for name in names if isinstance(values.get(name), list)]
     blocked = any(type(item).__name__ == "ExecutionBlocker" for items in data for item in items)
     return not blocked and any(len(items) != 1 for items in data)
+
+
+def nodes_with_a_spec(prompt: Prompt) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """Id, row of the node table and inputs of each node of ours in a prompt as it was queued."""
+    import nodes as registry
+
+    for node, data in prompt.nodes.items():
+        class_key, inputs = (data.get(name) for name in ("class_type", "inputs"))
+        spec = getattr(registry.NODE_CLASS_MAPPINGS.get(class_key), "SPEC", None)
+        if spec is not None and isinstance(inputs, dict):
+            yield node, spec, inputs
 
 
 class Run:
@@ -55,6 +67,22 @@ class Run:
                 return run
         raise Unidentified("no frame of `execution.execute` is on the stack")
 
+    @classmethod
+    def ended(cls, executor: Any) -> Run:
+        """The state of an executor whose prompt has ended: nothing is pending, and nobody but its caches
+        holds an output. Raises `Unidentified` with what did not match."""
+        root = executor.caches.outputs
+        dynprompt = getattr(root, "dynprompt", None)
+        if dynprompt is None:
+            raise Unidentified("its output cache holds no prompt")
+        ended = SimpleNamespace(
+            dynprompt=dynprompt, pendingNodes={}, output_cache=root, execution_cache={}
+        )
+        values = {"execution_list": ended, "dynprompt": dynprompt, "executed": dynprompt.all_node_ids()}
+        run = cls("", values)
+        run._verify_caches()
+        return run
+
     def _verify(self, dynprompt: Any) -> None:
         if getattr(self.list, "dynprompt", None) is not dynprompt:
             raise Unidentified("its list belongs to another prompt")
@@ -63,6 +91,9 @@ class Run:
             raise Unidentified(f"its pending nodes are a {type(pending).__name__}")
         if self.node not in pending:
             raise Unidentified("this node is not pending in it")
+        self._verify_caches()
+
+    def _verify_caches(self) -> None:
         for cache in all_caches(getattr(self.list, "output_cache", None)):
             keys = getattr(cache, "cache_key_set", None)
             if not isinstance(cache.cache, dict) or not hasattr(keys, "get_data_key"):
@@ -214,6 +245,19 @@ def tell(
             server.send_sync("executed", message, server.client_id)
         values["ui_outputs"][first]["output"]["text"][:] = output["text"]
         return
+
+
+def show_at_end(prompt: Prompt, node: str, shown: str, output: Mapping[str, Any]) -> None:
+    """Adds what a node shows to a prompt that has ended, as the executor does while it runs."""
+    result = prompt.executor.history_result
+    result["outputs"][node] = dict(output)
+    result.get("meta", {})[node] = {
+        "node_id": node, "display_node": shown, "parent_node": None, "real_node_id": node,
+    }
+    server = prompt.executor.server
+    if server.client_id is not None:
+        message = {"node": node, "display_node": shown, "output": output, "prompt_id": prompt.id}
+        server.send_sync("executed", message, server.client_id)
 
 
 def _execute_frames() -> Iterator[FrameType]:

@@ -18,7 +18,7 @@ class Facts:
 
     def __init__(
         self, hosting: Any, node: str, prompt: Any, titles: Titles, models: Models,
-        passing: tuple[type[BaseException], ...],
+        passing: tuple[type[BaseException], ...], ended: Any = None,
     ) -> None:
         # `None` for one that was dropped.
         self.entries: list[Entry | None] = []
@@ -30,6 +30,8 @@ class Facts:
         self._titles = titles
         self._models = models
         self._passing = passing
+        # An executor whose prompt has ended.
+        self._ended = ended
 
     def inventory(
         self, protected: Mapping[str, Any], targets: list[Any] | None
@@ -86,7 +88,10 @@ class Facts:
         run: Run | None = None
         slots: list[Any] = []
         try:
-            run = Run.find(self._node, self._prompt, self._hosting.variables)
+            if self._ended is None:
+                run = Run.find(self._node, self._prompt, self._hosting.variables)
+            else:
+                run = Run.ended(self._ended)
             entries, executor, slots = run.describe()
             self.entries = [*entries]
         except Unidentified as reason:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import executor, held_memory
+from . import executor, held_memory, hook
 from .errors import STOPS, failed, said
 from .facts import Facts
 from .models import Models
@@ -27,17 +27,23 @@ class ComfyHost:
     """The host of one sweep in one node."""
 
     def __init__(
-        self, hosting: Any, unique_id: Any, dynprompt: Any, metadata: Any = None
+        self, hosting: Any, unique_id: Any, dynprompt: Any, metadata: Any = None,
+        ended: hook.Prompt | None = None,
     ) -> None:
+        """`ended`: the prompt that has ended, for a sweep after it."""
         import comfy.model_management as management
 
         self.node = str(unique_id)
+        self._ended = ended
         self.passing = (management.InterruptProcessingException, *STOPS)
         titles = Titles(dynprompt, metadata)
         self.name = titles.name(self.node)
         self.shown, self.place = titles.shown(self.node), titles.place(self.node)
         self.models = Models(hosting, self.passing)
-        self.facts = Facts(hosting, self.node, dynprompt, titles, self.models, self.passing)
+        executor = None if ended is None else ended.executor
+        self.facts = Facts(
+            hosting, self.node, dynprompt, titles, self.models, self.passing, executor
+        )
         self._hosting = hosting
         self._torch = hosting.TorchHost()
         self._management = management
@@ -55,11 +61,15 @@ class ComfyHost:
         return self.facts.inventory(protected, targets)
 
     def after_node(self, callback: Callable[[], Any]) -> None:
-        """Calls back once this node has returned: until then its own inputs are in use.
+        """Calls back once this node is done: until then its own inputs are in use.
 
-        The executor runs nodes inside one event loop step, so this is at the next suspension, at
-        the latest when the prompt ends.
+        Without the hook this is at the next suspension, as the executor runs nodes inside one step
+        of its event loop, and at the latest when the prompt ends.
         """
+        prompt = hook.current()
+        if prompt is not None:
+            prompt.after_node.append(callback)
+            return
         try:
             asyncio.get_running_loop().call_soon(callback)
         except RuntimeError:
@@ -69,6 +79,17 @@ class ComfyHost:
         """Shows a node's output on the node that people see. In the history it has the place of `first`."""
         try:
             executor.tell(self.node, self.shown, first, output, self._hosting.variables)
+        except self.passing:
+            raise
+        except Exception:
+            # Nobody has to be looking.
+            pass
+
+    def show_at_end(self, output: dict[str, Any]) -> None:
+        """Shows a node's output although the prompt has ended: on the page, and in the history that
+        ComfyUI is about to keep."""
+        try:
+            executor.show_at_end(self._ended, self.node, self.shown, output)
         except self.passing:
             raise
         except Exception:

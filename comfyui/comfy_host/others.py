@@ -19,6 +19,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import CodeType, FrameType
 from typing import Any
 
+from .hook import current
+
 # A thread in one of these has nothing to do: `threading` and the like wait for work.
 _WAITING = ("threading", "queue", "selectors", "concurrent", "asyncio", "multiprocessing", "socketserver")
 
@@ -120,11 +122,14 @@ def _callers(frame: FrameType) -> Iterator[FrameType]:
 
 def _outer_frames() -> list[FrameType]:
     """Frames of this thread that belong to an executor around the one that runs our node."""
+    prompt = current()
+    # When our prompt has ended, its frame is gone.
+    inner = 0 if prompt is not None and prompt.is_over else 1
     executors = 0
     found: list[FrameType] = []
     for frame in _callers(sys._getframe(1)):
         executors += _runs_a_prompt(frame.f_code)
-        if executors > 1:
+        if executors > inner:
             found.append(frame)
     return found
 

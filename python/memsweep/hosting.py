@@ -24,6 +24,7 @@ from memsweep.kept_errors import notes as kept_error_notes
 from memsweep.library import policy_of, sweep, sweep_with
 from memsweep.outcomes import done, note, nothing, unsupported
 from memsweep.parking import Parking, settings as park_settings
+from memsweep.torch_host import inference_mode
 
 __all__ = [
     "Destroying",
@@ -36,6 +37,7 @@ __all__ = [
     "Turns",
     "destroying",
     "done",
+    "inference_mode",
     "kept_error_notes",
     "mapped_files",
     "memory_report",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +19,12 @@ def loaded() -> ModuleType | None:
     torch = sys.modules.get("torch")
     # A module that is still being imported has no tensors yet either, and a stand-in of a test never.
     return torch if _has_class(torch, "Tensor") and hasattr(torch, "_C") else None
+
+
+def inference_mode() -> AbstractContextManager[Any]:
+    """Torch's inference mode, in which ComfyUI's nodes run; nothing where torch is not loaded."""
+    torch = loaded()
+    return nullcontext() if torch is None else torch.inference_mode()
 
 
 def _numpy() -> ModuleType | None:

@@ -13,7 +13,7 @@ import logging
 import sys
 import traceback
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import comfy_host, library, turns
@@ -82,11 +82,13 @@ def run_at_end(
     except Exception as error:
         LOG.warning("%s: %a", spec.title, comfy_host.said(error))
         return
+    why = hosting.note("not_reached")
     if spec is AFTER_FAILURE:
-        host.name = f"{spec.title} ({host.name})" if node else spec.title
+        why = hosting.note("after_failure", cancelled=prompt.outcome == "interrupted")
+        host.name = spec.title
     try:
         with hosting.inference_mode():
-            answer = _sweep(hosting, host, spec, {}, widgets, None)
+            answer = _sweep(hosting, host, spec, {}, widgets, None, [why])
         if node is not None:
             host.show_at_end(ui_of({**answer, "at_end": True}))
     except (KeyboardInterrupt, SystemExit):
@@ -108,6 +110,7 @@ def _sweep(
     values: Mapping[str, Any],
     widgets: Mapping[str, Any],
     earlier: Any,
+    notes: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     parking, warnings = _parking(hosting)
     settings = {
@@ -127,7 +130,8 @@ def _sweep(
         del protected, targets
     else:
         inventory["notes"] = _none_notes(hosting, values)
-    inventory.setdefault("notes", []).extend([*warnings, *_kept_error_notes(hosting, host)])
+    inventory.setdefault("notes", [])[:0] = notes
+    inventory["notes"].extend([*warnings, *_kept_error_notes(hosting, host)])
     try:
         report = hosting.sweep_with(host, policy, inventory, earlier)
     except BaseException as stop:

@@ -112,7 +112,7 @@ var WIDGET_VALUES = ["widgets_values", "widgets_values_named"];
 var LEAST_HEIGHT = 44;
 var LEAST_WIDTH = 360;
 var MARGIN = 20;
-function connect({ name: name2, keys, read }) {
+function connect({ name: name2, keys, settings, read, isNew }) {
   const shown = /* @__PURE__ */ new WeakMap();
   const latest = /* @__PURE__ */ new WeakMap();
   let cached = /* @__PURE__ */ new WeakSet();
@@ -123,11 +123,12 @@ function connect({ name: name2, keys, read }) {
     const entry = shown.get(node) ?? addView(node);
     shown.set(node, entry);
     entry.view.show(report);
-    if (cached.has(node)) entry.view.markStale();
+    if (cached.has(node) && !isNew(output)) entry.view.markStale();
     makeRoom(node, entry);
   };
   app.registerExtension({
     name: name2,
+    settings,
     nodeCreated(node) {
       if (!keys.has(node.comfyClass ?? "")) return;
       const executed = node.onExecuted;
@@ -685,6 +686,9 @@ function nodeReport(output) {
   }
   return { headline: headline(report), badge: badge(report), lines: named(sweepLines(report)), text };
 }
+function ranAtEnd(output) {
+  return is(fields(list(fields(promised(output)).memsweep)[0]).at_end, true);
+}
 function sweepLines(report) {
   return [
     ...stayed2(report),
@@ -730,9 +734,24 @@ function goal(report) {
   return [line("note", "It is unknown whether the goal was met.")];
 }
 
+// src/settings.ts
+var SETTINGS = [
+  {
+    id: "MemSweep.AfterFailure",
+    category: ["MemSweep", "Sweeps", "AfterFailure"],
+    name: "Sweep after a prompt that failed or was cancelled",
+    tooltip: "How far: off, or a level of Free Memory (Any). It runs once ComfyUI is done with the prompt, and its report is in the log and on a MemSweep node of the workflow.",
+    type: "combo",
+    options: ["off", "trim", "collect", "unload", "evict", "park"],
+    defaultValue: "off"
+  }
+];
+
 // src/main.ts
 connect({
   name: "MemSweep.Reports",
   keys: NODE_KEYS,
+  settings: SETTINGS,
+  isNew: ranAtEnd,
   read: async (output) => nodeReport(await unpacked(output))
 });

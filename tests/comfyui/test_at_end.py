@@ -100,6 +100,7 @@ def test_a_node_behind_an_unchanged_input_sweeps_on_every_queue(runner, toys, ke
         assert "sweep" in result.cached
         report = reports(runner)["sweep"]
         assert report["level"] in ("evict", "park")
+        assert report["notes"][0]["because"] == {"kind": "not_reached"}
         assert [row for row in report["rows"] if row["action"]["kind"] == "collect"]
     del runs["a"], runs["source"]
     assert {label: count for label, count in toys.RUNS.items() if label in runs} == runs
@@ -167,6 +168,8 @@ def test_after_a_failure_memory_goes_where_somebody_asked_for_it(runner, toys, m
     large = [one for one in gc.get_objects() if getattr(one, "nbytes", 0) == 16 * 2**20]
     assert not large, "the traceback's tensors are still there"
     assert list(reports(runner)) == ["fails"]
+    note = {"kind": "after_failure", "cancelled": how == "cancel"}
+    assert reports(runner)["fails"]["notes"][0]["because"] == note
     runner.check_side_tables()
 
 

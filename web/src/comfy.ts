@@ -3,7 +3,7 @@
 // made it taller.
 
 import { api } from "comfyui/api";
-import { app, type ComfyNode, type Graph, type Saved } from "comfyui/app";
+import { app, type ComfyNode, type Graph, type Saved, type Setting } from "comfyui/app";
 
 import type { NodeReport } from "./report/lines.ts";
 import { ReportView } from "./view.ts";
@@ -21,8 +21,12 @@ export interface Wiring {
   name: string;
   /** The classes whose nodes show a report. */
   keys: ReadonlySet<string>;
+  /** What users can choose in ComfyUI's settings. */
+  settings: Setting[];
   /** Reads a node's output; null where it holds no report. */
   read(output: unknown): Promise<NodeReport | null>;
+  /** Whether it is of this prompt although the node itself came from the cache. */
+  isNew(output: unknown): boolean;
 }
 
 type Size = [number, number];
@@ -37,7 +41,7 @@ interface Shown {
 }
 
 /** Registers the extension. Nothing is drawn until a node has a report. */
-export function connect({ name, keys, read }: Wiring): void {
+export function connect({ name, keys, settings, read, isNew }: Wiring): void {
   const shown = new WeakMap<ComfyNode, Shown>();
   /** The last output of each node: unpacking takes a moment, and only the last one counts. */
   const latest = new WeakMap<ComfyNode, unknown>();
@@ -51,12 +55,13 @@ export function connect({ name, keys, read }: Wiring): void {
     const entry = shown.get(node) ?? addView(node);
     shown.set(node, entry);
     entry.view.show(report);
-    if (cached.has(node)) entry.view.markStale();
+    if (cached.has(node) && !isNew(output)) entry.view.markStale();
     makeRoom(node, entry);
   };
 
   app.registerExtension({
     name,
+    settings,
     nodeCreated(node) {
       if (!keys.has(node.comfyClass ?? "")) return;
       const executed = node.onExecuted;

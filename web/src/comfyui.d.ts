@@ -42,9 +42,22 @@ declare module "comfyui/app" {
     subgraphs?: Map<string, Graph>;
   }
 
+  /** A row of ComfyUI's settings. Its page saves what was changed in the user's file. */
+  export interface Setting {
+    id: string;
+    /** Its place: the extension, the section, the row. */
+    category: [string, string, string];
+    name: string;
+    tooltip: string;
+    type: "combo";
+    options: string[];
+    defaultValue: string;
+  }
+
   /** What an extension registers. Every version ignores fields it does not know. */
   export interface Extension {
     name: string;
+    settings?: Setting[];
     nodeCreated?(node: ComfyNode): void;
     onNodeOutputsUpdated?(outputs: Record<string, unknown>): void;
   }

@@ -182,8 +182,8 @@ test("the report is back when its workflow is opened again", async () => {
   assert.deepEqual(complaints, []);
 });
 
-test("a terminal node and Memory Report show theirs, with no output wired", async () => {
-  const node = (id, type, inputs, outputs, widgets, x) => ({
+function node(id, type, inputs, outputs, widgets, x) {
+  return {
     id,
     type,
     pos: [x, 80],
@@ -195,7 +195,89 @@ test("a terminal node and Memory Report show theirs, with no output wired", asyn
     outputs,
     properties: {},
     widgets_values: widgets,
-  });
+  };
+}
+
+/** An image of this size, blurred, and one of our nodes before it is saved. */
+function blurred(width, key, input, widgets) {
+  const image = (name, link) => [{ name, type: "IMAGE", link }];
+  const out = (link) => [{ name: "IMAGE", type: "IMAGE", links: [link] }];
+  return {
+    last_node_id: 4,
+    last_link_id: 3,
+    nodes: [
+      node(1, "EmptyImage", [], out(1), [width, width, 1, 0], 40),
+      node(2, "ImageBlur", image("image", 1), out(2), [31, 1], 440),
+      node(3, key, [{ name: input, type: "*", link: 2 }], [{ name: input, type: "*", links: [3] }], widgets, 840),
+      node(4, "SaveImage", image("images", 3), [], ["memsweep-blurred"], 1240),
+    ],
+    links: [
+      [1, 1, 0, 2, 0, "IMAGE"],
+      [2, 2, 0, 3, 0, "*"],
+      [3, 3, 0, 4, 0, "IMAGE"],
+    ],
+    groups: [],
+    config: {},
+    extra: {},
+    version: 0.4,
+  };
+}
+
+test("a node that sweeps on every queue shows a new report although it comes from the cache", async () => {
+  await open(blurred(200, "CleanMemory_PurgePass", "data", ["RAM", "every queue"]));
+  await queue();
+  await page.waitForSelector(".memsweep-headline", LONG);
+  const lines = () => page.textContent(".memsweep-lines");
+  assert.doesNotMatch(await lines(), /without reaching this node/);
+  await queue();
+  await page.waitForFunction(
+    () => /without reaching this node/.test(document.querySelector(".memsweep-lines")?.textContent ?? ""),
+    null,
+    LONG,
+  );
+  await screenshot("every-queue");
+  assert.equal(await page.locator(".memsweep-stale").count(), 0);
+  assert.deepEqual(complaints, []);
+});
+
+test("a workflow of 0.1, which knew no `run`, opens with it as it was", async () => {
+  await open(blurred(220, "MemSweepFree", "anything", ["trim", true]));
+  const widgets = await page.evaluate(() =>
+    app.graph.getNodeById(3).widgets.map(({ name, value }) => [name, value]),
+  );
+  assert.deepEqual(widgets, [["level", "trim"], ["system_wide", true], ["run", "when reached"]]);
+  assert.deepEqual(complaints, []);
+});
+
+test("the setting for a sweep after a failure is in the dialog, and works", async () => {
+  await page.evaluate(() => app.extensionManager.command.execute("Comfy.ShowSettingsDialog"));
+  const row = page.getByText("Sweep after a prompt that failed or was cancelled");
+  const section = page.getByText("MemSweep", { exact: true });
+  await section.first().click({ timeout: 20_000 });
+  await row.first().waitFor({ timeout: 20_000 });
+  await screenshot("setting");
+  await page.keyboard.press("Escape");
+
+  // Too large a blur for one pixel.
+  const broken = blurred(1, "MemSweepFree", "anything", ["trim", false, "when reached"]);
+  await open(broken);
+  await queue();
+  await page.waitForTimeout(3000);
+  assert.equal(await page.locator(".memsweep-headline").count(), 0, "off unless somebody asks for it");
+  await page.evaluate(() => app.extensionManager.setting.set("MemSweep.AfterFailure", "collect"));
+  try {
+    await queue();
+    await page.waitForSelector(".memsweep-headline", LONG);
+    await screenshot("after-failure");
+    assert.match(await page.textContent(".memsweep-lines"), /the prompt failed/);
+    assert.equal(await page.textContent(".memsweep-badge"), "collect");
+  } finally {
+    await page.evaluate(() => app.extensionManager.setting.set("MemSweep.AfterFailure", "off"));
+  }
+  assert.deepEqual(complaints, []);
+});
+
+test("a terminal node and Memory Report show theirs, with no output wired", async () => {
   await open({
     last_node_id: 3,
     last_link_id: 2,

@@ -10,6 +10,8 @@ export interface Message {
   text: string;
   /** JSON text of a report or of a reading; null when there was none. */
   report: string | null;
+  /** The sweep ran when the prompt had ended. */
+  at_end?: true;
   /** Only without a report. */
   problem?: Problem;
 }

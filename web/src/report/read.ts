@@ -33,6 +33,11 @@ export function nodeReport(output: unknown): NodeReport | null {
   return { headline: headline(report), badge: badge(report), lines: named(sweepLines(report)), text };
 }
 
+/** Whether its sweep ran when the prompt had ended, which ComfyUI took the node's data from the cache for. */
+export function ranAtEnd(output: unknown): boolean {
+  return is(fields(list(fields(promised<Output>(output)).memsweep)[0]).at_end, true);
+}
+
 function sweepLines(report: Fields<Report>): Line[] {
   return [
     ...stayed(report),

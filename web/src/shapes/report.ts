@@ -155,6 +155,16 @@ export type Note =
       kind: "no_manager";
     }
   | {
+      kind: "not_reached";
+    }
+  | {
+      /**
+       * The user cancelled it.
+       */
+      cancelled: boolean;
+      kind: "after_failure";
+    }
+  | {
       /**
        * Its name.
        */

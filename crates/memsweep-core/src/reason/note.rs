@@ -51,6 +51,13 @@ pub enum Note {
     },
     /// In a plain program nobody manages models or cached outputs.
     NoManager,
+    /// The prompt ended without reaching the node, so the sweep ran then.
+    NotReached,
+    /// The sweep ran because the prompt ended badly.
+    AfterFailure {
+        /// The user cancelled it.
+        cancelled: bool,
+    },
     /// An input is connected and empty.
     InputIsNone {
         /// Its name.
@@ -129,6 +136,14 @@ impl fmt::Display for Note {
                 "no model manager and no output cache in this program: models and cached outputs \
                  are freed by dropping your own references",
             ),
+            Self::NotReached => f.write_str(
+                "the prompt ended without reaching this node, so its sweep ran then (`run: every \
+                 queue`)",
+            ),
+            Self::AfterFailure { cancelled } => {
+                let how = if *cancelled { "was cancelled" } else { "failed" };
+                write!(f, "the prompt {how}, and the sweep that the settings ask for ran after it")
+            }
             Self::InputIsNone { input } => {
                 write!(f, "input `{input}` is None, so it protects nothing")
             }

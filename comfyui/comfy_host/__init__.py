@@ -7,6 +7,7 @@ does not match leaves the executor unidentified, and then nothing is evicted.
 Everything here runs on the prompt worker's thread, inside a node or when a prompt has ended.
 """
 
+from .assumptions import missing as check_assumptions
 from .errors import STOPS, said
 from .executor import nodes_with_a_spec, wants_lists
 from .hook import Prompt, install, reached
@@ -17,6 +18,7 @@ __all__ = [
     "STOPS",
     "ComfyHost",
     "Prompt",
+    "check_assumptions",
     "chosen",
     "install",
     "nodes_with_a_spec",

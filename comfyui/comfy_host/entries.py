@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .assumptions import Off, is_off
+
 SIDE_TABLES = ("used_generation", "timestamps", "children")
 PLAIN = (str, int, float, bool, type(None))
 
@@ -39,7 +41,8 @@ class Entry:
         # Entries found at the start of this prompt are also held by the executor until it ends.
         # Emptying the list frees them; a provider may still be storing the same list, though.
         held = self.nodes and not self.made_now and not isinstance(self.entry, list)
-        emptied = self.outputs if held and not _has_providers() else None
+        may_empty = held and is_off(Off.EMPTYING) is None and not _has_providers()
+        emptied = self.outputs if may_empty else None
         taken = []
         try:
             for table in tables:
@@ -100,7 +103,9 @@ def is_plain(slot: Any) -> bool:
 
 def _has_providers() -> bool:
     try:
-        from comfy_execution.cache_provider import _has_cache_providers
+        from comfy_execution import cache_provider
     except ImportError:
+        # Older versions have none.
         return False
-    return bool(_has_cache_providers())
+    has: Any = getattr(cache_provider, "_has_cache_providers", None)
+    return has is None or bool(has())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import itertools
 import os
 import sys
@@ -10,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType, SimpleNamespace
 from typing import Any
 
+from .assumptions import Off, is_off
 from .entries import Entry, Unidentified, all_caches, is_plain, is_readable
 from .hook import Prompt
 
@@ -40,6 +43,12 @@ def nodes_with_a_spec(prompt: Prompt) -> Iterator[tuple[str, Any, dict[str, Any]
             yield node, spec, inputs
 
 
+def _refuse_the_unknown() -> None:
+    why = is_off(Off.OUTPUTS)
+    if why is not None:
+        raise Unidentified(why)
+
+
 class Run:
     """The executor's state around our node, as its frame holds it."""
 
@@ -48,8 +57,18 @@ class Run:
         self.list = values["execution_list"]
         self.prompt = values["dynprompt"]
         self.inputs = values.get("input_data_all") or {}
-        self.executed = values.get("executed") or ()
+        # Without one of these it is not known who holds an output's list.
+        known = "executed" in values and hasattr(self.list, "execution_cache")
+        self.executed = values["executed"] if known else self.prompt.all_node_ids()
         self.expansions = values.get("pending_subgraph_results")
+        # What the executor holds of outputs beside its caches and this node's inputs.
+        self.held = [
+            self.expansions, values.get("pending_async_nodes"),
+            getattr(self.list, "execution_cache", None),
+            # Results of a loop of ComfyUI's own, until its end has run.
+            getattr(self.list, "externalBlockResults", None),
+        ]
+        self.lacks = sorted({"pending_subgraph_results", "pending_async_nodes"} - values.keys())
         self.tracker = getattr(getattr(self.list, "output_link_callback", None), "__self__", None)
 
     @classmethod
@@ -57,11 +76,14 @@ class Run:
         cls, node: str, dynprompt: Any, variables: Callable[[FrameType], dict[str, Any]]
     ) -> Run:
         """Raises `Unidentified` with what did not match. `variables` reads a frame's variables."""
+        _refuse_the_unknown()
         if dynprompt is None:
             raise Unidentified("it handed over no prompt")
         for frame in _execute_frames():
             values = variables(frame)
             if {"execution_list", "dynprompt"} <= values.keys():
+                if "input_data_all" not in values:
+                    raise Unidentified("its frame does not show the node's inputs")
                 run = cls(node, values)
                 run._verify(dynprompt)
                 return run
@@ -71,6 +93,7 @@ class Run:
     def ended(cls, executor: Any) -> Run:
         """The state of an executor whose prompt has ended: nothing is pending, and nobody but its caches
         holds an output. Raises `Unidentified` with what did not match."""
+        _refuse_the_unknown()
         root = executor.caches.outputs
         dynprompt = getattr(root, "dynprompt", None)
         if dynprompt is None:
@@ -78,7 +101,10 @@ class Run:
         ended = SimpleNamespace(
             dynprompt=dynprompt, pendingNodes={}, output_cache=root, execution_cache={}
         )
-        values = {"execution_list": ended, "dynprompt": dynprompt, "executed": dynprompt.all_node_ids()}
+        values = {
+            "execution_list": ended, "dynprompt": dynprompt, "executed": dynprompt.all_node_ids(),
+            "pending_subgraph_results": {}, "pending_async_nodes": {},
+        }
         run = cls("", values)
         run._verify_caches()
         return run
@@ -284,8 +310,34 @@ def _links(values: Iterable[Any]) -> Iterator[dict[str, Any]]:
 
 # What nodes of a class read, and the function that said so: asking again can be slow.
 _READS: weakref.WeakKeyDictionary[type, tuple[Any, str]] = weakref.WeakKeyDictionary()
-# The second is ComfyUI's own, for its loops. A tuple: newer kinds equal a string and hash otherwise.
-_WHOLE_PROMPT = ("DYNPROMPT", "EXECUTION_LIST")
+# What a hidden input may be that says nothing of other nodes' outputs. ComfyUI hands over more from time to time,
+# and what we do not know counts as the whole prompt. A tuple: newer kinds equal a string and hash otherwise.
+_HARMLESS = (
+    "UNIQUE_ID", "PROMPT", "EXTRA_PNGINFO", "AUTH_TOKEN_COMFY_ORG", "API_KEY_COMFY_ORG",
+    "COMFY_USAGE_SOURCE",
+)
+
+
+@functools.cache
+def _kinds_of_comfyui() -> tuple[str, ...] | None:
+    """The kinds of hidden inputs that it hands over, as its own code names them; `None` where that cannot be
+    read. Packs write words of their own there, which do nothing."""
+    code = getattr(
+        inspect.unwrap(getattr(sys.modules.get("execution"), "get_input_data", None)), "__code__", None
+    )
+    if code is None:
+        return None
+    found = [text for text in code.co_consts if isinstance(text, str) and text.isupper()]
+    newer = getattr(sys.modules.get("comfy_api.latest._io"), "Hidden", None)
+    found += [str(member.value) for member in getattr(newer, "__members__", {}).values()]
+    return tuple(found) if "DYNPROMPT" in found else None
+
+
+def _is_whole_prompt(kind: Any) -> bool:
+    known = _kinds_of_comfyui()
+    if any(kind == harmless for harmless in _HARMLESS):
+        return False
+    return known is None or any(kind == one for one in (*known, "DYNPROMPT", "EXECUTION_LIST"))
 
 
 def _reads(cls: Any) -> str:
@@ -308,7 +360,7 @@ def _asked(cls: Any) -> str:
         inputs = cls.INPUT_TYPES()
         # Nodes of the newer interface write the kind as a tuple.
         kinds = (k if isinstance(k, tuple) else (k,) for k in inputs.get("hidden", {}).values())
-        gets = any(kind in _WHOLE_PROMPT for kind in itertools.chain.from_iterable(kinds))
+        gets = any(map(_is_whole_prompt, itertools.chain.from_iterable(kinds)))
         if not gets and not any(_is_raw(inputs.get(part) or {}) for part in ("required", "optional")):
             return "links"
         # ComfyUI lets no node of the newer interface become others unless its schema says so.

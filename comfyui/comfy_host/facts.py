@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import files
+from .assumptions import Off, is_off
 from .entries import Entry, Unidentified
 from .errors import said
 from .executor import Run
@@ -32,6 +33,7 @@ class Facts:
         self._passing = passing
         # An executor whose prompt has ended.
         self._ended = ended
+        self._run: Run | None = None
 
     def inventory(
         self, protected: Mapping[str, Any], targets: list[Any] | None
@@ -53,6 +55,7 @@ class Facts:
         chosen = self._models.targets(reached[1]) if targets else []
         facts = [self._slot_facts(hits) for hits in reached]
         del reached
+        self._run = run
         if run is not None:
             run.fill(executor, slots, facts[2:])
         del slots
@@ -76,7 +79,15 @@ class Facts:
 
     def staying(self) -> list[Any]:
         """What must stay as objects, wherever their memory is by now: an unload moves it."""
-        return [*self.connected, *(entry.entry for entry in self.entries if entry is not None)]
+        held = [] if self._run is None else self._run.held
+        entries = (entry.entry for entry in self.entries if entry is not None)
+        return [*self.connected, *entries, *held]
+
+    def cannot_destroy(self) -> str | None:
+        """Why it is not known what ComfyUI's executor holds."""
+        if self._run is not None and self._run.lacks:
+            return f"its frame does not show {' and '.join(self._run.lacks)}"
+        return is_off(Off.DESTROYING)
 
     def loaded_models(self) -> list[dict[str, Any]]:
         """The facts of the models that are loaded, without a plan."""

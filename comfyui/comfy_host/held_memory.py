@@ -8,7 +8,16 @@ import time
 from types import FrameType, ModuleType
 from typing import Any
 
+from .assumptions import Off, is_off
 from .facts import Facts
+
+
+def check_cancelled() -> None:
+    """Raises what ComfyUI raises when the user has cancelled the prompt."""
+    import comfy.model_management as management
+
+    if is_off(Off.CANCEL) is None:
+        management.throw_exception_if_processing_interrupted()
 
 
 def spill_folder() -> str | None:
@@ -27,8 +36,6 @@ class Progress:
         self._bar: Any = None
 
     def __call__(self, done: int, total: int) -> None:
-        import comfy.model_management as management
-
         try:
             self._show(done, total)
         except self._passing:
@@ -36,7 +43,7 @@ class Progress:
         except BaseException:
             # A front-end that cannot be reached is no reason to stop.
             self._bar = None
-        management.throw_exception_if_processing_interrupted()
+        check_cancelled()
 
     def _show(self, done: int, total: int) -> None:
         import comfy.utils
@@ -51,6 +58,9 @@ def destroying(hosting: Any, facts: Facts, node: str) -> Any:
     """What may be destroyed: what neither the workflow nor ComfyUI itself holds."""
     import comfy.model_management as management
 
+    why = facts.cannot_destroy()
+    if why is not None:
+        raise RuntimeError(f"it is not known what ComfyUI's executor holds: {why}")
     library = hosting.destroying
     loaded = [entry.model for entry in management.current_loaded_models]
     when = time.strftime("%Y-%m-%d %H:%M:%S")

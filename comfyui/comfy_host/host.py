@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import executor, held_memory, hook
+from .assumptions import Off, is_off
 from .errors import STOPS, failed, said
 from .facts import Facts
 from .models import Models
@@ -35,7 +36,8 @@ class ComfyHost:
 
         self.node = str(unique_id)
         self._ended = ended
-        self.passing = (management.InterruptProcessingException, *STOPS)
+        cancels = [] if is_off(Off.CANCEL) else [management.InterruptProcessingException]
+        self.passing = (*cancels, *STOPS)
         titles = Titles(dynprompt, metadata)
         self.name = titles.name(self.node)
         self.shown, self.place = titles.shown(self.node), titles.place(self.node)
@@ -105,7 +107,7 @@ class ComfyHost:
         return json.dumps(rows)
 
     def check_cancelled(self) -> None:
-        self._management.throw_exception_if_processing_interrupted()
+        held_memory.check_cancelled()
 
     def release(self, action: str) -> str:
         try:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from . import files, others
+from .assumptions import Off, is_off
 from .errors import failed, said
 
 
@@ -28,6 +29,8 @@ class Models:
 
     def loaded(self) -> list[Any]:
         """What is on ComfyUI's list now."""
+        if is_off(Off.UNLOADING) is not None:
+            return []
         return [
             loaded
             for loaded in self._management.current_loaded_models

@@ -32,7 +32,7 @@ _PROGRESS = "tqdm._monitor"
 
 def users(hosting: Any, patchers: Sequence[Any]) -> list[str | None]:
     """Who else is using each of these models, in words; None where nobody is."""
-    holders = [("another prompt", _prompts_of_our_loop()), *_held_by_frames(hosting)]
+    holders = [*_held_by_tasks(), *_held_by_frames(hosting)]
     holders = [(who, values) for who, values in holders if values]
     groups = [_parts(patcher) for patcher in patchers]
     found: list[str | None] = [None] * len(groups)
@@ -139,18 +139,25 @@ def _runs_a_prompt(code: CodeType | None) -> bool:
     return (name, file) == ("execute_async", "execution.py")
 
 
-def _prompts_of_our_loop() -> list[Any]:
-    """Prompts of other executors that wait in the event loop we run in: no frame shows them."""
+def _held_by_tasks() -> list[tuple[str, list[Any]]]:
+    """What waits in the event loop that we run in, which no frame shows: prompts of other executors, nodes of
+    our own prompt that are asynchronous, and what packs began there."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return []
     current = asyncio.current_task(loop)
-    found = []
+    prompts, others = [], []
     for task in asyncio.all_tasks(loop):
-        step: Any = None if task is current else task.get_coro()
-        while step is not None:
-            if _runs_a_prompt(getattr(step, "cr_code", None)):
-                found.append(step)
-            step = getattr(step, "cr_await", None)
-    return found
+        steps = [] if task is current else list(_steps(task.get_coro()))
+        is_prompt = any(_runs_a_prompt(getattr(step, "cr_code", None)) for step in steps)
+        (prompts if is_prompt else others).extend(steps)
+    return [("another prompt", prompts), ("an asynchronous node", others)]
+
+
+def _steps(coroutine: Any) -> Iterator[Any]:
+    """A coroutine, and those that it waits for."""
+    step = coroutine
+    while step is not None:
+        yield step
+        step = getattr(step, "cr_await", None)

@@ -74,7 +74,8 @@ def _given(metadata: Any) -> Iterator[tuple[tuple[str, str | None], str]]:
 def _display_name(class_key: str | None) -> str | None:
     import nodes as registry
 
-    return _text(getattr(registry, "NODE_DISPLAY_NAME_MAPPINGS", {}).get(class_key))
+    titles = getattr(registry, "NODE_DISPLAY_NAME_MAPPINGS", None)
+    return _text(titles.get(class_key)) if isinstance(titles, Mapping) else None
 
 
 def _text(value: Any) -> str | None:

@@ -12,9 +12,11 @@ import json
 import os
 import pickle
 import platform
+import signal
 import subprocess
 import sys
 import threading
+import time
 import types
 
 import memsweep
@@ -202,6 +204,46 @@ OWNERS = {
 }
 
 
+class Answers:
+    """A proxy: it has every attribute of another."""
+
+    def __init__(self, held):
+        self.held = held
+
+    def __getattr__(self, name):
+        if name == "__array_interface__":
+            return numpy.frombuffer(self.held, "u1").__array_interface__
+        raise AttributeError(name)
+
+
+class Shows(asyncio.Future):
+    """A future that an array's memory belongs to."""
+
+
+def showing(made, held):
+    made.held = held
+    made.__array_interface__ = numpy.frombuffer(held, "u1").__array_interface__
+    return numpy.asarray(made)
+
+
+OWNERS |= {
+    "array of a proxy": lambda held: numpy.asarray(Answers(held)),
+    "array of a module": lambda held: showing(types.ModuleType("shows"), held),
+    "array of a function": lambda held: showing(lambda: None, held),
+    "array of a future": lambda held: showing(future(1, Shows), held),
+    "array of what a future keeps": lambda held: numpy.asarray(Kept(future(held))),
+}
+
+
+class Kept(Interface):
+    """Its memory is in a future."""
+
+    def __init__(self, kept):
+        (held,) = kept.result()
+        self.keeper = kept
+        self.__array_interface__ = numpy.frombuffer(held, "u1").__array_interface__
+
+
 @pytest.mark.parametrize("name", OWNERS)
 def test_what_an_array_belongs_to_may_be_of_any_kind(name):
     assert not moves_while_held(OWNERS[name])
@@ -214,6 +256,88 @@ def test_what_a_view_shows_may_be_of_any_kind():
             return memoryview(self.held)
 
     assert not moves_while_held(lambda held: memoryview(Shown(held)))
+
+
+class Name(str):
+    """As the key of a dictionary it is compared by our own code."""
+
+    ran: list = []
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        Name.ran.append(other)
+        return str.__eq__(self, other)
+
+
+def test_names_of_a_class_of_ones_own_are_not_compared_while_parking():
+    named = [Plain(bytearray(8 * MIB)) for _ in range(2)]
+    named[0].__dict__[Name("__array_interface__")] = 1
+    odd = type("Odd", (Plain,), {Name("__array_struct__"): 1})
+    named.append(odd(bytearray(8 * MIB)))
+    Name.ran.clear()
+    for one in named:
+        moves_while_held(lambda held, one=one: one)
+    assert not Name.ran
+
+
+@pytest.mark.parametrize("module", ["_asyncio", "_pickle", "_ctypes"])
+@pytest.mark.parametrize("stand_in", [None, types.ModuleType("empty")])
+def test_a_stand_in_for_a_module_hinders_nothing(monkeypatch, module, stand_in):
+    monkeypatch.setitem(sys.modules, module, stand_in)
+    assert moves_while_held(lambda held: None)
+
+
+class Reader:
+    """Reads from a pipe to an address, and nothing but its attribute keeps what lies there."""
+
+    def __init__(self, held):
+        self.held = held
+        self.address = ctypes.addressof((ctypes.c_char * 1).from_buffer(held)) + MIB
+        self.source, self.sink = os.pipe()
+
+    def read(self):
+        ctypes.CDLL(None).read(self.source, ctypes.c_void_p(self.address), MIB)
+
+
+def test_where_the_kernel_writes_to_for_a_thread_stays():
+    reader = Reader(bytearray(b"m") * (8 * MIB))
+    thread = threading.Thread(target=reader.read)
+    thread.start()
+    time.sleep(0.2)
+    outcome = parking([reader])
+    os.write(reader.sink, b"x" * 10)
+    thread.join()
+    assert not outcome.get("bytes"), outcome
+    assert reader.held[MIB : MIB + 11] == b"x" * 10 + b"m"
+    os.close(reader.source), os.close(reader.sink)
+
+
+def test_a_child_that_was_forked_while_parking_changes_nothing_later(monkeypatch):
+    from memsweep.parking import Parking
+
+    held = [bytearray(b"m") * (64 * MIB) for _ in range(4)]
+    children = []
+
+    def progress(self, done, total):
+        for one in held:
+            one[len(one) // 2] ^= 1
+        if not children:
+            children.append(os.fork())
+            if children[0] == 0:
+                time.sleep(60)
+                os._exit(0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Parking, "progress", progress)
+        parking(held)
+    try:
+        flags = [line.split() for line in open("/proc/self/smaps") if line.startswith("VmFlags")]
+        assert not [line for line in flags if "uw" in line]
+        outcome = parking(held)
+        assert outcome["bytes"] + outcome["already"] > 250 * MIB, outcome
+    finally:
+        os.kill(children[0], signal.SIGKILL)
+        os.waitpid(children[0], 0)
 
 
 def test_while_nobody_has_it_it_moves():
@@ -235,8 +359,8 @@ IN_A_CONTAINER = """
 import json
 import no_userfaultfd
 no_userfaultfd.forbid()
-from test_park_holders import LENDERS, PASSIVE, moves_while_held
-print(json.dumps({name: moves_while_held(make) for name, make in {**PASSIVE, **LENDERS}.items()}))
+from test_park_holders import LENDERS, OWNERS, PASSIVE, moves_while_held
+print(json.dumps({name: moves_while_held(make) for name, make in {**PASSIVE, **LENDERS, **OWNERS}.items()}))
 """
 
 
@@ -248,6 +372,7 @@ def test_where_the_kernel_does_not_tell_what_was_written_an_instance_keeps_it_to
     )
     assert ran.returncode == 0, ran.stderr
     moved = json.loads(ran.stdout)
+    assert not any(moved.pop(name) for name in OWNERS)
     assert {name for name, moves in moved.items() if moves} == PASSIVE.keys() - NEEDS_THE_KERNEL
 
 
@@ -270,11 +395,16 @@ def moves_while_held(make, memory=None):
     del memory, make
     gc.collect()
     try:
-        rows = memsweep.park([store]).to_dict()["rows"]
+        outcome = parking([store])
     finally:
         done.set()
         thread.join()
-    outcome = next(row["outcome"] for row in rows if row["action"]["kind"] == "park")
     reasons = {row["reason"] for row in outcome.get("refused", [])}
     assert reasons <= {"in use"}, outcome
     return outcome.get("bytes", 0) + outcome.get("already", 0) > 7 * MIB
+
+
+def parking(objects):
+    """What parking says about itself."""
+    rows = memsweep.park(objects).to_dict()["rows"]
+    return next(row["outcome"] for row in rows if row["action"]["kind"] == "park")

@@ -15,17 +15,24 @@ use crate::planted::{Fault, planted_all};
 use crate::run::{Program, TemporaryFolder};
 use crate::{files, tools};
 
-/// Nobody looks at what the kernel noticed, which would save most of the writes below.
+/// Nobody looks at what the kernel noticed, or at what threads have handed to it, which would save most
+/// of the writes below.
 const NOT_WATCHED: Fault = Fault {
     file: "crates/memsweep-os/src/linux/park/batches.rs",
     right: "match watch?.saw_a_write(range) {",
     wrong: "match watch?.saw_a_write(range).map(|_| false) {",
 };
+const NOT_ASKED: Fault = Fault {
+    file: "crates/memsweep-os/src/linux/park/layout.rs",
+    right: "is_some_and(|&address| address < block.end)",
+    wrong: "is_some_and(|&address| address < block.end & 0)",
+};
 
 /// Nothing counts as in use: neither when memory is looked for nor under the lock when it is
 /// swapped.
-const NOTHING_IN_USE: [Fault; 3] = [
+const NOTHING_IN_USE: [Fault; 4] = [
     NOT_WATCHED,
+    NOT_ASKED,
     Fault {
         file: "crates/memsweep-pyheap/src/idle.rs",
         right: "if pinned.set.contains(owner) {",
@@ -39,8 +46,9 @@ const NOTHING_IN_USE: [Fault; 3] = [
 ];
 
 /// Parts of the rule that a variable of the environment takes away, one at a time.
-const RULE: [Fault; 4] = [
+const RULE: [Fault; 5] = [
     NOT_WATCHED,
+    NOT_ASKED,
     Fault {
         file: "crates/memsweep-pyheap/src/passive.rs",
         right: "let mut base = class;\n",
@@ -53,9 +61,9 @@ const RULE: [Fault; 4] = [
     },
     Fault {
         file: "crates/memsweep-pyheap/src/passive.rs",
-        right: "Passive::Instance => !self.shows_by_itself(object),",
-        wrong: "Passive::Instance => std::env::var(\"MEMSWEEP_WITHOUT\").is_ok_and(|part| part == \"shows\")\
-            || !self.shows_by_itself(object),",
+        right: "is_on && !self.shows_by_itself(object)",
+        wrong: "is_on && (std::env::var(\"MEMSWEEP_WITHOUT\").is_ok_and(|part| part == \"shows\")\
+            || !self.shows_by_itself(object))",
     },
     Fault {
         file: "crates/memsweep-pyheap/src/writers.rs",

@@ -2,7 +2,6 @@
 
 use crate::foreign::Foreign;
 use crate::object::{Traversal, is_subtype, type_flags};
-use crate::passive::Passive;
 use crate::table::OutOfMemory;
 use crate::world::World;
 
@@ -33,8 +32,6 @@ pub(crate) struct TypeFacts {
     pub(crate) counts: bool,
     /// The walk notes that it met one, and takes no reference.
     pub(crate) watched: bool,
-    /// Nobody writes through one without the interpreter lock.
-    pub(crate) passive: Passive,
 }
 
 const SLOT_BITS: u32 = 12;
@@ -57,7 +54,6 @@ impl TypeTable {
             wanted: false,
             counts: false,
             watched: false,
-            passive: Passive::No,
         };
         let mut slots = Vec::new();
         slots.try_reserve_exact(SLOTS)?;
@@ -117,10 +113,5 @@ unsafe fn ask(class: usize, world: &World<'_>) -> TypeFacts {
         // SAFETY: the caller's promise.
         counts: world.trust.as_ref().is_none_or(|trust| unsafe { trust.counts(class) }),
         watched: world.watched.is_some_and(below),
-        // SAFETY: the caller's promise.
-        passive: world
-            .passive
-            .as_ref()
-            .map_or(Passive::No, |types| unsafe { types.of_type(class) }),
     }
 }

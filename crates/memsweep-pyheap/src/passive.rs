@@ -22,29 +22,40 @@
 //!
 //! What else there is pins: a type must have an argument to be on the list.
 
+use std::cell::RefCell;
+use std::ops::ControlFlow;
+
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMemoryView, PyString, PyTuple, PyType};
 
-use crate::object::{get, is_subtype, slot, strong};
+use crate::object::{each_child, get, is_subtype, slot, strong, type_of};
+use crate::table::AddressMap;
 
 /// Whether an object of some type is on the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Passive {
+enum Passive {
     No,
+    /// Unless it shows memory by itself.
     Yes,
-    /// A future: once it is done.
+    /// A future: once it is done, and as above.
     Done,
-    /// An instance: unless it shows memory.
+    /// An instance: where such are on the list, and as above.
     Instance,
-    /// An instance whose class shows memory.
-    Shows,
+}
+
+/// What is known of a class.
+#[derive(Debug, Clone, Copy)]
+struct Class {
+    passive: Passive,
+    /// Its instances can show memory, as far as the class says.
+    shows: bool,
 }
 
 /// How an object says that an array may have its memory.
 const SHOWS: [&str; 2] = ["__array_interface__", "__array_struct__"];
-/// The same since Python 3.12; it is asked of the class alone.
-const BUFFER: &str = "__buffer__";
+/// The same, asked of the class alone: since Python 3.12, and functions that answer for any name.
+const CLASS_SHOWS: [&str; 3] = ["__buffer__", "__getattr__", "__getattribute__"];
 
 /// The types on the list.
 pub(crate) struct PassiveTypes<'py> {
@@ -56,16 +67,21 @@ pub(crate) struct PassiveTypes<'py> {
     written_in_python: [usize; 2],
     instances: bool,
     shows: [Bound<'py, PyString>; 2],
-    buffer: Bound<'py, PyString>,
     /// The order in which a class's attributes are looked up, and the attributes of a class.
     order: Bound<'py, PyAny>,
     attributes: Bound<'py, PyAny>,
+    /// The type of functions of C behind a class's special names.
+    slot_function: usize,
+    /// A function that answers for names, but never for those above: that of torch's modules.
+    torch_names: usize,
     /// Classes whose instances show memory that something else owns; see `writers`.
     views: Vec<usize>,
     /// The futures of asyncio that are written in C.
     futures: Vec<usize>,
     /// Their `done`, which runs no Python code.
     done: Option<Bound<'py, PyAny>>,
+    /// Answers by type: looking through its classes is slow.
+    known: RefCell<AddressMap<Class>>,
 }
 
 impl<'py> PassiveTypes<'py> {
@@ -85,28 +101,62 @@ impl<'py> PassiveTypes<'py> {
             written_in_python: unsafe { how(class) },
             instances: addresses_are_watched,
             shows: SHOWS.map(|name| PyString::intern(py, name)),
-            buffer: PyString::intern(py, BUFFER),
             order: of_types.get_item("__mro__")?,
             attributes: of_types.get_item("__dict__")?,
-            views: views(modules)?,
+            slot_function: address("WrapperDescriptorType")?,
+            torch_names: 0,
+            views: vec![py.get_type::<PyMemoryView>().as_ptr() as usize],
             futures: Vec::new(),
             done: None,
+            known: RefCell::default(),
         };
         if addresses_are_watched {
             found.types.push(address("FunctionType")?);
         }
-        if let Some(asyncio) = modules.get_item("_asyncio")? {
-            for name in ["Future", "Task"] {
-                found.futures.push(asyncio.getattr(name)?.as_ptr() as usize);
-            }
-            found.done = Some(asyncio.getattr("Future")?.getattr("done")?);
+        let attribute = |module: &str, name: &str| -> Option<Bound<'py, PyAny>> {
+            // A module may be a stand-in, without what it is known for.
+            modules.get_item(module).ok()??.getattr(name).ok()
+        };
+        found
+            .views
+            .extend(attribute("_pickle", "PickleBuffer").map(|class| class.as_ptr() as usize));
+        // What all that ctypes makes is derived from has no name.
+        let simple =
+            attribute("_ctypes", "_SimpleCData").and_then(|it| it.getattr("__base__").ok());
+        found.views.extend(simple.map(|class| class.as_ptr() as usize));
+        found.views.retain(|class| *class != found.object);
+        let module = attribute("torch.nn", "Module").and_then(|it| it.getattr("__getattr__").ok());
+        found.torch_names = module.map_or(0, |function| function.as_ptr() as usize);
+        let futures = ["Future", "Task"].map(|name| attribute("_asyncio", name));
+        // Only the interpreter's own: its `done` runs no Python code.
+        if let [Some(future), Some(task)] = futures
+            // SAFETY: both are alive, and the interpreter lock is held.
+            && ![&future, &task].iter().any(|class| unsafe { found.is_python(class.as_ptr() as usize) })
+            && let Ok(done) = future.getattr("done")
+            && done.get_type().name()?.to_string() == "method_descriptor"
+        {
+            found.futures = vec![future.as_ptr() as usize, task.as_ptr() as usize];
+            found.done = Some(done);
         }
         Ok(found)
     }
 
     /// # Safety
     /// `class` is a live type object and the interpreter lock is held.
-    pub(crate) unsafe fn of_type(&self, class: usize) -> Passive {
+    unsafe fn of_type(&self, class: usize) -> Class {
+        if let Some(&known) = self.known.borrow().get(&class) {
+            return known;
+        }
+        // SAFETY: the caller's promise.
+        let (passive, bound) = unsafe { (self.by_its_bases(class), strong(self.py, class)) };
+        let found = Class { passive, shows: passive != Passive::No && self.class_shows(&bound) };
+        self.known.borrow_mut().insert(class, found);
+        found
+    }
+
+    /// # Safety
+    /// As for [`PassiveTypes::of_type`].
+    unsafe fn by_its_bases(&self, class: usize) -> Passive {
         let mut base = class;
         loop {
             if self.types.contains(&base) {
@@ -116,20 +166,10 @@ impl<'py> PassiveTypes<'py> {
                 return Passive::Done;
             }
             if base == self.object {
-                // SAFETY: the caller's promise.
-                let class = unsafe { strong(self.py, class) };
-                return match (self.instances, self.class_shows(&class)) {
-                    (false, _) => Passive::No,
-                    (true, true) => Passive::Shows,
-                    (true, false) => Passive::Instance,
-                };
+                return Passive::Instance;
             }
             // SAFETY: the caller's promise; a type's base lives as long as the type.
-            let [traversal, deallocation] = unsafe { how(base) };
-            // A class that has no place for a reference has no traversal.
-            let is_python = deallocation == self.written_in_python[1]
-                && (traversal == self.written_in_python[0] || traversal == 0);
-            if !is_python {
+            if !unsafe { self.is_python(base) } {
                 return Passive::No;
             }
             // SAFETY: as above.
@@ -137,26 +177,43 @@ impl<'py> PassiveTypes<'py> {
         }
     }
 
-    /// Whether it, of a type of which `passive` is known, is on the list. Runs no Python code.
-    pub(crate) fn holds(&self, object: &Bound<'py, PyAny>, passive: Passive) -> bool {
-        match passive {
-            Passive::No | Passive::Shows => false,
-            Passive::Yes => true,
-            Passive::Done => self.is_done(object),
-            Passive::Instance => !self.shows_by_itself(object),
-        }
-    }
-
-    /// Whether what an object of this class refers to may own memory that the object shows.
+    /// Whether a class is written in Python.
     ///
     /// # Safety
     /// As for [`PassiveTypes::of_type`].
-    pub(crate) unsafe fn is_view(&self, class: usize) -> bool {
-        // SAFETY: the caller's promise; the views are classes of modules.
-        let is_view = self.views.iter().any(|&view| unsafe { is_subtype(class, view) });
-        // An instance is entered only where it shows memory.
+    unsafe fn is_python(&self, class: usize) -> bool {
         // SAFETY: the caller's promise.
-        is_view || matches!(unsafe { self.of_type(class) }, Passive::Instance | Passive::Shows)
+        let [traversal, deallocation] = unsafe { how(class) };
+        // A class that has no place for a reference has no traversal.
+        deallocation == self.written_in_python[1]
+            && (traversal == self.written_in_python[0] || traversal == 0)
+    }
+
+    /// Whether it is on the list. Runs no Python code.
+    pub(crate) fn holds(&self, object: &Bound<'py, PyAny>) -> bool {
+        let is_on = match self.class_of(object) {
+            Class { shows: true, .. } | Class { passive: Passive::No, .. } => false,
+            Class { passive: Passive::Yes, .. } => true,
+            Class { passive: Passive::Instance, .. } => self.instances,
+            Class { passive: Passive::Done, .. } => self.is_done(object),
+        };
+        is_on && !self.shows_by_itself(object)
+    }
+
+    /// Whether what this object refers to may own memory that it shows.
+    pub(crate) fn is_view(&self, object: &Bound<'py, PyAny>) -> bool {
+        let class = object.get_type().as_ptr() as usize;
+        // SAFETY: a live object's type is live, and the views are classes of modules.
+        if self.views.iter().any(|&view| unsafe { is_subtype(class, view) }) {
+            return true;
+        }
+        let class = self.class_of(object);
+        class.passive != Passive::No && (class.shows || self.shows_by_itself(object))
+    }
+
+    fn class_of(&self, object: &Bound<'py, PyAny>) -> Class {
+        // SAFETY: a live object's type is live.
+        unsafe { self.of_type(type_of(object.as_ptr() as usize)) }
     }
 
     /// When in doubt, no.
@@ -170,39 +227,76 @@ impl<'py> PassiveTypes<'py> {
         let order = get(&self.order, class).and_then(|order| order.cast_into::<PyTuple>().ok());
         let Some(order) = order else { return true };
         order.iter().any(|class| {
-            let Some(attributes) = get(&self.attributes, &class) else { return true };
-            let mut names = self.shows.iter().chain([&self.buffer]);
-            names.any(|name| attributes.contains(name).unwrap_or(true))
+            // A view of the class's dictionary, which is all that it holds.
+            let Some(view) = get(&self.attributes, &class) else { return true };
+            let mut found = None;
+            each_child(&view, |child| {
+                // SAFETY: a traversal reports live objects.
+                found = Some(unsafe { strong(self.py, child) });
+                ControlFlow::Break(())
+            });
+            let Some(Ok(attributes)) = found.map(Bound::cast_into::<PyDict>) else { return true };
+            attributes.iter().any(|(name, value)| match text(&name) {
+                Text::Exact(name) => {
+                    SHOWS.contains(&name.as_str())
+                        || CLASS_SHOWS.contains(&name.as_str()) && !self.is_innocent(&value)
+                }
+                Text::Derived => true,
+                Text::No => false,
+            })
         })
     }
 
-    /// Its class has no such attribute, so only its own are looked up, and nothing is called.
+    /// Whether a function that answers for names answers for none that shows memory.
+    fn is_innocent(&self, function: &Bound<'py, PyAny>) -> bool {
+        let address = function.as_ptr() as usize;
+        // SAFETY: a bound object is alive.
+        address == self.torch_names || unsafe { type_of(address) } == self.slot_function
+    }
+
+    /// Its class has no such attribute, so only its own are looked up, and nothing is called. Comparing with a
+    /// name of a derived class could call something: then the answer is yes.
     fn shows_by_itself(&self, object: &Bound<'py, PyAny>) -> bool {
-        self.shows.iter().any(|name| {
-            // SAFETY: both are live objects; the answer is a new reference, or null with an exception set.
-            let value = unsafe {
-                let value = ffi::PyObject_GenericGetAttr(object.as_ptr(), name.as_ptr());
-                Bound::from_owned_ptr_or_opt(self.py, value)
-            };
-            if value.is_none() {
-                // An exception must not outlive the attempt.
-                drop(PyErr::take(self.py));
+        let mut has_odd_names = false;
+        each_child(object, |child| {
+            // SAFETY: a traversal reports live objects.
+            if let Ok(own) = unsafe { strong(self.py, child) }.cast_into::<PyDict>() {
+                has_odd_names |= own.iter().any(|(name, _)| matches!(text(&name), Text::Derived));
             }
-            value.is_some()
-        })
+            if has_odd_names { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        has_odd_names
+            || self.shows.iter().any(|name| {
+                // SAFETY: both are live objects; the answer is a new reference, or null with an exception set.
+                let value = unsafe {
+                    let value = ffi::PyObject_GenericGetAttr(object.as_ptr(), name.as_ptr());
+                    Bound::from_owned_ptr_or_opt(self.py, value)
+                };
+                if value.is_none() {
+                    // An exception must not outlive the attempt.
+                    drop(PyErr::take(self.py));
+                }
+                value.is_some()
+            })
     }
 }
 
-fn views(modules: &Bound<'_, PyDict>) -> PyResult<Vec<usize>> {
-    let mut found = vec![modules.py().get_type::<PyMemoryView>().as_ptr() as usize];
-    if let Some(pickle) = modules.get_item("_pickle")? {
-        found.push(pickle.getattr("PickleBuffer")?.as_ptr() as usize);
+/// A key of a dictionary, as far as it is a name.
+enum Text {
+    Exact(String),
+    /// Of a class derived from that of texts, whose comparison may be anybody's code.
+    Derived,
+    No,
+}
+
+fn text(name: &Bound<'_, PyAny>) -> Text {
+    match name.cast::<PyString>() {
+        Ok(name) if name.is_exact_instance_of::<PyString>() => {
+            Text::Exact(name.to_string_lossy().into_owned())
+        }
+        Ok(_) => Text::Derived,
+        Err(_) => Text::No,
     }
-    if let Some(ctypes) = modules.get_item("_ctypes")? {
-        // What all that it makes is derived from has no name.
-        found.push(ctypes.getattr("_SimpleCData")?.getattr("__base__")?.as_ptr() as usize);
-    }
-    Ok(found)
 }
 
 /// The traversal and the deallocation of a type.

@@ -9,7 +9,7 @@ use pyo3::types::{PyDict, PyList, PyModule, PyString, PyTuple, PyType};
 use crate::foreign::Getters;
 use crate::layout::Layout;
 use crate::object::{HAVE_GC, children, strong, type_of};
-use crate::passive::{Passive, PassiveTypes};
+use crate::passive::PassiveTypes;
 use crate::table::{AddressHashSet, OutOfMemory};
 use crate::trust::Trust;
 
@@ -139,11 +139,19 @@ impl<'py> World<'py> {
             .unwrap_or(true)
     }
 
-    /// Whether nobody writes through this object of a type with these facts.
-    pub(crate) fn is_passive(&self, object: usize, passive: Passive) -> bool {
+    /// Whether nobody writes through this object. Runs no Python code.
+    pub(crate) fn is_passive(&self, object: usize) -> bool {
         self.passive.as_ref().is_some_and(|types| {
             // SAFETY: the walk asks about an object that it just met.
-            passive != Passive::No && types.holds(&unsafe { strong(self.py, object) }, passive)
+            types.holds(&unsafe { strong(self.py, object) })
+        })
+    }
+
+    /// Whether what this object refers to may own memory that it shows.
+    pub(crate) fn is_view(&self, object: usize) -> bool {
+        self.passive.as_ref().is_some_and(|types| {
+            // SAFETY: the walk asks about an object that it just met.
+            types.is_view(&unsafe { strong(self.py, object) })
         })
     }
 

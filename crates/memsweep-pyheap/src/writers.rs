@@ -6,8 +6,6 @@
 //! view, and its owner may be of any kind. So what an owner reaches is walked as what is in use is.
 
 use crate::bitmap::AddressSet;
-use crate::object::type_of;
-use crate::passive::PassiveTypes;
 use crate::table::OutOfMemory;
 use crate::visitor::{Via, Visitor};
 use crate::walk::{Bounds, Walk};
@@ -21,7 +19,7 @@ pub(crate) unsafe fn written_to(
     world: &World<'_>,
     roots: &[usize],
 ) -> Result<AddressSet, OutOfMemory> {
-    let owners = Owners { types: world.passive.as_ref(), is_view: false, found: Vec::new() };
+    let owners = Owners { world, is_view: false, found: Vec::new() };
     let mut walk = Walk::seen_by(world, AddressSet::new()?, Bounds::Write, owners)?.without_hits();
     // SAFETY: the caller's promise.
     unsafe { walk.run(roots)? };
@@ -40,17 +38,14 @@ pub(crate) unsafe fn written_to(
 
 /// Notes what memory belongs to.
 struct Owners<'w, 'py> {
-    types: Option<&'w PassiveTypes<'py>>,
+    world: &'w World<'py>,
     is_view: bool,
     found: Vec<usize>,
 }
 
 impl Visitor for Owners<'_, '_> {
     fn begin(&mut self, parent: usize) -> usize {
-        self.is_view = self.types.is_some_and(|types| {
-            // SAFETY: a walk begins at live objects, and an object's type lives as long as the object.
-            unsafe { types.is_view(type_of(parent)) }
-        });
+        self.is_view = self.world.is_view(parent);
         parent
     }
 

@@ -28,7 +28,7 @@ impl<M: Marks, V: Visitor> Walk<'_, '_, M, V> {
             self.foreign.push((object, facts.foreign));
         }
         let bounded = self.bounds != Bounds::None;
-        if self.bounds == Bounds::Write && self.world.is_passive(object, facts.passive) {
+        if self.bounds == Bounds::Write && self.world.is_passive(object) {
             return Ok(());
         }
         self.met_watched |= facts.watched;
@@ -40,7 +40,12 @@ impl<M: Marks, V: Visitor> Walk<'_, '_, M, V> {
                 return self.checked();
             }
             Kind::Plain => {}
-            Kind::Boundary if bounded => return Ok(()),
+            Kind::Boundary if bounded => {
+                // An array's memory may belong to a module.
+                if self.bounds != Bounds::Write || !self.world.is_view(object) {
+                    return Ok(());
+                }
+            }
             Kind::Function if bounded => {
                 self.sink.leave_out = self.world.layout.function_globals + 1;
                 // SAFETY: the facts belong to the object's type.

@@ -13,7 +13,7 @@ use memsweep_core::reason::{Refusal, Stopped};
 
 use super::ahead::Written;
 use super::layout::Layout;
-use super::pieces::length;
+use super::pieces::{length, steps};
 use super::registry;
 use super::spill::{self, COMPARED_AT_ONCE, Disk};
 use super::watch::Watch;
@@ -155,6 +155,17 @@ impl<'a> Progress<'a> {
             let Some(&block) = blocks.get(number) else { return };
             let layout = layout.get_or_insert_with(|| Layout::read(self.proc, end));
             proven.get_or_insert_with(Instant::now);
+            let own = pieces().filter(|piece| piece.block == block);
+            let (start, end) = own.fold((usize::MAX, 0), |(start, end), piece| {
+                (start.min(piece.range.start), end.max(piece.range.end))
+            });
+            let page = rustix::param::page_size();
+            // A block begins and ends within a page of its pieces.
+            if self.watch.is_some()
+                && layout.is_written_by_the_kernel(&(start.saturating_sub(page)..end + page))
+            {
+                return;
+            }
             swapped[number] = true;
             for Written { file, pieces, watched, .. } in written {
                 let pieces = pieces.iter().zip(watched);
@@ -184,21 +195,32 @@ impl<'a> Progress<'a> {
                             continue;
                         }
                     }
-                    if let Some(reason) = seen_by(self.watch, &piece.range) {
-                        self.parked.refuse(reason, 1, Bytes(bytes as u64));
-                        continue;
-                    }
-                    // SAFETY: as above; it is also private memory of the heap, as just looked up,
-                    // and equal to the file, as just compared.
-                    match unsafe { disk.swap(file, piece.offset, piece.range.start, bytes) } {
-                        Ok(()) => {
-                            self.parked.bytes = self.parked.bytes.plus(Bytes(bytes as u64));
-                            self.parked.regions += 1;
-                            if let Ok(inode) = spill::inode(file) {
-                                registry::add(inode);
+                    let (mut moved, mut stayed) = (0, None);
+                    for step in steps(&piece.range) {
+                        if let Some(reason) = seen_by(self.watch, &step) {
+                            let (_, size) = stayed.get_or_insert((reason, 0));
+                            *size += step.len();
+                            continue;
+                        }
+                        let offset = piece.offset + step.start - piece.range.start;
+                        // SAFETY: as above; it is also private memory of the heap, as just looked up,
+                        // and equal to the file, as just compared.
+                        match unsafe { disk.swap(file, offset, step.start, step.len()) } {
+                            Ok(()) => moved += step.len(),
+                            Err(error) => {
+                                trouble = Some(format!("mapping the file: {error}").into());
                             }
                         }
-                        Err(error) => trouble = Some(format!("mapping the file: {error}").into()),
+                    }
+                    if let Some((reason, size)) = stayed {
+                        self.parked.refuse(reason, 1, Bytes(size as u64));
+                    }
+                    if moved > 0 {
+                        self.parked.bytes = self.parked.bytes.plus(Bytes(moved as u64));
+                        self.parked.regions += 1;
+                        if let Ok(inode) = spill::inode(file) {
+                            registry::add(inode);
+                        }
                     }
                 }
             }

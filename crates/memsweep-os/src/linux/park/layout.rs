@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::areas::{self, Area};
-use super::pieces;
 use super::registry::{self, Spills};
+use super::{in_kernel, pieces};
 use crate::PageLocks;
 use crate::linux::process;
 use memsweep_core::reason::Refusal;
@@ -21,6 +21,8 @@ pub(super) struct Layout {
     spills: Option<Spills>,
     driver_locked: bool,
     locks: PageLocks,
+    /// Where the kernel may be writing; `None` where it does not say.
+    in_kernel: Option<Vec<usize>>,
 }
 
 impl Layout {
@@ -30,7 +32,15 @@ impl Layout {
             spills: registry::known(),
             driver_locked: process::driver_locked(proc),
             locks: PageLocks::now(),
+            in_kernel: in_kernel::addresses(proc),
         }
+    }
+
+    /// Whether a thread waits for the kernel to write to this block.
+    pub(super) fn is_written_by_the_kernel(&self, block: &Range<usize>) -> bool {
+        let Some(addresses) = &self.in_kernel else { return true };
+        let first = addresses.partition_point(|&address| address < block.start);
+        addresses.get(first).is_some_and(|&address| address < block.end)
     }
 
     /// `Err` says why the range must not be replaced. `watched` as for [`Area::refusal`].

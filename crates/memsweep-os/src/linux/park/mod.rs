@@ -35,6 +35,7 @@ mod areas;
 mod batches;
 mod freed;
 mod heap_chunk;
+mod in_kernel;
 mod layout;
 mod pieces;
 mod place;

@@ -120,6 +120,13 @@ fn add_pieces(
     }
 }
 
+/// A piece is replaced in steps, so that little time passes between the look at a page and its
+/// replacement. Mappings of the same file side by side are one to the kernel.
+pub(super) fn steps(range: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    const STEP: usize = 2 * 1024 * 1024;
+    range.clone().step_by(STEP).map(|start| start..range.end.min(start + STEP))
+}
+
 /// A piece of a block on its way to disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Piece {

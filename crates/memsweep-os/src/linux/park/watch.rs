@@ -6,7 +6,8 @@
 //! protected was not written.
 //!
 //! It is a second net. References show who may be writing, but not somebody who was given nothing but an
-//! address. What is left is the moment between the look at a page and its replacement, in the same hold.
+//! address. What is left is the moment between the look at 2 MiB and their replacement, in the same hold,
+//! and what a device stores without the processor, see `in_kernel`.
 
 use std::fs::File;
 use std::io;
@@ -15,15 +16,17 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustix::mm::{UserfaultfdFlags, userfaultfd};
 
-use super::registry;
+use super::pieces::steps;
+use super::{in_kernel, registry};
 
 /// Ioctls and their arguments, as `linux/userfaultfd.h` and `linux/fs.h` define them.
 const UFFDIO_API: libc::c_ulong = 0xc018_aa3f;
 const UFFDIO_REGISTER: libc::c_ulong = 0xc020_aa00;
+const UFFDIO_UNREGISTER: libc::c_ulong = 0x8010_aa01;
 const PAGEMAP_SCAN: libc::c_ulong = 0xc060_6610;
 
 const UFFD_API: u64 = 0xaa;
@@ -47,6 +50,12 @@ struct UffdioRegister {
     length: u64,
     mode: u64,
     ioctls: u64,
+}
+
+#[repr(C)]
+struct UffdioRange {
+    start: u64,
+    length: u64,
 }
 
 #[repr(C)]
@@ -81,6 +90,8 @@ pub(crate) struct Watch {
     pagemap: File,
     /// Whose memory it watches: a forked child inherits the file.
     process: u32,
+    /// What it watches: a forked child keeps the file open, and it would go on.
+    ranges: Mutex<Vec<Range<usize>>>,
 }
 
 /// The kernel lets one file watch a range, so threads that park at the same time share it.
@@ -117,7 +128,7 @@ impl Watch {
         // SAFETY: the argument is what this call reads and writes.
         unsafe { call(&userfaultfd, UFFDIO_API, &mut api) }?;
         let pagemap = File::open(proc.join("self/pagemap"))?;
-        Ok(Self { userfaultfd, pagemap, process: process::id() })
+        Ok(Self { userfaultfd, pagemap, process: process::id(), ranges: Mutex::default() })
     }
 
     /// Watches whole pages from now on, if they are not watched already. Safe for any address: no content
@@ -130,6 +141,7 @@ impl Watch {
         // SAFETY: the argument is what this call reads and writes. Nobody waits for an answer to a fault
         // in the asynchronous mode.
         unsafe { call(&self.userfaultfd, UFFDIO_REGISTER, &mut register) }?;
+        self.ranges.lock().unwrap_or_else(PoisonError::into_inner).push(range.clone());
         if was_watched {
             // Protecting them again would take away what another thread is about to look at.
             return Ok(());
@@ -160,6 +172,22 @@ impl Watch {
             return Err(io::ErrorKind::Interrupted.into());
         }
         Ok(found)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if self.process != process::id() {
+            return;
+        }
+        let ranges = self.ranges.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // The kernel refuses a range of which some was replaced by a file.
+        for step in std::mem::take(ranges).iter().flat_map(steps) {
+            let mut range = UffdioRange { start: step.start as u64, length: step.len() as u64 };
+            // Fails for what is no longer there.
+            // SAFETY: the argument is what this call reads.
+            let _ = unsafe { call(&self.userfaultfd, UFFDIO_UNREGISTER, &mut range) };
+        }
     }
 }
 
@@ -200,9 +228,12 @@ pub(crate) fn is_available(proc: &Path) -> bool {
     static KNOWN: AtomicU8 = AtomicU8::new(0);
     match KNOWN.load(Ordering::Relaxed) {
         0 => {
-            let notices = notices_a_write(proc).unwrap_or(false);
-            KNOWN.store(if notices { YES } else { NO }, Ordering::Relaxed);
-            notices
+            let notices =
+                notices_a_write(proc).unwrap_or(false) && in_kernel::addresses(proc).is_some();
+            let answer = if notices { YES } else { NO };
+            // The first answer counts: others may have relied on it.
+            let known = KNOWN.compare_exchange(0, answer, Ordering::Relaxed, Ordering::Relaxed);
+            known.err().unwrap_or(answer) == YES
         }
         known => known == YES,
     }

@@ -9,9 +9,9 @@ decided from outside (another pack wraps a function), the place that uses it dec
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -49,7 +49,8 @@ class Assumption:
 
 
 def _at(module: str, path: str) -> Any:
-    found: Any = importlib.import_module(module)
+    # ComfyUI has loaded them all before it loads a pack.
+    found: Any = sys.modules[module]
     for name in path.split("."):
         found = getattr(found, name)
     return found
@@ -90,12 +91,9 @@ def _attribute(module: str, path: str, name: str) -> Callable[[], bool]:
 
 
 def _provider() -> bool:
-    try:
-        provider = importlib.import_module("comfy_execution.cache_provider")
-    except ImportError:
-        # Older versions have none.
-        return True
-    return callable(getattr(provider, "_has_cache_providers", None))
+    provider = sys.modules.get("comfy_execution.cache_provider")
+    # Older versions have none.
+    return provider is None or callable(getattr(provider, "_has_cache_providers", None))
 
 
 def _rows() -> Iterator[Assumption]:

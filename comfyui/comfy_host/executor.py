@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-import itertools
 import os
 import sys
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType, SimpleNamespace
 from typing import Any
@@ -15,6 +11,7 @@ from typing import Any
 from .assumptions import Off, is_off
 from .entries import Entry, Unidentified, all_caches, is_plain, is_readable
 from .hook import Prompt
+from .reads import reads_of
 
 
 def wants_lists(names: Iterable[str]) -> bool:
@@ -203,7 +200,7 @@ class Run:
             cls = registry.NODE_CLASS_MAPPINGS.get(node.get("class_type"))
             inputs = node.get("inputs")
             unread = cls is None or not isinstance(inputs, dict)
-            reads = "anything" if unread else _reads(cls)
+            reads = "anything" if unread else reads_of(cls)
             yield {
                 "id": node_id,
                 "class": str(node.get("class_type")),
@@ -306,71 +303,3 @@ def _links(values: Iterable[Any]) -> Iterator[dict[str, Any]]:
             if isinstance(value[1], (int, float)):
                 # ComfyUI counts a negative one from the end; no output has this number, so all stay.
                 yield {"source": value[0], "slot": int(value[1]) if value[1] >= 0 else _NO_SLOT}
-
-
-# What nodes of a class read, and the function that said so: asking again can be slow.
-_READS: weakref.WeakKeyDictionary[type, tuple[Any, str]] = weakref.WeakKeyDictionary()
-# What a hidden input may be that says nothing of other nodes' outputs. ComfyUI hands over more from time to time,
-# and what we do not know counts as the whole prompt. A tuple: newer kinds equal a string and hash otherwise.
-_HARMLESS = (
-    "UNIQUE_ID", "PROMPT", "EXTRA_PNGINFO", "AUTH_TOKEN_COMFY_ORG", "API_KEY_COMFY_ORG",
-    "COMFY_USAGE_SOURCE",
-)
-
-
-@functools.cache
-def _kinds_of_comfyui() -> tuple[str, ...] | None:
-    """The kinds of hidden inputs that it hands over, as its own code names them; `None` where that cannot be
-    read. Packs write words of their own there, which do nothing."""
-    code = getattr(
-        inspect.unwrap(getattr(sys.modules.get("execution"), "get_input_data", None)), "__code__", None
-    )
-    if code is None:
-        return None
-    found = [text for text in code.co_consts if isinstance(text, str) and text.isupper()]
-    newer = getattr(sys.modules.get("comfy_api.latest._io"), "Hidden", None)
-    found += [str(member.value) for member in getattr(newer, "__members__", {}).values()]
-    return tuple(found) if "DYNPROMPT" in found else None
-
-
-def _is_whole_prompt(kind: Any) -> bool:
-    known = _kinds_of_comfyui()
-    if any(kind == harmless for harmless in _HARMLESS):
-        return False
-    return known is None or any(kind == one for one in (*known, "DYNPROMPT", "EXECUTION_LIST"))
-
-
-def _reads(cls: Any) -> str:
-    """What a node reads when it runs, as the core's `Reads`."""
-    if hasattr(cls, "SPEC"):
-        return "links"
-    # Another pack may exchange it at any time.
-    says = getattr(getattr(cls, "INPUT_TYPES", None), "__func__", None)
-    known, reads = _READS.get(cls, (None, ""))
-    if says is None or known is not says:
-        reads = _asked(cls)
-        _READS[cls] = (says, reads)
-    return reads
-
-
-def _asked(cls: Any) -> str:
-    """A node that gets the whole prompt, or where an input comes from, may become copies of nodes in
-    it, or a node that does: so do the ends of loops. The copies link to outputs that it does not."""
-    try:
-        inputs = cls.INPUT_TYPES()
-        # Nodes of the newer interface write the kind as a tuple.
-        kinds = (k if isinstance(k, tuple) else (k,) for k in inputs.get("hidden", {}).values())
-        gets = any(map(_is_whole_prompt, itertools.chain.from_iterable(kinds)))
-        if not gets and not any(_is_raw(inputs.get(part) or {}) for part in ("required", "optional")):
-            return "links"
-        # ComfyUI lets no node of the newer interface become others unless its schema says so.
-        can = getattr(getattr(cls, "SCHEMA", None), "enable_expand", True)
-        return "links" if can is False else "upstream"
-    except Exception:
-        return "anything"
-
-
-def _is_raw(inputs: Mapping[str, Any]) -> bool:
-    """Whether one of these inputs is handed over as the link itself."""
-    options = (given[1] for given in inputs.values() if len(given) > 1)
-    return any(isinstance(option, Mapping) and option.get("rawLink") for option in options)

@@ -90,6 +90,8 @@ class ComfyHost:
     def show_at_end(self, output: dict[str, Any]) -> None:
         """Shows a node's output although the prompt has ended: on the page, and in the history that
         ComfyUI is about to keep."""
+        if self._ended is None:
+            return
         try:
             executor.show_at_end(self._ended, self.node, self.shown, output)
         except self.passing:

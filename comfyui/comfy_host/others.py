@@ -147,7 +147,8 @@ def _held_by_tasks() -> list[tuple[str, list[Any]]]:
     except RuntimeError:
         return []
     current = asyncio.current_task(loop)
-    prompts, others = [], []
+    prompts: list[Any] = []
+    others: list[Any] = []
     for task in asyncio.all_tasks(loop):
         steps = [] if task is current else list(_steps(task.get_coro()))
         is_prompt = any(_runs_a_prompt(getattr(step, "cr_code", None)) for step in steps)

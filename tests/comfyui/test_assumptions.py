@@ -1,7 +1,6 @@
 """What happens when ComfyUI is not what we take it for: less is freed, as declared, and nothing else changes."""
 
 import importlib.util
-import itertools
 import logging
 import random
 import sys

@@ -26,6 +26,8 @@ from workflows import OUR_NODES, Variation, node, text_to_image  # noqa: E402
 ROUNDS = 2
 # How large the server may stay after a node that frees all, against its size at rest.
 LARGEST_RATIO = 1.15
+# How much of what the nodes still to run do not need must be on disk after a node that parks in the middle.
+LEAST_PARKED = 0.8
 # Memory is at rest when three looks in a row, this far apart, agree this well.
 REST_PAUSE_S, REST_BYTES, REST_LIMIT_S = 0.3, 4 << 20, 20.0
 # How often a quiet step says that it is still alive.
@@ -48,6 +50,7 @@ class Placement:
     place: tuple
     settings: dict = field(default_factory=dict)
     frees_all: bool = False  # then it must bring the server down to its size at rest
+    parks: bool = False  # then nearly all that is idle must be on disk, both times
 
     def into(self, prompt: dict) -> dict:
         """The same prompt with the node in it."""
@@ -64,7 +67,7 @@ PLACEMENTS = (
     Placement("Purge RAM (end)", "CleanMemory_PurgeRAM", END, frees_all=True),
     Placement("Free Memory, aggressive (end)", "FreeMemoryImage", BEFORE_SAVE, {"aggressive": True}, True),
     Placement("Purge & Pass VRAM (middle)", "CleanMemory_PurgePass", MIDDLE, {"mode": "VRAM"}),
-    Placement("Purge & Pass RAM (middle)", "CleanMemory_PurgePass", MIDDLE, {"mode": "RAM"}),
+    Placement("Purge & Pass RAM (middle)", "CleanMemory_PurgePass", MIDDLE, {"mode": "RAM"}, parks=True),
     Placement("Release Model (end)", "MemSweepReleaseModel", BEFORE_SAVE, {"model": ["loader", 0]}),
     Placement("Free Memory, collect (middle)", "MemSweepFree", MIDDLE, {"level": "collect"}),
     Placement("Free Memory, trim (middle)", "MemSweepFree", MIDDLE, {"level": "trim"}),
@@ -203,6 +206,13 @@ def conclude(rows: list[Row], idle: int | None, own_free: "Sizes", limited: bool
             excuse = f"  TOO LARGE: at most {LARGEST_RATIO} x is promised" if large else ""
             print(f"{sizes.told(row.placement.label)}{excuse}")
             good = good and not large
+        if row.placement.parks:
+            shares = [parked_share(run) for run in row.runs]
+            little = any(share is not None and share < LEAST_PARKED for share in shares)
+            excuse = f"  TOO LITTLE: at least {LEAST_PARKED:.0%} is promised" if little else ""
+            told = ", then ".join(map(parked_told, row.runs))
+            print(f"on disk after {row.placement.label}, of what no node still to run needs: {told}{excuse}")
+            good = good and not little
     print(own_free.told("ComfyUI's own /free"))
     runs = [run for row in rows for run in row.runs]
     identical = sum(run.identical for run in runs)
@@ -259,6 +269,32 @@ def let_go(run: Run) -> list[str]:
     models = [row["action"]["name"] for row in done if row["action"]["kind"] == "unload"]
     outputs = [name for row in done if row["action"]["kind"] == "evict" for name in row["because"]["entries"]]
     return models + ([f"outputs of {', '.join(outputs)}"] if outputs else [])
+
+
+def park_outcome(run: Run) -> dict | None:
+    """What the park step says; None where it did not run or cannot park on this system."""
+    rows = (run.report or {}).get("rows", ())
+    found = [row["outcome"] for row in rows if row["action"]["kind"] == "park"]
+    return next((outcome for outcome in found if outcome["kind"] == "parked"), None)
+
+
+def parked_sizes(run: Run) -> tuple[int, int] | None:
+    """What is on disk, and all that is idle: with what could have moved and did not."""
+    outcome = park_outcome(run)
+    if outcome is None:
+        return None
+    parked = outcome["bytes"] + outcome["already"]
+    return parked, parked + sum(row["bytes"] for row in outcome["refused"])
+
+
+def parked_share(run: Run) -> float | None:
+    sizes = parked_sizes(run)
+    return None if sizes is None or not sizes[1] else sizes[0] / sizes[1]
+
+
+def parked_told(run: Run) -> str:
+    sizes = parked_sizes(run)
+    return UNKNOWN if sizes is None else f"{mib(sizes[0])} of {mib(sizes[1])}"
 
 
 def before_and_after(run: Run) -> str:

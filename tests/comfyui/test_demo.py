@@ -22,6 +22,22 @@ def test_a_different_image_a_missing_report_and_a_large_server_fail():
     assert conclude(rows(report={}, resident=116), 100, OWN_FREE, limited=False)
 
 
+def test_a_node_that_parks_too_little_the_second_time_fails(capsys):
+    placement = next(one for one in PLACEMENTS if one.parks)
+
+    def run(parked: int, refused: int) -> Run:
+        refused = [{"reason": "in use", "blocks": 1, "bytes": refused << 20}]
+        outcome = {"kind": "parked", "bytes": parked << 20, "already": 0, "refused": refused}
+        return Run({"rows": [{"action": {"kind": "park"}, "outcome": outcome}]}, 100, True)
+
+    assert conclude([Row(placement, [run(300, 10), run(80, 20)])], 100, OWN_FREE, limited=False)
+    assert "300 MiB of 310 MiB, then 80 MiB of 100 MiB" in capsys.readouterr().out
+    assert not conclude([Row(placement, [run(300, 0), run(0, 312)])], 100, OWN_FREE, limited=False)
+    assert "TOO LITTLE" in capsys.readouterr().out
+    # Where nothing can be parked, nothing is promised.
+    assert conclude([Row(placement, [Run({}, 100, True)])], 100, OWN_FREE, limited=False)
+
+
 def test_a_row_shows_what_the_report_says():
     report = {
         "level": "evict", "requested_level": "park",

@@ -55,8 +55,8 @@ class Run:
         self.prompt = values["dynprompt"]
         self.inputs = values.get("input_data_all") or {}
         # Without one of these it is not known who holds an output's list.
-        known = "executed" in values and hasattr(self.list, "execution_cache")
-        self.executed = values["executed"] if known else self.prompt.all_node_ids()
+        known = hasattr(self.list, "execution_cache")
+        self.executed = values.get("executed") if known else None
         self.expansions = values.get("pending_subgraph_results")
         # What the executor holds of outputs beside its caches and this node's inputs.
         self.held = [
@@ -79,10 +79,10 @@ class Run:
         for frame in _execute_frames():
             values = variables(frame)
             if {"execution_list", "dynprompt"} <= values.keys():
-                if "input_data_all" not in values:
-                    raise Unidentified("its frame does not show the node's inputs")
                 run = cls(node, values)
                 run._verify(dynprompt)
+                if "input_data_all" not in values:
+                    raise Unidentified("its frame does not show the node's inputs")
                 return run
         raise Unidentified("no frame of `execution.execute` is on the stack")
 
@@ -99,7 +99,7 @@ class Run:
             dynprompt=dynprompt, pendingNodes={}, output_cache=root, execution_cache={}
         )
         values = {
-            "execution_list": ended, "dynprompt": dynprompt, "executed": dynprompt.all_node_ids(),
+            "execution_list": ended, "dynprompt": dynprompt,
             "pending_subgraph_results": {}, "pending_async_nodes": {},
         }
         run = cls("", values)
@@ -144,7 +144,8 @@ class Run:
             if node["entry"] is not None:
                 entry = entries[node["entry"]]
                 entry.nodes.append(node["id"])
-                entry.made_now = entry.made_now or node["id"] in self.executed
+                made_now = self.executed is None or node["id"] in self.executed
+                entry.made_now = entry.made_now or made_now
                 entry.feeds = entry.feeds or node["id"] in feeding
         facts = {
             "kind": "identified",

@@ -53,6 +53,7 @@ class Run:
         self.node = node
         self.list = values["execution_list"]
         self.prompt = values["dynprompt"]
+        self.shows_inputs = "input_data_all" in values
         self.inputs = values.get("input_data_all") or {}
         # Without one of these it is not known who holds an output's list.
         known = hasattr(self.list, "execution_cache")
@@ -81,8 +82,6 @@ class Run:
             if {"execution_list", "dynprompt"} <= values.keys():
                 run = cls(node, values)
                 run._verify(dynprompt)
-                if "input_data_all" not in values:
-                    raise Unidentified("its frame does not show the node's inputs")
                 return run
         raise Unidentified("no frame of `execution.execute` is on the stack")
 
@@ -100,7 +99,7 @@ class Run:
         )
         values = {
             "execution_list": ended, "dynprompt": dynprompt,
-            "pending_subgraph_results": {}, "pending_async_nodes": {},
+            "input_data_all": {}, "pending_subgraph_results": {}, "pending_async_nodes": {},
         }
         run = cls("", values)
         run._verify_caches()
@@ -137,6 +136,8 @@ class Run:
             entries, numbers = self._held()
         else:
             raise Unidentified(f"its output cache is a {type(root).__name__}")
+        if not self.shows_inputs:
+            raise Unidentified("its frame does not show the node's inputs")
         nodes = list(self._nodes(numbers))
         # Only for these does it matter whether a later prompt can find them.
         feeding = {link["source"] for node in nodes if node["output"] for link in node["links"]}

@@ -11,7 +11,7 @@ from extent import QUICK, scaled
 from harness.paths import REPOSITORY
 from workflows import node
 
-PAIRS = scaled(3, 20, 400)
+PAIRS = scaled(2, 16, 400)
 SWEEPS = ("pass", "free", "leave", "purge")
 
 

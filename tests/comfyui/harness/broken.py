@@ -76,11 +76,13 @@ def function_renamed(name):
 
         import execution
 
-        source = inspect.getsource(execution.execute)
+        # One that was renamed already has its text with it.
+        source = getattr(execution.execute, "text", None) or inspect.getsource(execution.execute)
         assert re.search(rf"\b{name}\b", source), name
         source = re.sub(rf"\b{name}\b", f"{name}_of_tomorrow", source)
         made = {}
         exec(compile(source, execution.__file__, "exec"), vars(execution), made)
+        made["execute"].text = source
         with changed(execution, "execute", made["execute"]):
             yield
 

@@ -54,7 +54,7 @@ impl Extent {
             (_, Suite::Targets) => 30,
             (_, Suite::Windows) => 55,
             (Self::Quick, Suite::Browser) | (_, Suite::Walk) => 85,
-            (_, Suite::Browser) => 165,
+            (_, Suite::Browser) => 175,
             (_, Suite::Full) => 95,
             (_, Suite::Rust | Suite::Upstream) => 125,
             (_, Suite::Archive) => 135,
@@ -63,7 +63,7 @@ impl Extent {
             (_, Suite::Graphs) => 230,
             (_, Suite::Python) => 240,
             (_, Suite::Matrix) => 320,
-            (_, Suite::Comfyui) => 545,
+            (_, Suite::Comfyui) => 645,
         };
         Some(Duration::from_secs(seconds))
     }

@@ -13,7 +13,7 @@ CACHING = ("RAM_PRESSURE", "CLASSIC", "LRU")
 VARIABLE = "MEMSWEEP_AFTER_FAILURE"
 
 
-@pytest.fixture(params=first(2, CACHING))
+@pytest.fixture(params=first(1, CACHING))
 def runner(request, comfy, toys):
     return comfy.Runner(request.param)
 

@@ -133,7 +133,7 @@ impl<'py> PassiveTypes<'py> {
             // SAFETY: both are alive, and the interpreter lock is held.
             && ![&future, &task].iter().any(|class| unsafe { found.is_python(class.as_ptr() as usize) })
             && let Ok(done) = future.getattr("done")
-            && done.get_type().name()?.to_string() == "method_descriptor"
+            && done.get_type().name()? == "method_descriptor"
         {
             found.futures = vec![future.as_ptr() as usize, task.as_ptr() as usize];
             found.done = Some(done);

@@ -8,7 +8,7 @@ use pyo3::types::{PyDict, PyList, PyModule, PyString, PyTuple, PyType};
 
 use crate::foreign::Getters;
 use crate::layout::Layout;
-use crate::object::{HAVE_GC, children, strong, type_of};
+use crate::object::{HAVE_GC, children, reference_count, strong, type_of};
 use crate::passive::PassiveTypes;
 use crate::table::{AddressHashSet, OutOfMemory};
 use crate::trust::Trust;
@@ -141,7 +141,7 @@ impl<'py> World<'py> {
 
     /// Whether nobody writes through this object. Runs no Python code.
     pub(crate) fn is_passive(&self, object: usize) -> bool {
-        self.passive.as_ref().is_some_and(|types| {
+        self.passive.as_ref().filter(|_| !is_dead(object)).is_some_and(|types| {
             // SAFETY: the walk asks about an object that it just met.
             types.holds(&unsafe { strong(self.py, object) })
         })
@@ -149,7 +149,7 @@ impl<'py> World<'py> {
 
     /// Whether what this object refers to may own memory that it shows.
     pub(crate) fn is_view(&self, object: usize) -> bool {
-        self.passive.as_ref().is_some_and(|types| {
+        self.passive.as_ref().filter(|_| !is_dead(object)).is_some_and(|types| {
             // SAFETY: the walk asks about an object that it just met.
             types.is_view(&unsafe { strong(self.py, object) })
         })
@@ -197,6 +197,13 @@ impl<'py> World<'py> {
         }
         Ok(found)
     }
+}
+
+/// Whether nobody holds it: 3.12 reports what `_asyncio` keeps for reuse, and a reference of ours to one
+/// would free it again when it is given up.
+fn is_dead(object: usize) -> bool {
+    // SAFETY: the walk asks about what a traversal just reported, which is allocated.
+    unsafe { reference_count(object) == Some(0) }
 }
 
 /// The class of captured CUDA graphs, which hold the addresses of tensors and no reference to them.

@@ -46,12 +46,12 @@ def test_ram_comes_back_and_the_next_image_is_the_same(server):
         park = outcome(report, "park")
         assert (report["requested_level"], report["level"]) == ("park", "park")
         if sweep == 2:
-            assert report["freed"]["process_anonymous"] > 0.95 * GIB
-            assert 0.95 * GIB < park["bytes"] < 1.2 * GIB
+            assert report["freed"]["process_anonymous"] > 0.95 * GIB, park
+            assert 0.95 * GIB < park["bytes"] < 1.2 * GIB, park
         else:
             # Only read since: nothing is written a second time.
-            assert park["bytes"] < 0.05 * GIB
-            assert park["already"] > 0.95 * GIB
+            assert park["bytes"] < 0.05 * GIB, park
+            assert park["already"] > 0.95 * GIB, park
         assert report["after"]["process"]["parked"] > 0.95 * GIB
         assert run(server, using(turn=sweep)).image_hashes == first
 

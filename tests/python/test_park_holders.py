@@ -331,8 +331,9 @@ def test_a_child_that_was_forked_while_parking_changes_nothing_later(monkeypatch
         patch.setattr(Parking, "progress", progress)
         parking(held)
     try:
-        flags = [line.split() for line in open("/proc/self/smaps") if line.startswith("VmFlags")]
-        assert not [line for line in flags if "uw" in line]
+        with open("/proc/self/smaps", "rb") as areas:  # names of files are bytes
+            flags = [line.split() for line in areas if line.startswith(b"VmFlags")]
+        assert flags and not [line for line in flags if b"uw" in line]
         outcome = parking(held)
         assert outcome["bytes"] + outcome["already"] > 250 * MIB, outcome
     finally:

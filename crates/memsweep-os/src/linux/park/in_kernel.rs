@@ -13,6 +13,22 @@ use rustix::process::{RawPid, getpid};
 const LISTS: [libc::c_long; 4] =
     [libc::SYS_readv, libc::SYS_preadv, libc::SYS_preadv2, libc::SYS_process_vm_readv];
 const MESSAGES: [libc::c_long; 2] = [libc::SYS_recvmsg, libc::SYS_recvmmsg];
+/// Calls in which threads wait for long, and how many arguments they take. The kernel shows six registers:
+/// those behind a call's own hold whatever the thread computed with last, and that is often an address.
+const TAKEN: &[(libc::c_long, usize)] = &[
+    (libc::SYS_read, 3),
+    (libc::SYS_nanosleep, 2),
+    (libc::SYS_clock_nanosleep, 4),
+    (libc::SYS_ppoll, 5),
+    (libc::SYS_accept, 3),
+    (libc::SYS_accept4, 4),
+    (libc::SYS_wait4, 4),
+    (libc::SYS_rt_sigtimedwait, 4),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_poll, 3),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_epoll_wait, 4),
+];
 /// How many words of a list are looked at.
 const WORDS: usize = 128;
 
@@ -39,7 +55,8 @@ fn add(text: &str, found: &mut Vec<usize>) {
     let Some(number) = words.next().and_then(|word| word.parse::<libc::c_long>().ok()) else {
         return;
     };
-    let arguments: Vec<usize> = words.take(6).filter_map(hexadecimal).collect();
+    let mut arguments: Vec<usize> = words.take(6).filter_map(hexadecimal).collect();
+    arguments.truncate(taken(number, &arguments));
     if LISTS.contains(&number) || MESSAGES.contains(&number) {
         for &argument in &arguments {
             let listed = read(argument);
@@ -50,6 +67,18 @@ fn add(text: &str, found: &mut Vec<usize>) {
         }
     }
     found.extend(arguments);
+}
+
+fn taken(number: libc::c_long, arguments: &[usize]) -> usize {
+    if number == libc::SYS_futex {
+        // Where it waits for a word to change, the last two are not looked at.
+        let waits = arguments.get(1).is_some_and(|&operation| {
+            let operation = operation as libc::c_int & libc::FUTEX_CMD_MASK;
+            [libc::FUTEX_WAIT, libc::FUTEX_WAIT_BITSET].contains(&operation)
+        });
+        return if waits { 4 } else { 6 };
+    }
+    TAKEN.iter().find(|(call, _)| *call == number).map_or(6, |&(_, count)| count)
 }
 
 fn hexadecimal(word: &str) -> Option<usize> {
@@ -121,6 +150,21 @@ mod tests {
             };
             usize::try_from(bytes).unwrap()
         });
+    }
+
+    #[test]
+    fn what_a_call_does_not_take_is_no_address() {
+        let shown = |number: libc::c_long, operation: libc::c_int| {
+            let mut found = Vec::new();
+            add(&format!("{number} 0xa0 {operation:#x} 0xa2 0xa3 0xa4 0xa5 0x7f 0x7e"), &mut found);
+            found.retain(|&address| (0xa0..0xb0).contains(&address));
+            found.len()
+        };
+        assert_eq!(shown(libc::SYS_read, 0xa1), 3);
+        // The second argument says what is asked for.
+        assert_eq!(shown(libc::SYS_futex, libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG), 3);
+        assert_eq!(shown(libc::SYS_futex, libc::FUTEX_WAIT_REQUEUE_PI), 5);
+        assert_eq!(shown(libc::SYS_io_getevents, 0xa1), 6);
     }
 
     #[test]

@@ -355,6 +355,23 @@ def test_memory_of_other_kinds_is_kept_by_its_lenders_too():
         assert not moves_while_held(lambda held, kept=kept: (kept,), memory)
 
 
+@pytest.mark.parametrize(
+    "make",
+    (
+        lambda tensor: tensor.untyped_storage(),
+        lambda tensor: (tensor.untyped_storage(),),
+        lambda tensor: tensor.untyped_storage().fill_,
+        lambda tensor: functools.partial(tensor.untyped_storage().fill_, 1),
+        lambda tensor: (tensor.view(2, -1).untyped_storage(),),
+    ),
+    ids=("storage", "tuple", "method", "partial", "of a view"),
+)
+def test_who_has_a_storage_has_the_memory(make):
+    torch = pytest.importorskip("torch")
+    assert moves_while_held(lambda held: None, torch.full((2 * MIB,), 1.0))
+    assert not moves_while_held(make, torch.full((2 * MIB,), 1.0))
+
+
 NEEDS_THE_KERNEL = {name for name in PASSIVE if not name.startswith(("coroutine", "future", "task", "module"))}
 IN_A_CONTAINER = """
 import json

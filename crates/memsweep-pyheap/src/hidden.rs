@@ -29,7 +29,7 @@ pub(crate) struct Pinned<'py> {
     pub(crate) met: Tally,
     /// Every object of the wanted types.
     pub(crate) hits: Vec<Bound<'py, PyAny>>,
-    /// The C++ object behind each tensor's memory, and the tensor; sorted.
+    /// The C++ object behind each tensor's memory, and the tensor or the storage's Python object; sorted.
     pub(crate) storages: Vec<(usize, usize)>,
     /// Whether an object of the watched type lives.
     pub(crate) met_watched: bool,
@@ -42,12 +42,12 @@ pub(crate) struct Pinned<'py> {
     _off: CollectorOff<'py>,
 }
 
-/// Tensors that share memory are in the set together: where one is, all are.
+/// Tensors that share memory are in the set together: where one is, or their storage, all are.
 pub(crate) fn spread(storages: &[(usize, usize)], set: &mut AddressSet) -> Result<(), OutOfMemory> {
     for group in storages.chunk_by(|one, other| one.0 == other.0) {
-        if group.iter().any(|(_, tensor)| set.contains(*tensor)) {
-            for (_, tensor) in group {
-                set.insert(*tensor)?;
+        if group.iter().any(|(_, object)| set.contains(*object)) {
+            for (_, object) in group {
+                set.insert(*object)?;
             }
         }
     }
@@ -115,7 +115,10 @@ pub(crate) unsafe fn pinned<'py>(
     roots.retain(|root| !exempt.contains(&root.address));
     explain_silent(world, &walk.silent, &mut roots);
     let tensors = std::mem::take(&mut walk.tensors);
-    let Users { storages, used } = used_by_strangers(world, walk.marks(), &tensors, &walk.silent)?;
+    let Users { storages, used, known } =
+        used_by_strangers(world, walk.marks(), &tensors, &walk.silent)?;
+    // C++ holds a reference to it, which is no user's.
+    roots.retain(|root| !known.contains(&root.address));
 
     let hits = std::mem::take(&mut walk.hits);
     let held = std::mem::take(&mut walk.held);
@@ -199,16 +202,19 @@ fn explain_silent(world: &World<'_>, silent: &AddressMap<u64>, roots: &mut Vec<R
 /// What C++ knows of the tensors.
 #[derive(Default)]
 struct Users {
-    /// The C++ object behind each tensor's memory, and the tensor; sorted.
+    /// As in [`Pinned`].
     storages: Vec<(usize, usize)>,
     /// Tensors in use.
     used: Vec<usize>,
+    /// Python objects of storages, all of whose references are known.
+    known: AddressHashSet,
 }
 
 /// The storage of each tensor, and the tensors with a user that only C++ knows: an owner of the tensor
 /// other than its views and the tensor whose gradient it is, or an owner of its memory other than the
 /// tensors that the walk met, such as what autograd saves of an operation's result. A reference to the
-/// storage's Python object that the walk did not meet is a user too.
+/// storage's Python object that the walk did not meet is a user too, and whoever has that object has the
+/// memory.
 fn used_by_strangers(
     world: &World<'_>,
     tally: &Tally,
@@ -232,16 +238,26 @@ fn used_by_strangers(
         }
     }
     storages.sort_unstable();
+    let (mut objects, mut known) = (Vec::new(), AddressHashSet::default());
     for group in storages.chunk_by(|one, other| one.0 == other.0) {
         // SAFETY: as above.
         let tensor = unsafe { strong(world.py, group[0].1) };
-        let found = getters.storage(&tensor, group.len() as u64);
-        if found.is_some_and(|storage| {
-            storage.strangers > 0 || storage.references > tally.met(storage.object).unwrap_or(0)
-        }) {
+        let Some(storage) = getters.storage(&tensor, group.len() as u64) else { continue };
+        if storage.strangers > 0 || storage.references > tally.met(storage.object).unwrap_or(0) {
             used.try_reserve(group.len())?;
             used.extend(group.iter().map(|(_, tensor)| *tensor));
+        } else {
+            known.try_reserve(1)?;
+            known.insert(storage.object);
+        }
+        // One that nobody has was made for us just now, and is gone.
+        if storage.references > 0 {
+            objects.try_reserve(1)?;
+            objects.push((storage.address, storage.object));
         }
     }
-    Ok(Users { storages, used })
+    storages.try_reserve(objects.len())?;
+    storages.append(&mut objects);
+    storages.sort_unstable();
+    Ok(Users { storages, used, known })
 }

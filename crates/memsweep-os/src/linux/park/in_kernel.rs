@@ -5,6 +5,7 @@
 //! the kernel. What was handed over and waited for elsewhere (asynchronous input and output) is not seen.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use rustix::process::{RawPid, getpid};
@@ -40,7 +41,8 @@ pub(super) fn addresses(proc: &Path) -> Option<Vec<usize>> {
         match fs::read_to_string(&path) {
             Ok(text) => add(&text, &mut found),
             // A thread that has ended meanwhile.
-            Err(_) if !path.exists() => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
             Err(_) => return None,
         }
     }

@@ -155,6 +155,16 @@ def test_what_shares_memory_with_a_tensor_in_use_is_in_use():
     assert part is not None
 
 
+def test_memory_whose_storage_is_lent_is_in_use():
+    KEPT["whole"] = torch.ones(8)
+    KEPT["sibling"] = KEPT["whole"][:2]
+    assert answer("whole", "sibling") == [False, False]
+    lent = (KEPT["whole"].untyped_storage(),)
+    assert answer("whole", "sibling") == [True, True]
+    del lent
+    assert answer("whole", "sibling") == [False, False]
+
+
 def test_no_python_code_runs_under_a_mode():
     from torch.overrides import TorchFunctionMode
 

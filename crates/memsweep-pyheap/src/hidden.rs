@@ -243,7 +243,7 @@ fn used_by_strangers(
         // SAFETY: as above.
         let tensor = unsafe { strong(world.py, group[0].1) };
         let Some(storage) = getters.storage(&tensor, group.len() as u64) else { continue };
-        if storage.strangers > 0 || storage.references > tally.met(storage.object).unwrap_or(0) {
+        if storage.strangers > 0 || storage.references != tally.met(storage.object).unwrap_or(0) {
             used.try_reserve(group.len())?;
             used.extend(group.iter().map(|(_, tensor)| *tensor));
         } else {

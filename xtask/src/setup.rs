@@ -6,14 +6,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::paths::{Paths, python_of};
 use crate::run::Program;
 use crate::stamp::{Hash, Stamp};
 use crate::{comfyui, files, tools};
 
-const TORCH: &str = "2.11.0";
+/// Its companions are built for it, and not all of them ask for it by version.
+const TORCH: [&str; 3] = ["torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0"];
 const TOOLS: [&str; 11] = [
     "maturin>=1.10,<2",
     "pytest>=8.3,<10",
@@ -112,22 +113,35 @@ fn make_venv(paths: &Paths, python: &Path) -> Result<()> {
 }
 
 fn install_torch(paths: &Paths) -> Result<()> {
-    let request = format!("torch=={TORCH} torchvision torchaudio");
-    let stamp = Stamp::new(&paths.venv(), "torch", &Hash::of(&request));
+    let stamp = Stamp::new(&paths.venv(), "torch", &Hash::of(&TORCH.join(" ")));
     if stamp.is_set() {
         return Ok(());
     }
     // An environment made by hand is taken over when all three import.
-    let question = "import torch, torchvision, torchaudio; print(torch.__version__)";
-    let answer = Program::new(paths.python(), &paths.root).args(["-c", question]).output()?;
-    let there = answer.is_some_and(|text| text.trim().split('+').next() == Some(TORCH));
-    if !there {
+    if !has_torch(paths)? {
         let log = paths.logs().join("torch.log");
         pip(paths, &paths.python())
-            .args(request.split(' '))
+            .args(TORCH)
             .run_step(&heading(2, "Installing torch (about 2 GB, some minutes)"), &log)?;
+        ensure!(
+            has_torch(paths)?,
+            "{} do not work together: `{} -c 'import torchaudio'` shows why",
+            TORCH.join(", "),
+            paths.python().display()
+        );
     }
     stamp.set()
+}
+
+/// Whether these very versions are there, and can be imported.
+fn has_torch(paths: &Paths) -> Result<bool> {
+    let question = "import torch, torchvision, torchaudio\n\
+        for it in torch, torchvision, torchaudio: print(it.__name__, it.__version__, sep='==')";
+    let answer = Program::new(paths.python(), &paths.root).args(["-c", question]).output()?;
+    Ok(answer.is_some_and(|text| {
+        // What stands behind a `+` says what it was built for.
+        text.lines().map(|line| line.split('+').next().unwrap_or_default()).eq(TORCH)
+    }))
 }
 
 fn install_requirements(paths: &Paths) -> Result<()> {
@@ -143,8 +157,8 @@ fn install_requirements(paths: &Paths) -> Result<()> {
         .arg("--requirement")
         .arg(&file)
         .args(TOOLS)
-        // Without the pin a requirement could replace the torch of the stage before.
-        .arg(format!("torch=={TORCH}"))
+        // Without the pins a requirement could replace the torch of the stage before.
+        .args(TORCH)
         .run_step(&heading(4, "Installing ComfyUI's requirements and the test tools"), &log)?;
     stamp.set()
 }

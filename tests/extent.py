@@ -5,10 +5,14 @@ A run of pytest by hand does what `--all` does.
 
 import os
 
+import pytest
+
 EXTENT = os.environ.get("MEMSWEEP_EXTENT") or "all"
 if EXTENT not in ("quick", "all", "large"):
     raise ValueError(f"MEMSWEEP_EXTENT is {EXTENT!r}: quick, all and large are known")
 QUICK, LARGE = EXTENT == "quick", EXTENT == "large"
+# For a test that takes long.
+thorough = pytest.mark.skipif(QUICK, reason="takes longer than a quick run has")
 
 
 def scaled(quick, usual, large):

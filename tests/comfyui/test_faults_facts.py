@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from extent import thorough
 from harness.executor import pack
 from harness.reports import notes
 from workflows import node
@@ -125,6 +126,7 @@ print("ANSWER " + json.dumps(answer))
 """
 
 
+@thorough
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
 def test_a_walk_that_really_runs_out_of_memory():
     # Neither what one call gave back nor another thread's arena may serve the next call.

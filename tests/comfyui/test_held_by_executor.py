@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from extent import first
+from extent import first, thorough
 from harness.reports import unpacked
 from workflows import node
 
@@ -84,7 +84,8 @@ def test_the_ready_half_of_an_expanding_node_is_not_destroyed(comfy, toys, cache
     assert result.saved() == expected
 
 
-@pytest.mark.parametrize("cache", first(1, ("RAM_PRESSURE", "CLASSIC")))
+@thorough
+@pytest.mark.parametrize("cache", ("RAM_PRESSURE", "CLASSIC"))
 def test_the_ready_items_of_an_asynchronous_node_are_not_destroyed(comfy, toys, cache):
     def prompt(how):
         return {

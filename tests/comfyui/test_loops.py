@@ -4,6 +4,7 @@ import json
 
 import numpy
 import pytest
+from extent import first
 from harness.reports import notes
 from loops import CARRIED, LOOPS
 from workflows import node
@@ -45,7 +46,7 @@ def test_a_loop_that_is_still_to_end_keeps_what_its_next_round_reads(runner, com
     assert dict(toys.RUNS) == times
 
 
-@pytest.mark.parametrize("kind", LOOPS)
+@pytest.mark.parametrize("kind", first(3, LOOPS))
 def test_memory_stays_flat_in_a_loop(runner, comfy, toys, kind):
     from harness import toy_loops
 

@@ -10,7 +10,7 @@ import weakref
 
 import memsweep
 import pytest
-from extent import QUICK, scaled
+from extent import scaled, thorough
 
 torch = pytest.importorskip("torch")
 numpy = pytest.importorskip("numpy")
@@ -47,7 +47,7 @@ def is_parked(tensor):
     return not in_memory or bool(of_a_file)
 
 
-@pytest.mark.skipif(QUICK, reason="a few seconds, but not in a quick run")
+@thorough
 def test_two_gigabytes_in_a_thousand_tensors(foreign):
     foreign.cache = [torch.full((512 * 1024 + 7 * n,), float(n)) for n in range(1000)]
     size = sum(tensor.nbytes for tensor in foreign.cache)

@@ -3,7 +3,7 @@
 //!
 //! `maps` does not say whether memory is locked, registered with a `userfaultfd` or hidden from
 //! children, and replacing such memory would break something. `smaps` walks the page tables, 83 ms
-//! for 4 GiB. It is read once for a survey and once in each hold, because nothing else shows these
+//! for 4 GiB. It is read once for a survey and once before each hold, because nothing else shows these
 //! flags, and never for a reading.
 
 use std::fs::File;
@@ -49,7 +49,16 @@ pub(crate) fn read(proc: &Path) -> Option<Vec<Area>> {
 
 /// The areas that begin below `end`. The rest is not walked, so it costs nothing.
 pub(crate) fn read_below(proc: &Path, end: usize) -> Option<Vec<Area>> {
-    let mut table = BufReader::new(File::open(proc.join("self/smaps")).ok()?.take(SMAPS_LIMIT));
+    read_table(&proc.join("self/smaps"), end)
+}
+
+/// The same, without what `maps` does not say. Walks no page tables.
+pub(crate) fn heads_below(proc: &Path, end: usize) -> Option<Vec<Area>> {
+    read_table(&proc.join("self/maps"), end)
+}
+
+fn read_table(table: &Path, end: usize) -> Option<Vec<Area>> {
+    let mut table = BufReader::new(File::open(table).ok()?.take(SMAPS_LIMIT));
     let (mut areas, mut line) = (Vec::new(), Vec::new());
     while table.read_until(b'\n', &mut line).ok()? > 0 {
         // A line without an end is cut off: the file is too large.
@@ -105,6 +114,14 @@ fn parse_range(text: &[u8]) -> Option<(usize, usize)> {
 }
 
 impl Area {
+    /// Whether `maps` says the same of both.
+    pub(crate) fn looks_like(&self, other: &Self) -> bool {
+        let shown = |area: &Self| (area.start, area.end, area.inode);
+        shown(self) == shown(other)
+            && self.permissions == other.permissions
+            && self.name == other.name
+    }
+
     /// Why memory in this area must not be replaced; `None` for private memory of a heap. Where we watch
     /// for writes ourselves, a mark of that is no reason.
     pub(crate) fn refusal(&self, watched: bool) -> Option<Refusal> {

@@ -12,7 +12,7 @@ use memsweep_core::park::Parked;
 use memsweep_core::reason::{Refusal, Stopped};
 
 use super::ahead::Written;
-use super::layout::Layout;
+use super::layout::{Before, Layout};
 use super::pieces::{length, steps};
 use super::registry;
 use super::spill::{self, COMPARED_AT_ONCE, Disk};
@@ -20,28 +20,17 @@ use super::watch::Watch;
 use crate::linux::page_cache;
 use crate::{Gate, Stop};
 
-/// How many files are compared and mapped in one hold. At first 128 MiB, about 30 ms; later as many
-/// as take as long as the gate's own work, which does not grow with the batch. With a large heap to
-/// walk, fewer and longer holds stop the program for less time in total.
-pub(super) const FEWEST_FILES: usize = 4;
-const MOST_FILES: usize = 16;
+/// How many files are compared and mapped in one hold, of which each takes some milliseconds: as many as fit
+/// into this time, in which the program may have to wait.
+pub(super) const FEWEST_FILES: usize = 1;
+const MOST_FILES: usize = 4;
+const HOLD: Duration = Duration::from_millis(12);
 
-/// How long the parts of a hold took.
-#[derive(Clone, Copy)]
-struct Hold {
-    proving: Duration,
-    moving: Duration,
-}
-
-impl Hold {
-    /// For how many files moving would take as long as proving, given that it took this long for
-    /// `files`.
-    fn balanced(self, files: usize) -> usize {
-        let factor = self.proving.as_secs_f64() / self.moving.as_secs_f64().max(1e-9);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
-        let balanced = (files as f64 * factor) as usize;
-        balanced
-    }
+/// For how many files a hold has time, when it took so long to compare and map some.
+fn fitting(files: usize, took: Duration) -> usize {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+    let fitting = (files as f64 * HOLD.as_secs_f64() / took.as_secs_f64().max(1e-9)) as usize;
+    fitting.clamp(FEWEST_FILES, MOST_FILES)
 }
 
 /// What was done so far, and what the size of the next batch depends on.
@@ -53,15 +42,15 @@ pub(super) struct Progress<'a> {
     copy: Vec<u8>,
     /// Bytes written in the batches so far; `None` before the first one is to be swapped.
     written: Option<usize>,
-    /// The last hold in which something moved.
-    hold: Option<Hold>,
+    /// How long it took to compare and map the last batch of which something moved.
+    moving: Option<Duration>,
     parked: Parked,
 }
 
 impl<'a> Progress<'a> {
     pub(super) fn new(proc: &'a Path, watch: Option<&'a Watch>) -> Self {
         let copy = vec![0; COMPARED_AT_ONCE];
-        Self { proc, watch, copy, written: None, hold: None, parked: Parked::default() }
+        Self { proc, watch, copy, written: None, moving: None, parked: Parked::default() }
     }
 
     /// What was parked, and what was not.
@@ -98,10 +87,7 @@ impl<'a> Progress<'a> {
             if batch.is_empty() {
                 return Ok(());
             }
-            // Waiting for the lock counts as proving, so one slow hold must not decide alone.
-            let most = MOST_FILES.min(2 * at_once);
-            at_once = self.hold.map_or(at_once, |hold| hold.balanced(batch.len()));
-            at_once = at_once.clamp(FEWEST_FILES, most);
+            at_once = self.moving.map_or(at_once, |took| fitting(batch.len(), took));
         }
     }
 
@@ -149,11 +135,12 @@ impl<'a> Progress<'a> {
         let end = pieces().map(|piece| piece.range.end).max().unwrap_or_default();
         let mut swapped = vec![false; blocks.len()];
         let mut trouble: Option<Stopped> = None;
-        let begun = Instant::now();
+        let steady = self.watch.map(Watch::steady);
+        let before = Before::read(self.proc, end);
         let (mut proven, mut layout) = (None, None);
         let held = gate.hold(&blocks, &mut |number| {
             let Some(&block) = blocks.get(number) else { return };
-            let layout = layout.get_or_insert_with(|| Layout::read(self.proc, end));
+            let layout = layout.get_or_insert_with(|| Layout::read(self.proc, end, &before));
             proven.get_or_insert_with(Instant::now);
             let own = pieces().filter(|piece| piece.block == block);
             let (start, end) = own.fold((usize::MAX, 0), |(start, end), piece| {
@@ -225,8 +212,9 @@ impl<'a> Progress<'a> {
                 }
             }
         });
+        drop(steady);
         if let Some(proven) = proven {
-            self.hold = Some(Hold { proving: proven - begun, moving: proven.elapsed() });
+            self.moving = Some(proven.elapsed());
         }
         for (block, _) in blocks.iter().zip(&swapped).filter(|(_, swapped)| !**swapped) {
             let bytes = pieces()

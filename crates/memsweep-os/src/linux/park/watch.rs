@@ -16,7 +16,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::mm::{UserfaultfdFlags, userfaultfd};
 
@@ -92,6 +92,8 @@ pub(crate) struct Watch {
     process: u32,
     /// What it watches: a forked child keeps the file open, and it would go on.
     ranges: Mutex<Vec<Range<usize>>>,
+    /// Held while a range begins to be watched, which splits mappings.
+    splitting: Mutex<()>,
 }
 
 /// The kernel lets one file watch a range, so threads that park at the same time share it.
@@ -128,12 +130,24 @@ impl Watch {
         // SAFETY: the argument is what this call reads and writes.
         unsafe { call(&userfaultfd, UFFDIO_API, &mut api) }?;
         let pagemap = File::open(proc.join("self/pagemap"))?;
-        Ok(Self { userfaultfd, pagemap, process: process::id(), ranges: Mutex::default() })
+        Ok(Self {
+            userfaultfd,
+            pagemap,
+            process: process::id(),
+            ranges: Mutex::default(),
+            splitting: Mutex::default(),
+        })
+    }
+
+    /// While this is alive, no range begins to be watched: who compares mappings finds them as they were.
+    pub(super) fn steady(&self) -> MutexGuard<'_, ()> {
+        self.splitting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Watches whole pages from now on, if they are not watched already. Safe for any address: no content
     /// changes, and a write goes on as before.
     pub(crate) fn begin(&self, range: &Range<usize>) -> io::Result<()> {
+        let _splitting = self.steady();
         let was_watched = self.saw_a_write(range).is_ok();
         let (start, length) = (range.start as u64, range.len() as u64);
         let mode = UFFDIO_REGISTER_MODE_WP;

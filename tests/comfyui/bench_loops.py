@@ -15,6 +15,7 @@ from harness import executor  # noqa: E402
 
 FEW, MANY = 3, 30
 ROUNDS = 3
+LONG_TURNS = 12
 HISTORY_TURNS, HISTORY_BYTES = 60, 200_000
 SHORT_TURN_BUDGET_S = 0.030
 
@@ -49,7 +50,7 @@ def peak(kind: str, turns: int) -> float:
 
 
 def times() -> list[dict]:
-    """What sweeps add to each turn of a loop whose turns take next to no time."""
+    """What sweeps add to each turn of a loop: to one that takes next to no time, and to one of a second."""
     from loops import LOOPS
 
     without, with_sweeps = [], []
@@ -57,7 +58,28 @@ def times() -> list[dict]:
         without.append(seconds(LOOPS["loop"](MANY, sweep=False)))
         with_sweeps.append(seconds(LOOPS["loop"](MANY, sweep=True)))
     a_turn = max(0.0, min(with_sweeps) - min(without)) / MANY
-    return [row("a sweep in a short turn, against 30 ms", a_turn / SHORT_TURN_BUDGET_S, 1.0)]
+    return [
+        row("a sweep in a short turn, against 30 ms", a_turn / SHORT_TURN_BUDGET_S, 1.0),
+        row("turns of 1 s with sweeps, against without", long_turns(True) / long_turns(False), 1.3),
+    ]
+
+
+def long_turns(sweep: bool) -> float:
+    from harness import toy_loops
+    from loops import LOOPS
+
+    class Slow(toy_loops.Memory):
+        """The two nodes of a turn that make something take half a second each."""
+
+        def hold(self, values):
+            time.sleep(0.5)
+            return super().hold(values)
+
+    usual, toy_loops.MEMORY = toy_loops.MEMORY, Slow()
+    try:
+        return seconds(LOOPS["loop"](LONG_TURNS, sweep=sweep))
+    finally:
+        toy_loops.MEMORY = usual
 
 
 def seconds(prompt: dict) -> float:

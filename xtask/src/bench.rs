@@ -38,10 +38,11 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<bool> {
     setup::run(paths, &[checkpoint])?;
     let mut rows = Vec::new();
     let full = if options.full { &["--full"][..] } else { &[] };
-    let scripts: [(&str, &str, &[&str]); 5] = [
+    let scripts: [(&str, &str, &[&str]); 6] = [
         ("Measuring the heap walk", "tests/python/bench_walk.py", &[]),
         ("Measuring it with arrays", "tests/python/bench_walk_arrays.py", &[]),
         ("Measuring the parking", "tests/python/bench_park.py", &[]),
+        ("Measuring the stops", "tests/python/bench_stops.py", &[]),
         ("Measuring in a real ComfyUI", "tests/comfyui/bench_nodes.py", full),
         ("Measuring loops", "tests/comfyui/bench_loops.py", &[]),
     ];

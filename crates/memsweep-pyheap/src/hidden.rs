@@ -14,9 +14,10 @@ use pyo3::types::PyList;
 
 use crate::bitmap::{AddressSet, Marks};
 use crate::frames::Waiting;
-use crate::object::{reference_count, strong, type_of};
-use crate::table::{AddressHashSet, AddressMap, OutOfMemory, add};
+use crate::table::{AddressHashSet, AddressMap, OutOfMemory, Pairs, add};
 use crate::tally::Tally;
+use crate::users::{Met, Root, left, used};
+use crate::visitor::Visitor;
 use crate::walk::{Bounds, Walk};
 use crate::world::{CollectorOff, World, addresses, listed};
 use crate::writers::written_to;
@@ -30,16 +31,40 @@ pub(crate) struct Pinned<'py> {
     /// Every object of the wanted types.
     pub(crate) hits: Vec<Bound<'py, PyAny>>,
     /// The C++ object behind each tensor's memory, and the tensor or the storage's Python object; sorted.
-    pub(crate) storages: Vec<(usize, usize)>,
+    pub(crate) storages: Pairs,
     /// Whether an object of the watched type lives.
     pub(crate) met_watched: bool,
+    /// Frames that run and report their variables.
+    pub(crate) running: AddressHashSet,
     /// Keeps what C++ alone holds alive as long as the answer is used.
-    _held: Vec<Bound<'py, PyAny>>,
+    held: Vec<Bound<'py, PyAny>>,
     /// Keeps what others dropped while we asked: freeing that may run any code, and must wait until
     /// nobody relies on the answer.
-    _list: Option<Bound<'py, PyAny>>,
+    list: Option<Bound<'py, PyAny>>,
     /// The collector stays off as long.
     _off: CollectorOff<'py>,
+}
+
+impl Pinned<'_> {
+    /// The objects to each of which the answer holds a reference, and the collector's list, which holds one
+    /// to every object.
+    pub(crate) fn holds(&self) -> (impl Iterator<Item = usize>, Option<usize>) {
+        let address = |object: &Bound<'_, PyAny>| object.as_ptr() as usize;
+        (self.hits.iter().chain(&self.held).map(address), self.list.as_ref().map(address))
+    }
+
+    /// Each of these objects, with each that shares its memory, and with the Python object of that memory.
+    pub(crate) fn sharing<'a>(
+        &'a self,
+        objects: &'a AddressHashSet,
+    ) -> impl Iterator<Item = (usize, usize)> + 'a {
+        let groups = self.storages.chunk_by(|one, other| one.0 == other.0);
+        groups.flat_map(|group| {
+            let members = group.iter().map(|(_, object)| *object);
+            let asked = members.clone().filter(|object| objects.contains(object));
+            asked.flat_map(move |one| members.clone().map(move |other| (one, other)))
+        })
+    }
 }
 
 /// Tensors that share memory are in the set together: where one is, or their storage, all are.
@@ -52,12 +77,6 @@ pub(crate) fn spread(storages: &[(usize, usize)], set: &mut AddressSet) -> Resul
         }
     }
     Ok(())
-}
-
-/// An object with references that nothing explains.
-struct Root {
-    address: usize,
-    left: u64,
 }
 
 /// What an unexplained reference pins.
@@ -81,6 +100,21 @@ pub(crate) unsafe fn pinned<'py>(
     arguments: &[usize],
     rule: Rule,
 ) -> PyResult<Pinned<'py>> {
+    // SAFETY: the caller's promise.
+    unsafe { pinned_seen_by(world, waiting, arguments, rule, &mut ()) }
+}
+
+/// The same, and a visitor sees the references that were counted.
+///
+/// # Safety
+/// As for [`pinned`].
+pub(crate) unsafe fn pinned_seen_by<'py, V: Visitor>(
+    world: &World<'py>,
+    waiting: &Waiting<'py>,
+    arguments: &[usize],
+    rule: Rule,
+    visitor: &mut V,
+) -> PyResult<Pinned<'py>> {
     // A collection would run finalizers.
     let off = CollectorOff::new(world.py);
     let list = world.tracked_list()?;
@@ -101,7 +135,7 @@ pub(crate) unsafe fn pinned<'py>(
         // Met and never entered: what a running frame holds is in use, not explained.
         tally.mark(frame)?;
     }
-    let mut walk = Walk::new(world, tally, Bounds::None)?;
+    let mut walk = Walk::seen_by(world, tally, Bounds::None, visitor)?;
     // SAFETY: tracked objects are alive and stay so; the rest is the caller's promise.
     unsafe { walk.run(&tracked)? };
     drop(tracked);
@@ -113,28 +147,28 @@ pub(crate) unsafe fn pinned<'py>(
     let ours = list.as_ref().map(|list| list.as_ptr() as usize);
     let exempt: AddressHashSet = arguments.iter().copied().chain(ours).collect();
     roots.retain(|root| !exempt.contains(&root.address));
-    explain_silent(world, &walk.silent, &mut roots);
-    let tensors = std::mem::take(&mut walk.tensors);
-    let Users { storages, used, known } =
-        used_by_strangers(world, walk.marks(), &tensors, &walk.silent)?;
-    // C++ holds a reference to it, which is no user's.
-    roots.retain(|root| !known.contains(&root.address));
+    let met = Met {
+        silent: &walk.silent,
+        tensors: &walk.tensors,
+        count: &|object| walk.marks().met(object).unwrap_or(0),
+    };
+    // SAFETY: the walk met them all, and nothing has died since.
+    let (used, storages) = unsafe { used(world, roots, &met)? };
 
     let hits = std::mem::take(&mut walk.hits);
     let held = std::mem::take(&mut walk.held);
     let met_watched = walk.met_watched;
     let met = std::mem::replace(walk.marks_mut(), Tally::new()?);
     drop(walk);
-    let addresses: Vec<usize> = roots.iter().map(|root| root.address).chain(used).collect();
-    // SAFETY: the roots were met above and what only we held is still held.
+    // SAFETY: they were met above and what only we held is still held.
     let mut set = unsafe {
         match rule {
-            Rule::Use => used_from(world, &addresses)?,
-            Rule::Write => written_to(world, &addresses)?,
+            Rule::Use => used_from(world, &used)?,
+            Rule::Write => written_to(world, &used)?,
         }
     };
     spread(&storages, &mut set)?;
-    Ok(Pinned { set, met, hits, storages, met_watched, _held: held, _list: list, _off: off })
+    Ok(Pinned { set, met, hits, storages, met_watched, running, held, list, _off: off })
 }
 
 /// # Safety
@@ -168,15 +202,7 @@ fn unexplained(
     let mut roots = Vec::new();
     tally.for_each(|address, met| -> Result<(), OutOfMemory> {
         // SAFETY: the walk met the object, and nothing has died since.
-        let left = match unsafe { reference_count(address) } {
-            Some(count) if count > met => {
-                (count - met).saturating_sub(explained.get(&address).copied().unwrap_or(0))
-            }
-            Some(count) => met - count,
-            // Nobody counts its users. A text refers to nothing, and there are many.
-            // SAFETY: as above.
-            None => u64::from(unsafe { type_of(address) } != world.text),
-        };
+        let left = unsafe { left(world, address, met, explained) };
         if left > 0 {
             roots.try_reserve(1)?;
             roots.push(Root { address, left });
@@ -184,80 +210,4 @@ fn unexplained(
         Ok(())
     })?;
     Ok(roots)
-}
-
-/// Takes away the one reference that C++ owners hold together, where all of them are known.
-fn explain_silent(world: &World<'_>, silent: &AddressMap<u64>, roots: &mut Vec<Root>) {
-    let Some(tensors) = world.foreign.tensors() else { return };
-    roots.retain_mut(|root| {
-        if let Some(&known) = silent.get(&root.address) {
-            // SAFETY: the walk met the object, and nothing has died since.
-            let found = tensors.owners(&unsafe { strong(world.py, root.address) });
-            root.left -= u64::from(found.hold_a_reference && found.owners == Some(known));
-        }
-        root.left > 0
-    });
-}
-
-/// What C++ knows of the tensors.
-#[derive(Default)]
-struct Users {
-    /// As in [`Pinned`].
-    storages: Vec<(usize, usize)>,
-    /// Tensors in use.
-    used: Vec<usize>,
-    /// Python objects of storages, all of whose references are known.
-    known: AddressHashSet,
-}
-
-/// The storage of each tensor, and the tensors with a user that only C++ knows: an owner of the tensor
-/// other than its views and the tensor whose gradient it is, or an owner of its memory other than the
-/// tensors that the walk met, such as what autograd saves of an operation's result. A reference to the
-/// storage's Python object that the walk did not meet is a user too, and whoever has that object has the
-/// memory.
-fn used_by_strangers(
-    world: &World<'_>,
-    tally: &Tally,
-    tensors: &[usize],
-    silent: &AddressMap<u64>,
-) -> Result<Users, OutOfMemory> {
-    let Some(getters) = world.foreign.tensors() else { return Ok(Users::default()) };
-    let (mut storages, mut used) = (Vec::new(), Vec::new());
-    let _quiet = world.foreign.quiet();
-    for &address in tensors {
-        // SAFETY: the walk met the tensor, and nothing has died since.
-        let tensor = unsafe { strong(world.py, address) };
-        let known = silent.get(&address).copied().unwrap_or(0);
-        if getters.owners(&tensor).owners.is_none_or(|owners| owners > known) {
-            used.try_reserve(1)?;
-            used.push(address);
-        }
-        if let Some(storage) = getters.storage(&tensor, 0) {
-            storages.try_reserve(1)?;
-            storages.push((storage.address, address));
-        }
-    }
-    storages.sort_unstable();
-    let (mut objects, mut known) = (Vec::new(), AddressHashSet::default());
-    for group in storages.chunk_by(|one, other| one.0 == other.0) {
-        // SAFETY: as above.
-        let tensor = unsafe { strong(world.py, group[0].1) };
-        let Some(storage) = getters.storage(&tensor, group.len() as u64) else { continue };
-        if storage.strangers > 0 || storage.references != tally.met(storage.object).unwrap_or(0) {
-            used.try_reserve(group.len())?;
-            used.extend(group.iter().map(|(_, tensor)| *tensor));
-        } else {
-            known.try_reserve(1)?;
-            known.insert(storage.object);
-        }
-        // One that nobody has was made for us just now, and is gone.
-        if storage.references > 0 {
-            objects.try_reserve(1)?;
-            objects.push((storage.address, storage.object));
-        }
-    }
-    storages.try_reserve(objects.len())?;
-    storages.append(&mut objects);
-    storages.sort_unstable();
-    Ok(Users { storages, used, known })
 }

@@ -38,7 +38,6 @@ const SLOT_BITS: u32 = 12;
 const SLOTS: usize = 1 << SLOT_BITS;
 const MANAGED_DICT: u64 = 1 << 4;
 const INLINE_VALUES: u64 = 1 << 2;
-const TYPE_SUBCLASS: u64 = 1 << 31;
 
 /// A small cache: types are few, and asking again is cheap as long as it is rare.
 pub(crate) struct TypeTable {
@@ -92,7 +91,8 @@ unsafe fn ask(class: usize, world: &World<'_>) -> TypeFacts {
     // SAFETY: the caller's promise.
     let flags = unsafe { type_flags(class) };
     let inline = MANAGED_DICT | INLINE_VALUES;
-    let kind = if flags & TYPE_SUBCLASS != 0 || world.boundary.iter().any(|&base| below(base)) {
+    // SAFETY: the caller's promise.
+    let kind = if unsafe { world.is_boundary(class) } {
         Kind::Boundary
     } else if class == world.function {
         Kind::Function
@@ -109,7 +109,8 @@ unsafe fn ask(class: usize, world: &World<'_>) -> TypeFacts {
         kind,
         // SAFETY: the caller's promise.
         foreign: unsafe { world.foreign.of_type(class) },
-        wanted: world.wanted.iter().any(|&base| below(base)),
+        // SAFETY: the caller's promise.
+        wanted: unsafe { world.is_wanted(class) },
         // SAFETY: the caller's promise.
         counts: world.trust.as_ref().is_none_or(|trust| unsafe { trust.counts(class) }),
         watched: world.watched.is_some_and(below),

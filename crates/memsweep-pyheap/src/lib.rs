@@ -36,6 +36,8 @@ mod frames;
 #[cfg(not(test))]
 mod hidden;
 #[cfg(not(test))]
+mod holders;
+#[cfg(not(test))]
 mod idle;
 #[cfg(not(test))]
 mod kinds;
@@ -60,6 +62,8 @@ mod storages;
 #[cfg(not(test))]
 mod trust;
 #[cfg(not(test))]
+mod users;
+#[cfg(not(test))]
 mod visitor;
 #[cfg(not(test))]
 mod walk;
@@ -77,7 +81,9 @@ pub use foreign::{Block, Memory};
 #[cfg(not(test))]
 pub use frames::WaitsHere;
 #[cfg(not(test))]
-pub use idle::{Busy, Found, Idle, each_still_idle, idle_memory};
+pub use holders::Holders;
+#[cfg(not(test))]
+pub use idle::{Busy, Found, Idle, Wanted, each_still_idle, idle_memory};
 #[cfg(not(test))]
 pub use labels::Label;
 #[cfg(not(test))]

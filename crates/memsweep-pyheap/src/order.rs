@@ -6,11 +6,11 @@ use std::path::Path;
 
 /// From tables of numbers, by raw objects and what is known of types, to the walk and what is asked of it.
 #[rustfmt::skip]
-const ORDER: [&str; 25] = [
+const ORDER: [&str; 27] = [
     "table", "bitmap", "tally", "numbering",
     "object", "library", "trust", "passive", "visitor", "frames", "layout", "foreign", "world", "kinds",
-    "walk", "writers", "hidden", "reach", "selftest",
-    "questions", "idle", "destroy", "labels", "edges", "storages",
+    "walk", "writers", "users", "hidden", "reach", "selftest",
+    "questions", "holders", "idle", "destroy", "labels", "edges", "storages",
 ];
 
 /// The modules that some Rust text uses.

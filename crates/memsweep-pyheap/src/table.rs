@@ -79,6 +79,9 @@ pub type AddressHashSet = std::collections::HashSet<usize, BuildHasherDefault<Ad
 /// A map keyed by address.
 pub type AddressMap<V> = std::collections::HashMap<usize, V, BuildHasherDefault<AddressHasher>>;
 
+/// Pairs of addresses.
+pub type Pairs = Vec<(usize, usize)>;
+
 /// Adds to the number kept for an address.
 pub fn add(map: &mut AddressMap<u64>, address: usize, amount: u64) -> Result<(), OutOfMemory> {
     map.try_reserve(1)?;

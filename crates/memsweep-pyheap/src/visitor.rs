@@ -57,3 +57,15 @@ impl Visitor for () {
         Ok(())
     }
 }
+
+impl<V: Visitor> Visitor for &mut V {
+    #[inline(always)]
+    fn begin(&mut self, parent: usize) -> usize {
+        (**self).begin(parent)
+    }
+
+    #[inline(always)]
+    fn edge(&mut self, child: usize, via: Via) -> Result<(), OutOfMemory> {
+        (**self).edge(child, via)
+    }
+}

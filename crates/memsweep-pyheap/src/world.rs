@@ -8,7 +8,7 @@ use pyo3::types::{PyDict, PyList, PyModule, PyString, PyTuple, PyType};
 
 use crate::foreign::Getters;
 use crate::layout::Layout;
-use crate::object::{HAVE_GC, children, reference_count, strong, type_of};
+use crate::object::{HAVE_GC, children, is_subtype, reference_count, strong, type_flags, type_of};
 use crate::passive::PassiveTypes;
 use crate::table::{AddressHashSet, OutOfMemory};
 use crate::trust::Trust;
@@ -16,6 +16,9 @@ use crate::trust::Trust;
 /// 3.12 freezes 375 tuples of its own at start. `gc.freeze()` freezes whatever is tracked, which is
 /// several thousand objects in the smallest program.
 const FROZEN_BY_A_PROGRAM: usize = 1000;
+
+/// Of a type's flags: its instances are types.
+const TYPE_SUBCLASS: u64 = 1 << 31;
 
 /// Keeps the collector off, and puts it back as it was.
 pub(crate) struct CollectorOff<'py> {
@@ -52,6 +55,7 @@ pub(crate) struct World<'py> {
     pub(crate) function: usize,
     pub(crate) text: usize,
     pub(crate) generators: [usize; 3],
+    /// Sorted.
     pub(crate) module_dictionaries: Vec<usize>,
     pub(crate) foreign: Getters<'py>,
     /// Whose traversals count references; `None` for a question that counts none.
@@ -82,6 +86,7 @@ impl<'py> World<'py> {
                 module_dictionaries.push(module.dict().as_ptr() as usize);
             }
         }
+        module_dictionaries.sort_unstable();
         let wanted = wanted
             .iter()
             .map(|class| Ok(class.cast_into::<PyType>()?.as_ptr() as usize))
@@ -139,6 +144,59 @@ impl<'py> World<'py> {
             .unwrap_or(true)
     }
 
+    /// Whether the walk collects instances of this type.
+    ///
+    /// # Safety
+    /// `class` is a live type object and the interpreter lock is held.
+    pub(crate) unsafe fn is_wanted(&self, class: usize) -> bool {
+        // SAFETY: the caller's promise; the caller of the walk holds the wanted types.
+        self.wanted.iter().any(|&base| unsafe { is_subtype(class, base) })
+    }
+
+    /// Whether instances of this type are never entered within bounds: types, modules, frames and code.
+    ///
+    /// # Safety
+    /// As for [`World::is_wanted`].
+    pub(crate) unsafe fn is_boundary(&self, class: usize) -> bool {
+        // SAFETY: the caller's promise; the others are types that `self` keeps alive.
+        unsafe {
+            type_flags(class) & TYPE_SUBCLASS != 0
+                || self.boundary.iter().any(|&base| is_subtype(class, base))
+        }
+    }
+
+    /// Whether instances of this type are on the positive list, whatever they are like.
+    ///
+    /// # Safety
+    /// As for [`World::is_wanted`].
+    pub(crate) unsafe fn is_always_passive(&self, class: usize) -> bool {
+        // SAFETY: the caller's promise.
+        self.passive.as_ref().is_some_and(|types| unsafe { types.always_holds(class) })
+    }
+
+    /// Whether a walk for what is written to would not enter this object.
+    ///
+    /// # Safety
+    /// `object` is a live object and the interpreter lock is held.
+    pub(crate) unsafe fn ends_writing(&self, object: usize) -> bool {
+        // SAFETY: the caller's promise.
+        let is_boundary = unsafe { self.is_boundary(type_of(object)) };
+        self.module_dictionaries.binary_search(&object).is_ok()
+            || is_boundary && !self.is_view(object)
+            || self.is_passive(object)
+    }
+
+    /// Whether C code can use memory that this object shows without a reference to the memory's owner.
+    ///
+    /// # Safety
+    /// As for [`World::ends_writing`].
+    pub(crate) unsafe fn is_buffer(&self, object: usize) -> bool {
+        // SAFETY: the caller's promise.
+        let class = unsafe { type_of(object) };
+        // SAFETY: a live object's type is live.
+        self.passive.as_ref().is_some_and(|types| unsafe { types.is_buffer(class) })
+    }
+
     /// Whether nobody writes through this object. Runs no Python code.
     pub(crate) fn is_passive(&self, object: usize) -> bool {
         self.passive.as_ref().filter(|_| !is_dead(object)).is_some_and(|types| {
@@ -176,7 +234,7 @@ impl<'py> World<'py> {
         Ok(frozen < FROZEN_BY_A_PROGRAM
             && self.wanted.iter().all(|&class| {
                 // SAFETY: the caller of the walk holds the wanted types.
-                let flags = unsafe { crate::object::type_flags(class) };
+                let flags = unsafe { type_flags(class) };
                 flags & HAVE_GC != 0 && untracked.iter().all(|kind| kind.as_ptr() as usize != class)
             }))
     }

@@ -5,7 +5,11 @@
 //! belongs to: the base of an array, or what a view shows. C code that writes through a view holds the
 //! view, and its owner may be of any kind. So what an owner reaches is walked as what is in use is.
 
+use pyo3::prelude::*;
+use pyo3::types::PyModule;
+
 use crate::bitmap::AddressSet;
+use crate::object::{children, strong};
 use crate::table::OutOfMemory;
 use crate::visitor::{Via, Visitor};
 use crate::walk::{Bounds, Walk};
@@ -26,14 +30,37 @@ pub(crate) unsafe fn written_to(
     let owners = std::mem::take(&mut walk.visitor_mut().found);
     let mut written = std::mem::replace(walk.marks_mut(), AddressSet::new()?);
     drop(walk);
-    let mut walk =
-        Walk::seen_by(world, AddressSet::new()?, Bounds::Pin, Met(Vec::new()))?.without_hits();
     // SAFETY: an object of the first walk refers to each, and nothing has died since.
-    unsafe { walk.run(&owners)? };
-    for address in owners.into_iter().chain(std::mem::take(&mut walk.visitor_mut().0)) {
+    for address in unsafe { shown_by(world, owners)? } {
         written.insert(address)?;
     }
     Ok(written)
+}
+
+/// Memory's owners, and all that they lead to.
+///
+/// # Safety
+/// The owners are live objects, the interpreter lock is held and the collector is off.
+pub(crate) unsafe fn shown_by(
+    world: &World<'_>,
+    mut owners: Vec<usize>,
+) -> Result<Vec<usize>, OutOfMemory> {
+    for at in 0..owners.len() {
+        // SAFETY: the caller's promise.
+        let owner = unsafe { strong(world.py, owners[at]) };
+        // No bounded walk enters a module; this one owns the memory that it shows.
+        if let Ok(module) = owner.cast::<PyModule>() {
+            let content = children(module.dict().as_any());
+            owners.try_reserve(content.len())?;
+            owners.extend(content);
+        }
+    }
+    let mut walk =
+        Walk::seen_by(world, AddressSet::new()?, Bounds::Pin, Met(Vec::new()))?.without_hits();
+    // SAFETY: the caller's promise, and what a module has.
+    unsafe { walk.run(&owners)? };
+    owners.append(&mut walk.visitor_mut().0);
+    Ok(owners)
 }
 
 /// Notes what memory belongs to.

@@ -16,7 +16,7 @@ use memsweep_core::bytes::Bytes;
 use memsweep_core::park::{ParkLimits, Parked, Refused, SMALLEST_BLOCK, refuse};
 use memsweep_core::reason::{Missing, Nothing, Refusal};
 use memsweep_os::{Block, Gate, Os, Parking, Stop};
-use memsweep_pyheap::{self as pyheap, Busy, Idle};
+use memsweep_pyheap::{self as pyheap, Busy, Holders, Idle};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -65,6 +65,7 @@ pub(crate) fn park(
         exempt: exempt.into_iter().map(Bound::unbind).collect(),
         parking: parking.unbind(),
         idle: &found.idle,
+        holders: &found.holders,
         addresses_are_watched: os.notices_writes(),
         raised: None,
     };
@@ -91,6 +92,7 @@ pub(crate) fn park(
 #[derive(Default)]
 struct Found {
     idle: Vec<Idle>,
+    holders: Holders,
     /// Memory that its object does not own; it stays, and the system says what it is.
     strangers: Vec<Block>,
     refused: Vec<Refused>,
@@ -134,19 +136,19 @@ fn find<'py>(
 ) -> PyResult<Found> {
     let types = parking.getattr("types")?.cast_into::<PyTuple>()?;
     let smallest = usize::try_from(SMALLEST_BLOCK.0).unwrap_or(usize::MAX);
-    let mut seen = pyheap::idle_memory(&types, exempt, smallest, os.notices_writes())?;
+    let is_meant = |idle: &Idle| meant.holds(idle);
+    let wanted = pyheap::Wanted { types: &types, smallest, is_meant: &is_meant };
+    let mut seen = pyheap::idle_memory(&wanted, exempt, os.notices_writes())?;
     // No Python code runs until all is asked: the allocations are alive as long as nobody else ran.
-    let mut found = Found::default();
-    for idle in std::mem::take(&mut seen.idle).into_iter().filter(|idle| meant.holds(idle)) {
+    let mut found = Found { holders: std::mem::take(&mut seen.holders), ..Found::default() };
+    for idle in std::mem::take(&mut seen.idle) {
         if os.is_heap_chunk(idle.memory.start, block(idle.memory)) {
             found.idle.push(idle);
         } else {
             found.strangers.push(block(idle.memory));
         }
     }
-    for (busy, why) in
-        std::mem::take(&mut seen.busy).into_iter().filter(|(busy, _)| meant.holds(busy))
-    {
+    for (busy, why) in std::mem::take(&mut seen.busy) {
         let size = Bytes(busy.memory.bytes as u64);
         match why {
             Busy::InUse => refuse(&mut found.refused, Refusal::InUse, 1, size),
@@ -166,6 +168,7 @@ struct PyGate<'a> {
     exempt: Vec<Py<PyAny>>,
     parking: Py<PyAny>,
     idle: &'a [Idle],
+    holders: &'a Holders,
     addresses_are_watched: bool,
     raised: Option<PyErr>,
 }
@@ -199,7 +202,8 @@ impl PyGate<'_> {
             return Err(PyRuntimeError::new_err("a block was chosen that was not found idle"));
         };
         let exempt: Vec<_> = self.exempt.iter().map(|object| object.bind(py).clone()).collect();
-        pyheap::each_still_idle(py, &hints, &exempt, self.addresses_are_watched, swap)
+        let watched = self.addresses_are_watched;
+        pyheap::each_still_idle(py, &hints, self.holders, &exempt, watched, swap)
     }
 
     fn told(&mut self, result: PyResult<()>) -> Result<(), Stop> {

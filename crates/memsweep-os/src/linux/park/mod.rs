@@ -21,8 +21,8 @@
 //! - Outside step 2 a block may be freed and unmapped at any time. There only the kernel reads it,
 //!   and answers with an error if it is gone: `write`, `mincore`, and advice about what is parked.
 //! - In step 2 the block is allocated and nothing writes to it. The caller's gate proves that: it
-//!   holds the interpreter lock and has just counted all references of the heap, so that memory
-//!   which another thread is working on is left out. It does not see a writer that was given nothing
+//!   holds the interpreter lock and has just counted the references to the memory and to whatever
+//!   leads to it, so that memory which another thread is working on is left out. It does not see a writer that was given nothing
 //!   but an address; `watch` does, up to a moment before the pages are replaced.
 //! - The allocator never assumes that memory it gave back to the kernel (`MADV_DONTNEED`) reads as
 //!   zeros, because in a parked range that memory shows the file again. glibc clears what it hands

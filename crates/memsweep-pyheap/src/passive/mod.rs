@@ -21,6 +21,11 @@
 //! such a writer often is a method, whose instance keeps the memory alive.
 //!
 //! What else there is pins: a type must have an argument to be on the list.
+//!
+//! A limit: an array that only C code or a frame has is not met by the walk. If its memory belongs to an
+//! object of the list that showed it and does so no more, nothing tells.
+
+mod names;
 
 use std::cell::RefCell;
 use std::ops::ControlFlow;
@@ -31,6 +36,8 @@ use pyo3::types::{PyDict, PyMemoryView, PyString, PyTuple, PyType};
 
 use crate::object::{each_child, get, is_subtype, slot, strong, type_of};
 use crate::table::AddressMap;
+
+use self::names::{Text, text};
 
 /// Whether an object of some type is on the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,11 +207,32 @@ impl<'py> PassiveTypes<'py> {
         is_on && !self.shows_by_itself(object)
     }
 
+    /// Whether instances of this class are on the list, but for those that show memory by themselves.
+    ///
+    /// # Safety
+    /// As for [`PassiveTypes::of_type`].
+    pub(crate) unsafe fn always_holds(&self, class: usize) -> bool {
+        // SAFETY: the caller's promise.
+        match unsafe { self.of_type(class) } {
+            Class { shows: true, .. } | Class { passive: Passive::No | Passive::Done, .. } => false,
+            Class { passive: Passive::Yes, .. } => true,
+            Class { passive: Passive::Instance, .. } => self.instances,
+        }
+    }
+
+    /// Whether instances of this class show memory by a buffer.
+    ///
+    /// # Safety
+    /// As for [`PassiveTypes::of_type`].
+    pub(crate) unsafe fn is_buffer(&self, class: usize) -> bool {
+        // SAFETY: the caller's promise, and the views are classes of modules.
+        self.views.iter().any(|&view| unsafe { is_subtype(class, view) })
+    }
+
     /// Whether what this object refers to may own memory that it shows.
     pub(crate) fn is_view(&self, object: &Bound<'py, PyAny>) -> bool {
-        let class = object.get_type().as_ptr() as usize;
-        // SAFETY: a live object's type is live, and the views are classes of modules.
-        if self.views.iter().any(|&view| unsafe { is_subtype(class, view) }) {
+        // SAFETY: a live object's type is live.
+        if unsafe { self.is_buffer(type_of(object.as_ptr() as usize)) } {
             return true;
         }
         let class = self.class_of(object);
@@ -283,24 +311,6 @@ impl<'py> PassiveTypes<'py> {
                 }
                 value.is_some()
             })
-    }
-}
-
-/// A key of a dictionary, as far as it is a name.
-enum Text {
-    Exact(String),
-    /// Of a class derived from that of texts, whose comparison may be anybody's code.
-    Derived,
-    No,
-}
-
-fn text(name: &Bound<'_, PyAny>) -> Text {
-    match name.cast::<PyString>() {
-        Ok(name) if name.is_exact_instance_of::<PyString>() => {
-            Text::Exact(name.to_string_lossy().into_owned())
-        }
-        Ok(_) => Text::Derived,
-        Err(_) => Text::No,
     }
 }
 

@@ -26,6 +26,7 @@ class Off(Enum):
 
     OUTPUTS = "no cached output is dropped and nothing is destroyed"
     EMPTYING = "outputs of earlier prompts leave RAM when the prompt ends, and not before"
+    FINDING = "what feeds an output node stays, also where no later prompt can find it"
     DESTROYING = "nothing is destroyed"
     UNLOADING = "no model is unloaded"
     TURNS = "a loop's report on the page shows its first turn"
@@ -128,6 +129,14 @@ def _rows() -> Iterator[Assumption]:
     yield Assumption(
         "comfy_execution.caching.CacheKeySet.get_data_key", "a method that takes a node's id", "0.16",
         Off.OUTPUTS, _takes("comfy_execution.caching", "CacheKeySet.get_data_key", "node_id"),
+    )
+    yield Assumption(
+        "comfy_execution.caching.Unhashable", "what stands in a key for a value that cannot be in one", "0.16",
+        Off.FINDING, _is("comfy_execution.caching", "Unhashable", type),
+    )
+    yield Assumption(
+        "execution.IsChangedCache.is_changed", "a dict with what each node answered to IS_CHANGED", "0.16",
+        Off.FINDING, _attribute("execution", "IsChangedCache", "is_changed"),
     )
     yield Assumption(
         "comfy_execution.cache_provider._has_cache_providers", "a function, where there is the module",

@@ -62,21 +62,6 @@ class Entry:
             emptied.clear()
         return True
 
-    def is_unfindable(self) -> bool:
-        """Whether no later prompt can have its key: a tensor among the inputs stands there as an object
-        that equals only itself."""
-        seen, parts = set(), [self.key]
-        while parts:
-            part = parts.pop()
-            if isinstance(part, (tuple, frozenset)):
-                # Parts of a key are shared.
-                if id(part) not in seen:
-                    seen.add(id(part))
-                    parts += part
-            elif type(part).__name__ == "Unhashable":
-                return "__eq__" not in type(part).__dict__
-        return False
-
     def has_ui(self) -> bool:
         shown = getattr(self.entry, "ui", None)
         output = shown.get("output") if isinstance(shown, Mapping) else None

@@ -10,6 +10,7 @@ from typing import Any
 
 from .assumptions import Off, is_off
 from .entries import Entry, Unidentified, all_caches, is_plain, is_readable
+from .findable import Keys
 from .hook import Prompt
 from .reads import reads_of
 
@@ -184,12 +185,13 @@ class Run:
         for consumer, sources in getattr(self.list, "execution_cache", {}).items():
             for held in {id(value) for value in sources.values()}:
                 consumers.setdefault(held, []).append(consumer)
+        keys = Keys(all_caches(self.list.output_cache), self.prompt)
         return [
             {
                 "slots": len(entry.outputs) if is_readable(entry) else None,
                 "has_ui": entry.has_ui(),
                 "held_for": consumers.get(id(entry.entry), []),
-                "unfindable": entry.feeds and entry.is_unfindable(),
+                "unfindable": entry.feeds and keys.is_unfindable(entry.key),
             }
             for entry in entries
         ]
@@ -257,8 +259,8 @@ def tell(
     node: str, shown: str, first: str, output: Mapping[str, Any],
     variables: Callable[[FrameType], dict[str, Any]],
 ) -> None:
-    """Sends what the executor sends when a node has shown something, and brings the text up to date that
-    the node `first` left in the history."""
+    """Sends what the executor sends when a node has shown something, and brings up to date what the node
+    `first` left in the history."""
     for frame in _execute_frames():
         values = variables(frame)
         server = values["server"]

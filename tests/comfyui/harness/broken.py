@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import re
 import types
+from pathlib import Path
 
 from harness.executor import pack
 
@@ -39,6 +40,10 @@ def changed(owner, name, value):
         setattr(owner, name, before)
 
 
+# Of modules that are broken now. One that is broken twice is so in both ways.
+TEXTS: dict[str, str | None] = {}
+
+
 def renamed(module_name, *names):
     """Really: these names are others in a module's own code. Its classes and functions are made anew, and other
     modules that imported them get the new ones."""
@@ -46,8 +51,8 @@ def renamed(module_name, *names):
     @contextlib.contextmanager
     def breaking():
         module = importlib.import_module(module_name)
-        with open(module.__file__, encoding="utf-8") as file:
-            source = file.read()
+        before = TEXTS.get(module_name)
+        source = before or Path(module.__file__).read_text(encoding="utf-8")
         for name in names:
             assert re.search(rf"\b{name}\b", source), f"{module_name} has no {name}"
             source = re.sub(rf"\b{name}\b", f"{name}_of_tomorrow", source)
@@ -55,6 +60,10 @@ def renamed(module_name, *names):
         made.__file__ = module.__file__
         exec(compile(source, module.__file__, "exec"), vars(made))
         with contextlib.ExitStack() as stack:
+            stack.callback(TEXTS.__setitem__, module_name, before)
+            TEXTS[module_name] = source
+            for name in set(names) & vars(module).keys():
+                stack.enter_context(changed(module, name, ...))
             for key, value in list(vars(module).items()):
                 ours = getattr(value, "__module__", None) == module_name and hasattr(made, key)
                 if not ours or not isinstance(value, (type, types.FunctionType)):
@@ -160,6 +169,8 @@ BREAKS = {
     f"{CACHING}.BasicCache.subcaches": renamed(CACHING, "subcaches"),
     f"{CACHING}.BasicCache.cache_key_set": renamed(CACHING, "cache_key_set"),
     f"{CACHING}.CacheKeySet.get_data_key": renamed(CACHING, "get_data_key"),
+    f"{CACHING}.Unhashable": renamed(CACHING, "Unhashable"),
+    "execution.IsChangedCache.is_changed": unseen("execution.IsChangedCache.is_changed"),
     "comfy_execution.cache_provider._has_cache_providers": unseen(
         "comfy_execution.cache_provider._has_cache_providers"
     ),

@@ -7,6 +7,7 @@ the array dies exactly when the tensor's storage is freed, whoever shared it.
 import collections
 import functools
 import hashlib
+import math
 import weakref
 
 import numpy
@@ -392,6 +393,27 @@ FRESH = numpy.random.default_rng(0)
 def ToyUnseeded(label):
     """A different result each time it runs."""
     return (watched(label, FRESH.random(ELEMENTS, dtype=numpy.float32)),)
+
+
+ITS_OWN_NAN = float("nan")
+
+
+@toy()
+def ToyChanged(label, kind):
+    """Says of itself that it has changed, in one of the ways that packs do."""
+    return (watched(label, FRESH.random(ELEMENTS, dtype=numpy.float32)),)
+
+
+def _is_changed(kind, **_):
+    if kind == "raises":
+        raise RuntimeError("asked too early")
+    return {
+        "a new one": float("nan"), "math's": math.nan, "numpy's": numpy.nan, "its own": ITS_OWN_NAN,
+        "numpy's kind": numpy.float64("nan"), "the same": 1.5,
+    }[kind]
+
+
+ToyChanged.IS_CHANGED = staticmethod(_is_changed)
 
 
 class ToyApi(ToyUnseeded):

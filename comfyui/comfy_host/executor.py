@@ -270,7 +270,10 @@ def tell(
                 "prompt_id": values["prompt_id"],
             }
             server.send_sync("executed", message, server.client_id)
-        values["ui_outputs"][first]["output"]["text"][:] = output["text"]
+        in_history = values["ui_outputs"][first]["output"]
+        in_history["text"][:] = output["text"]
+        # Newer versions put a copy there of what the node gave.
+        in_history["memsweep"][0].update(output["memsweep"][0])
         return
 
 

@@ -1,5 +1,6 @@
 """Nodes that read the whole prompt, and nodes that must not run again."""
 
+import copy
 import json
 
 import numpy
@@ -80,6 +81,20 @@ def test_the_turns_of_a_loop_have_one_report(runner, toys, turns):
     assert runner.server.sent.count("executed") >= turns
     assert ".0." not in message["text"], "an id of ComfyUI's own is shown"
     assert len(json.dumps(result.outputs)) < 10_000
+
+
+def test_a_history_that_copies_what_nodes_show_has_the_report_of_all_turns(comfy, toys, monkeypatch):
+    """As that of newer ComfyUI does."""
+    import execution
+
+    if not hasattr(execution, "enrich_output_with_assets"):
+        pytest.skip("the place of the copy is not in this version")
+    monkeypatch.setattr(execution, "enrich_output_with_assets", copy.deepcopy)
+    result = comfy.Runner("RAM_PRESSURE").run(LOOPS["loop"](3, sweep=True))
+    assert result.ok, result.error
+    [message] = result.outputs["sweep"]["memsweep"]
+    assert result.report("sweep")["turns"] == 3
+    assert result.outputs["sweep"]["text"] == [message["text"]]
 
 
 def test_a_paid_result_is_not_computed_again_by_the_next_prompt(runner, toys, fresh):

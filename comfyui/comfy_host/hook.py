@@ -15,6 +15,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from .assumptions import Off, is_off
 from .errors import said
 
 LOG = logging.getLogger("memsweep")
@@ -88,35 +89,30 @@ def reached(node: Any, dynprompt: Any) -> None:
 def install(ended: Callable[[Prompt], None]) -> None:
     """Sets the hook, once. `ended` is called on the executor's thread when a prompt has ended, whatever
     its outcome, before ComfyUI's worker goes on to its history and to the next prompt."""
-    try:
-        import execution
-        from comfy_execution.graph import ExecutionList
-
-        places = ((execution.PromptExecutor, "execute"), (ExecutionList, "complete_node_execution"))
-        originals = [vars(owner).get(name) for owner, name in places]
-    except Exception as error:
-        _cannot(said(error))
+    if is_off(Off.ENDS) is not None:
+        # The log says so already.
         return
+    try:
+        _set(ended)
+    except Exception as error:
+        LOG.warning("The hook at the end of a prompt cannot be set (%a): %s", said(error), Off.ENDS.value)
+
+
+def _set(ended: Callable[[Prompt], None]) -> None:
+    import execution
+    from comfy_execution.graph import ExecutionList
+
+    places = ((execution.PromptExecutor, "execute"), (ExecutionList, "complete_node_execution"))
+    originals = [vars(owner).get(name) for owner, name in places]
     if any(hasattr(original, _OURS) for original in originals):
         return
-    missing = [
-        f"{owner.__name__}.{name}"
-        for (owner, name), original in zip(places, originals, strict=True)
-        if not isinstance(original, types.FunctionType)
-    ]
-    if missing:
-        _cannot(f"{' and '.join(missing)} is not the function it was")
-        return
+    for (owner, name), original in zip(places, originals, strict=True):
+        if not isinstance(original, types.FunctionType):
+            raise TypeError(f"{owner.__name__}.{name} is not the function it was")
     wraps = (_around_prompt(originals[0], ended), _after_node(originals[1]))
     for (owner, name), wrap in zip(places, wraps, strict=True):
         setattr(wrap, _OURS, True)
         setattr(owner, name, wrap)
-
-
-def _cannot(why: str) -> None:
-    LOG.warning(
-        "No sweep will run when a prompt ends (`run: every queue`, and the sweep after a failure): %a", why
-    )
 
 
 def _around_prompt(original: Any, ended: Callable[[Prompt], None]) -> Any:

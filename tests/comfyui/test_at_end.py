@@ -283,6 +283,40 @@ def test_a_prompt_inside_a_node_has_an_end_of_its_own(comfy, runner, toys, monke
     assert list(reports(inner)) == ["sweep"]
 
 
+class StandIn:
+    """What another pack may have put in a function's place."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, *arguments, **named):
+        return self.function(*arguments, **named)
+
+
+@pytest.mark.parametrize("name", ["execution.PromptExecutor.execute", None])
+def test_the_log_says_once_that_the_hook_cannot_be_set(comfy, monkeypatch, caplog, name):
+    import contextlib
+
+    import execution
+    from comfy_execution.graph import ExecutionList
+    from harness import broken
+
+    places = ((execution.PromptExecutor, "execute"), (ExecutionList, "complete_node_execution"))
+    for owner, attribute in places:
+        monkeypatch.setattr(owner, attribute, vars(owner)[attribute].__wrapped__)
+    if name is None:
+        monkeypatch.setattr(ExecutionList, "complete_node_execution", StandIn(ExecutionList.complete_node_execution))
+    before = [vars(owner)[attribute] for owner, attribute in places]
+    breaking = contextlib.nullcontext() if name is None else broken.broken([name])
+    with breaking, caplog.at_level(logging.WARNING, logger="memsweep"):
+        comfy.pack("comfy_host.assumptions").missing()
+        comfy.pack("comfy_host.hook").install(lambda prompt: None)
+    assert [vars(owner)[attribute] for owner, attribute in places] == before
+    [line] = caplog.messages
+    assert "no sweep runs when a prompt has ended" in line
+    assert (name or "ExecutionList.complete_node_execution") in line
+
+
 def test_the_hook_is_set_once_and_passes_what_it_is_given(comfy):
     import execution
 

@@ -29,6 +29,7 @@ class Off(Enum):
     FINDING = "what feeds an output node stays, also where no later prompt can find it"
     DESTROYING = "nothing is destroyed"
     UNLOADING = "no model is unloaded"
+    PINS = "it is not reported how much RAM is pinned for a model"
     TURNS = "a loop's report on the page shows its first turn"
     ENDS = "no sweep runs when a prompt has ended"
     CANCEL = "a sweep cannot be cancelled"
@@ -97,6 +98,18 @@ def _provider() -> bool:
     return provider is None or callable(getattr(provider, "_has_cache_providers", None))
 
 
+def _loop_results() -> bool:
+    graph = _at("comfy_execution.graph", "ExecutionList")
+    has_loops = hasattr(graph, "get_external_block_result")
+    return not has_loops or _attribute("comfy_execution.graph", "ExecutionList", "externalBlockResults")()
+
+
+def _pins() -> bool:
+    # Older versions have no such count.
+    is_older = not hasattr(sys.modules["comfy.model_management"], "free_pins")
+    return is_older or _attribute("comfy.model_patcher", "ModelPatcherDynamic", "dynamic_pins")()
+
+
 def _rows() -> Iterator[Assumption]:
     for name, off in (
         ("execution_list", Off.OUTPUTS),
@@ -121,6 +134,11 @@ def _rows() -> Iterator[Assumption]:
             f"comfy_execution.graph.ExecutionList.{name}", "an attribute", "0.16",
             off, _attribute("comfy_execution.graph", "ExecutionList", name),
         )
+    yield Assumption(
+        "comfy_execution.graph.ExecutionList.externalBlockResults",
+        "what ComfyUI's own loops gave, by the node at their end; older versions have none", "0.38",
+        Off.DESTROYING, _loop_results,
+    )
     for name in ("cache", "subcaches", "cache_key_set"):
         yield Assumption(
             f"comfy_execution.caching.BasicCache.{name}", "an attribute", "0.16",
@@ -178,6 +196,11 @@ def _rows() -> Iterator[Assumption]:
         "what its model has, by which it knows whether its patches are in", "0.16",
         Off.UNLOADING,
         _attribute("comfy.model_patcher", "ModelPatcher", "current_weight_patches_uuid"),
+    )
+    yield Assumption(
+        "comfy.model_patcher.ModelPatcherDynamic: dynamic_pins",
+        "what its model has for each device: tuples whose fourth is a list with the pinned bytes", "0.24",
+        Off.PINS, _pins,
     )
     yield Assumption(
         "comfy.model_management.throw_exception_if_processing_interrupted", "a function", "0.16",

@@ -60,12 +60,14 @@ class Run:
         known = hasattr(self.list, "execution_cache")
         self.executed = values.get("executed") if known else None
         self.expansions = values.get("pending_subgraph_results")
+        # Results of a loop of ComfyUI's own, until the node at its end has run.
+        results = getattr(self.list, "externalBlockResults", None)
+        self.loop_results = dict(results) if isinstance(results, dict) else {}
         # What the executor holds of outputs beside its caches and this node's inputs.
         self.held = [
             self.expansions, values.get("pending_async_nodes"),
             getattr(self.list, "execution_cache", None),
-            # Results of a loop of ComfyUI's own, until its end has run.
-            getattr(self.list, "externalBlockResults", None),
+            results,
         ]
         self.lacks = sorted({"pending_subgraph_results", "pending_async_nodes"} - values.keys())
         self.tracker = getattr(getattr(self.list, "output_link_callback", None), "__self__", None)

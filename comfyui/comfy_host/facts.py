@@ -49,15 +49,21 @@ class Facts:
             self._models.tracker = run.tracker
         self.connected = roots
         types = (*self._hosting.memory_types(), *self._models.types())
+        loops = {} if run is None else run.loop_results
         reached = self._hosting.reach_many(
-            [roots, targets or [], *([value] for value in slots)], types
+            [roots, targets or [], *([value] for value in (*loops.values(), *slots))], types
         )
         chosen = self._models.targets(reached[1]) if targets else []
         facts = [self._slot_facts(hits) for hits in reached]
         del reached
         self._run = run
         if run is not None:
+            given, facts[2:] = facts[2 : 2 + len(loops)], facts[2 + len(loops) :]
             run.fill(executor, slots, facts[2:])
+            if executor["kind"] == "identified":
+                executor["loop_results"] = [
+                    {"node": node, **found} for node, found in zip(loops, given, strict=True)
+                ]
         del slots
         for node in executor.get("nodes", ()):
             node["title"] = self._titles.of(node["id"])

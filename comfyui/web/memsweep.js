@@ -496,9 +496,10 @@ function balance(report, text) {
     return line(is(part2, true) ? "part" : "total", string(name2), size(number(bytes)));
   });
   const models = list(report.models).map((each2) => {
-    const { what, name: name2, device, bytes } = fields(each2);
+    const { what, name: name2, device, bytes, pinned } = fields(each2);
     const shown = string(what) || `model ${string(name2)} on ${string(device)}`;
-    return line("total", shown, `${size(number(bytes))} loaded`);
+    const ram = number(pinned) ? `, ${size(number(pinned))} of RAM pinned for it` : "";
+    return line("total", shown, `${size(number(bytes))} loaded${ram}`);
   });
   return [...lines, ...models];
 }

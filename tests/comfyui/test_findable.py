@@ -67,3 +67,12 @@ def test_whoever_keeps_the_answer_keeps_the_output(comfy, toys, monkeypatch):
     assert "b" in toys.SEEN_ALIVE["right after"]
     again = runner.run(prompt("a new one"))
     assert again.ok and "b" in again.cached
+
+
+@pytest.mark.parametrize("name", ["comfy_execution.caching.Unhashable", "execution.IsChangedCache.is_changed"])
+def test_where_it_is_not_known_what_keys_are_made_of_it_stays(comfy, toys, name):
+    from harness import broken
+
+    with broken.broken([name]):
+        assert comfy.Runner("RAM_PRESSURE").run(prompt("a new one")).ok
+    assert "b" in toys.SEEN_ALIVE["right after"]

@@ -109,6 +109,33 @@ def test_the_ready_items_of_an_asynchronous_node_are_not_destroyed(comfy, toys, 
     assert result.saved()["save"] == expected
 
 
+@pytest.mark.parametrize("how", ["park", "destroy"])
+def test_what_a_loop_gave_is_named_and_waits_for_its_end(comfy, toys, how):
+    """ComfyUI's own loops hand over all turns at once: here a node does so for one that is still to run."""
+    import torch
+    from harness.executor import executor_locals
+
+    def give():
+        executor_locals()["execution_list"].externalBlockResults = {"save": [[torch.full((SIZE,), 3.0)], [turns[0]]]}
+
+    turns = [torch.full((SIZE,), 5.0)]
+    toys.ARMED["give"] = give
+    prompt = {
+        "source": node("ToySource", label="source", seed=1),
+        "given": node("ToyArm", value=["source", 0], name="give"),
+        "sweep": node("CleanMemory_PurgeAll", anything=["given", 0], leftovers=how),
+        "late": node("ToyStep", label="late", value=["given", 0]),
+        "save": node("ToyDigestAll", value=["late", 0]),
+    }
+    result = comfy.Runner("RAM_PRESSURE").run(prompt)
+    assert result.ok, result.error
+    [row] = [row for row in result.report("sweep")["kept"] if row["because"]["kind"] == "loop_result"]
+    assert row["because"]["node"] == "#save ToyDigestAll"
+    assert row["bytes"] == 2 * 4 * SIZE
+    assert "- results of a loop (8.0 MiB): waits for #save ToyDigestAll" in result.text("sweep")
+    assert float(turns[0][0]) == 5.0
+
+
 def test_an_asynchronous_node_of_our_own_prompt_keeps_the_model_it_samples_with(comfy, toys, faults, monkeypatch):
     """Also where the executor is not recognised, and its links protect nothing."""
     import nodes

@@ -105,3 +105,45 @@ def test_pages_that_a_model_does_not_report_are_unknown_and_the_device_stays(pag
     paging(GIB)
     monkeypatch.setattr(patcher, "loaded_size", lambda: 1 / 0, raising=False)
     assert paged_of(comfy) is None
+
+
+def pins(**kinds):
+    """As ComfyUI keeps them for one device: the fourth of each tuple counts the bytes."""
+    return {**{name: (None, [], [-1], [size], [0], {}) for name, size in kinds.items()}, "active": True, "failed": False}
+
+
+@pytest.mark.parametrize(
+    ("found", "pinned"),
+    [
+        ({"weights": 3 * GIB, "patches": GIB, "weights-fast": GIB}, 5 * GIB),
+        ({"weights": 0}, 0),
+        ({"weights": None}, None),
+    ],
+)
+def test_ram_that_is_pinned_for_a_paged_model_is_in_the_memory_report(paging, comfy, found, pinned):
+    patcher = paging(GIB)
+    patcher.model.dynamic_pins = {patcher.load_device: pins(**found)}
+    [fact] = facts_of(comfy)
+    assert fact["pinned"] == pinned
+    result = Runner("CLASSIC").run({"ours": {"class_type": "MemSweepReport", "inputs": {}}}, ["ours"])
+    text = result.text("ours")
+    assert ("5.0 GiB of RAM pinned for it" in text) is (pinned == 5 * GIB)
+    assert ("pinned for it" in text) is bool(pinned)
+
+
+def test_ram_that_nobody_counts_is_unknown(paging, comfy, monkeypatch):
+    from harness import broken
+
+    patcher = paging(GIB)
+    assert facts_of(comfy)[0]["pinned"] is None, "it has no pins"
+    patcher.model.dynamic_pins = {patcher.load_device: pins(weights=GIB)}
+    with broken.broken(["comfy.model_patcher.ModelPatcherDynamic: dynamic_pins"]):
+        assert facts_of(comfy)[0]["pinned"] is None, "it is not known what they mean"
+    monkeypatch.setattr(patcher, "is_dynamic", lambda: False, raising=False)
+    assert facts_of(comfy)[0]["pinned"] is None
+
+
+def facts_of(comfy):
+    from memsweep import hosting
+
+    return comfy.pack("comfy_host").ComfyHost(hosting, "1", None).loaded_models()

@@ -190,13 +190,13 @@ test("a reading shows its lines as they are, whatever is in the names", () => {
     { name: "process", bytes: 2048, part: false },
     { name: "odd: 7 GiB\nname", bytes: null, part: true },
   ];
-  const models = [{ name: "SD15: 9 GiB", device: "cuda:0", bytes: 1024 }];
+  const models = [{ name: "SD15: 9 GiB", device: "cuda:0", bytes: 1024, pinned: 2048 }];
   const report = nodeReport({ memsweep: [{ text: "not read", report: JSON.stringify({ schema: 1, reading: {}, lines, models }) }] });
   assert.ok(report);
   assert.deepEqual(shown(report), [
     "total: process | 2.0 KiB",
     "part: odd: 7 GiB\nname | unknown",
-    "total: model SD15: 9 GiB on cuda:0 | 1.0 KiB loaded",
+    "total: model SD15: 9 GiB on cuda:0 | 1.0 KiB loaded, 2.0 KiB of RAM pinned for it",
   ]);
 });
 

@@ -68,6 +68,9 @@ pub struct ModelFact {
     pub device: String,
     /// Bytes it takes on that device, according to its manager.
     pub bytes: Option<Bytes>,
+    /// RAM that its manager has page-locked to bring its weights to the device, where it pages them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<Bytes>,
     /// It is on that device now. A model to release may sit in RAM only.
     pub loaded: bool,
     /// Where unloading puts its weights, where that is known.
@@ -119,6 +122,22 @@ pub struct Execution {
     pub entries: Vec<EntryFact>,
     /// The cache drops outputs by itself and has no entries to evict.
     pub keeps_nothing: bool,
+    /// Results of loops that the executor itself holds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub loop_results: Vec<LoopFact>,
+}
+
+/// What a loop gave, until the node at its end has taken it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct LoopFact {
+    /// The node at its end.
+    pub node: String,
+    /// Storages it reaches.
+    pub storages: Vec<u32>,
+    /// Managed models it reaches.
+    pub models: Vec<u32>,
 }
 
 /// One node of the prompt.

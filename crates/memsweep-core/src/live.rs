@@ -40,6 +40,9 @@ pub fn live_set(execution: &Execution) -> LiveSet {
     need.keep_outputs_of_bodies();
     need.keep_held();
     need.keep_children();
+    for given in &execution.loop_results {
+        need.live.keep_all(&given.storages, &given.models, &given.node);
+    }
     need.live
 }
 
@@ -207,8 +210,12 @@ impl LiveSet {
     }
 
     fn keep_slot(&mut self, slot: &SlotFact, consumer: &str) {
-        self.storages.extend(&slot.storages);
-        for model in &slot.models {
+        self.keep_all(&slot.storages, &slot.models, consumer);
+    }
+
+    fn keep_all(&mut self, storages: &[u32], models: &[u32], consumer: &str) {
+        self.storages.extend(storages);
+        for model in models {
             self.models.entry(*model).or_insert_with(|| consumer.to_owned());
         }
     }

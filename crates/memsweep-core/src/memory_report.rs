@@ -41,6 +41,9 @@ pub struct NamedModel {
     pub device: String,
     /// Bytes it takes on that device, according to its manager.
     pub bytes: Option<Bytes>,
+    /// RAM that its manager has page-locked for it. Absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<Bytes>,
     /// It is on that device now.
     pub loaded: bool,
 }
@@ -48,8 +51,8 @@ pub struct NamedModel {
 impl From<ModelFact> for NamedModel {
     fn from(fact: ModelFact) -> Self {
         let what = names::model_on_its_device(&fact);
-        let ModelFact { name, files, part, device, bytes, loaded, .. } = fact;
-        Self { what, name, files, part, device, bytes, loaded }
+        let ModelFact { name, files, part, device, bytes, pinned, loaded, .. } = fact;
+        Self { what, name, files, part, device, bytes, pinned, loaded }
     }
 }
 
@@ -70,7 +73,11 @@ impl MemoryReport {
     pub fn text(&self) -> String {
         let mut out = reading_text(&self.reading);
         for model in &self.models {
-            let _ = writeln!(out, "{}: {} loaded", plain(&model.what), known(model.bytes));
+            let _ = write!(out, "{}: {} loaded", plain(&model.what), known(model.bytes));
+            if let Some(pinned) = model.pinned.filter(|bytes| *bytes > Bytes::ZERO) {
+                let _ = write!(out, ", {pinned} of RAM pinned for it");
+            }
+            out.push('\n');
         }
         out.truncate(out.trim_end().len());
         out
@@ -83,24 +90,30 @@ mod tests {
 
     #[test]
     fn models_are_named_and_an_unknown_size_is_not_zero() {
-        let model = |files: &[&str], bytes| ModelFact {
+        let model = |files: &[&str], bytes: Option<Bytes>| ModelFact {
             name: "BaseModel\u{1b}".to_owned(),
             files: files.iter().map(|file| (*file).to_owned()).collect(),
             part: Some("VAE".to_owned()),
             device: "cuda:0".to_owned(),
             bytes,
+            pinned: bytes,
             ..ModelFact::default()
         };
         let models = vec![model(&["sd15.safetensors"], Some(Bytes::from_mib(3))), model(&[], None)];
         let report = MemoryReport::new(Reading::default(), models);
         let text = report.text();
         let lines: Vec<&str> = text.lines().rev().take(2).collect();
-        assert_eq!(lines[1], "sd15.safetensors, VAE on cuda:0: 3.0 MiB loaded");
+        assert_eq!(
+            lines[1],
+            "sd15.safetensors, VAE on cuda:0: 3.0 MiB loaded, 3.0 MiB of RAM pinned for it"
+        );
         assert!(lines[0].starts_with("model BaseModel") && lines[0].ends_with("unknown loaded"));
         assert!(!text.contains('\u{1b}'), "outside text is shown plain");
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["models"][0]["what"], "sd15.safetensors, VAE on cuda:0");
         assert_eq!(json["models"][1]["bytes"], serde_json::Value::Null);
+        assert_eq!(json["models"][0]["pinned"], 3 << 20);
+        assert!(json["models"][1].get("pinned").is_none());
         assert_eq!(json["models"][1]["files"], serde_json::json!([]));
     }
 }

@@ -165,6 +165,7 @@ BREAKS = {
     f"{GRAPH}.ExecutionList.pendingNodes": renamed(GRAPH, "pendingNodes"),
     f"{GRAPH}.ExecutionList.output_cache": renamed(GRAPH, "output_cache"),
     f"{GRAPH}.ExecutionList.execution_cache": renamed(GRAPH, "execution_cache"),
+    f"{GRAPH}.ExecutionList.externalBlockResults": unseen(f"{GRAPH}.ExecutionList.externalBlockResults"),
     f"{CACHING}.BasicCache.cache": renamed(CACHING, "cache"),
     f"{CACHING}.BasicCache.subcaches": renamed(CACHING, "subcaches"),
     f"{CACHING}.BasicCache.cache_key_set": renamed(CACHING, "cache_key_set"),
@@ -186,6 +187,9 @@ BREAKS = {
     )},
     "comfy.model_patcher.ModelPatcher: current_weight_patches_uuid": unseen(
         "comfy.model_patcher.ModelPatcher: current_weight_patches_uuid"
+    ),
+    "comfy.model_patcher.ModelPatcherDynamic: dynamic_pins": unseen(
+        "comfy.model_patcher.ModelPatcherDynamic: dynamic_pins"
     ),
     f"{MANAGEMENT}.throw_exception_if_processing_interrupted": unseen(
         f"{MANAGEMENT}.throw_exception_if_processing_interrupted"

@@ -28,9 +28,10 @@ export function balance(report: Fields<MemoryReport>, text: string): Line[] {
     return line(is(part, true) ? "part" : "total", string(name), size(number(bytes)));
   });
   const models = list(report.models).map((each) => {
-    const { what, name, device, bytes } = fields(each);
+    const { what, name, device, bytes, pinned } = fields(each);
     const shown = string(what) || `model ${string(name)} on ${string(device)}`;
-    return line("total", shown, `${size(number(bytes))} loaded`);
+    const ram = number(pinned) ? `, ${size(number(pinned))} of RAM pinned for it` : "";
+    return line("total", shown, `${size(number(bytes))} loaded${ram}`);
   });
   return [...lines, ...models];
 }

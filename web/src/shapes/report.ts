@@ -76,6 +76,13 @@ export type Keep =
       node: string;
     }
   | {
+      kind: "loop_result";
+      /**
+       * That node.
+       */
+      node: string;
+    }
+  | {
       kind: "nothing_to_gain";
     }
   | {
@@ -753,6 +760,10 @@ export interface NamedModel {
    * What it is in a workflow: diffusion model, text encoder, VAE, ControlNet.
    */
   part: string | null;
+  /**
+   * RAM that its manager has page-locked for it. Absent where that is not known.
+   */
+  pinned?: Bytes | null;
   /**
    * Its file and part, or its class, and its device.
    */

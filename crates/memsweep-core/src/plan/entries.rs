@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::action::Action;
 use crate::bytes::Bytes;
-use crate::inventory::{EntryFact, Execution, Inventory, Reads};
+use crate::inventory::{EntryFact, Execution, Executor, Inventory, Reads};
 use crate::live::LiveSet;
 use crate::names::Names;
 use crate::plan::{Kept, Step, listed, targets};
@@ -88,6 +88,17 @@ pub(super) fn note_kept(
         let held = || entries.iter().flat_map(|entry| storages(entry)).collect();
         let bytes = known.then(|| size(inventory, &held()));
         kept.push(Kept { what: listed::times(entries.len(), &what), bytes, because });
+    }
+}
+
+/// Records what loops gave and nobody has taken yet: no cache has it.
+pub(super) fn note_loop_results(inventory: &Inventory, kept: &mut Vec<Kept>) {
+    let Executor::Identified(execution) = &inventory.executor else { return };
+    let names = Names::of(inventory);
+    for given in execution.loop_results.iter().filter(|given| !given.storages.is_empty()) {
+        let bytes = size(inventory, &given.storages.iter().copied().collect());
+        let because = Keep::LoopResult { node: names.node(&given.node) };
+        kept.push(Kept { what: "results of a loop".to_owned(), bytes: Some(bytes), because });
     }
 }
 

@@ -159,6 +159,7 @@ impl Draft {
         if self.policy.level < Level::Evict {
             return (Vec::new(), unload);
         }
+        entries::note_loop_results(inventory, &mut self.kept);
         let evict = match &inventory.executor {
             Executor::Absent => Vec::new(),
             Executor::Unidentified { reason } => {

@@ -30,6 +30,11 @@ pub enum Keep {
         /// That node.
         node: String,
     },
+    /// A loop gave it, and the node at the loop's end has not taken it yet.
+    LoopResult {
+        /// That node.
+        node: String,
+    },
     /// Its memory is held by something else that stays, so dropping it frees nothing.
     NothingToGain,
     /// Its content has a shape we do not know.
@@ -52,7 +57,7 @@ impl Keep {
         let by_hand = "ComfyUI's \"Free model and node cache\" drops it, and it is computed again";
         Some(match self {
             Self::Connected => "a later sweep that is not connected to it can free it".to_owned(),
-            Self::NeededBy { node } | Self::UnreadableNode { node } => {
+            Self::NeededBy { node } | Self::UnreadableNode { node } | Self::LoopResult { node } => {
                 format!("a sweep after {node} can free it")
             }
             Self::InUse { .. } => "a sweep after that can free it".to_owned(),
@@ -75,6 +80,7 @@ impl fmt::Display for Keep {
             Self::InUse { by } => write!(f, "{by} is using it"),
             Self::OutputNode => f.write_str("an output node would run again without it"),
             Self::FeedsOutputNode { node } => write!(f, "feeds output node {node} directly"),
+            Self::LoopResult { node } => write!(f, "waits for {node}, the end of its loop"),
             Self::NothingToGain => f.write_str("dropping it would free nothing"),
             Self::Unreadable => f.write_str("its content has a shape we do not know"),
             Self::Unrepeatable => {

@@ -10,14 +10,15 @@
 //!                                one called `-` has no name of its own
 //! node 4 pending entry=0 <- 3.1  also `output`, `opaque`, `upstream`, `expanded=2.0,3.1`,
 //!                                `names=5,6`, `shown=3`, `parent=2`, `title=VAE_Decode`; links are source.slot
+//! loop 7 s0 m0                   what a loop gave, for the node at its end to take
 //! connected s0 m0                what the running node's inputs reach
 //! ```
 //! The running node is `me` unless a line `running ID` says otherwise.
 
 use memsweep_core::bytes::Bytes;
 use memsweep_core::inventory::{
-    EntryFact, Execution, Executor, Inventory, Link, ModelFact, NodeFact, Reads, SlotFact,
-    StorageFact,
+    EntryFact, Execution, Executor, Inventory, Link, LoopFact, ModelFact, NodeFact, Reads,
+    SlotFact, StorageFact,
 };
 use memsweep_core::level::Level;
 use memsweep_core::park::ParkLimits;
@@ -49,6 +50,7 @@ pub(crate) fn inventory(text: &str) -> Inventory {
             "entry" => execution.entries.push(entry(rest)),
             "node" => execution.nodes.push(node(rest)),
             "running" => execution.running = rest.to_owned(),
+            "loop" => execution.loop_results.push(loop_result(rest)),
             "keeps-nothing" => execution.keeps_nothing = true,
             "connected" => {
                 let slot = slot(rest);
@@ -84,6 +86,7 @@ fn model(text: &str) -> ModelFact {
         part: named("part=").map(spaced).next(),
         device: words[1].to_owned(),
         bytes: words[2].parse().ok().map(Bytes),
+        pinned: None,
         loaded: words.get(3) != Some(&"-"),
         offload_device: named("kept=").map(str::to_owned).next(),
         in_use_by: named("user=").map(str::to_owned).next(),
@@ -135,6 +138,12 @@ fn slot(text: &str) -> SlotFact {
         }
     }
     fact
+}
+
+fn loop_result(text: &str) -> LoopFact {
+    let (node, rest) = text.split_once(' ').unwrap();
+    let SlotFact { storages, models, .. } = slot(rest);
+    LoopFact { node: node.to_owned(), storages, models }
 }
 
 fn node(text: &str) -> NodeFact {

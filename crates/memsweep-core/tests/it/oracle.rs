@@ -144,6 +144,10 @@ impl Needs {
                 }
             }
         }
+        for given in &execution.loop_results {
+            needs.models.extend(&given.models);
+            needs.storages.extend(&given.storages);
+        }
         needs
     }
 

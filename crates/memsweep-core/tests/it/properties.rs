@@ -375,6 +375,10 @@ fn reordered(inventory: &Inventory, orders: &Orders) -> Inventory {
             renumber(&mut slot.storages, storages);
             renumber(&mut slot.models, models);
         }
+        for given in &mut execution.loop_results {
+            renumber(&mut given.storages, storages);
+            renumber(&mut given.models, models);
+        }
         for entry in execution.nodes.iter_mut().filter_map(|node| node.entry.as_mut()) {
             renumber(std::slice::from_mut(entry), entries);
         }

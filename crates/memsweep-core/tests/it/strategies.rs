@@ -3,8 +3,8 @@
 use memsweep_core::action::{Destroyed, Outcome, Owner};
 use memsweep_core::bytes::Bytes;
 use memsweep_core::inventory::{
-    Connected, EntryFact, Execution, Executor, Inventory, Link, ModelFact, NodeFact, Reads,
-    SlotFact, StorageFact,
+    Connected, EntryFact, Execution, Executor, Inventory, Link, LoopFact, ModelFact, NodeFact,
+    Reads, SlotFact, StorageFact,
 };
 use memsweep_core::level::Level;
 use memsweep_core::park::{Parked, Refused};
@@ -66,14 +66,16 @@ fn model() -> impl Strategy<Value = ModelFact> {
         option::of(device()),
         prop::bool::weighted(0.15),
         (vec("[a-z]{1,4}", 0..3), option::of("[a-z ]{1,4}")),
+        option::of(0_u64..1000),
     )
-        .prop_map(|(device, bytes, loaded, offload_device, is_used, (files, part))| {
+        .prop_map(|(device, bytes, loaded, offload_device, is_used, (files, part), pinned)| {
             ModelFact {
                 name: String::new(),
                 files,
                 part,
                 device,
                 bytes: bytes.map(Bytes),
+                pinned: pinned.map(Bytes),
                 loaded,
                 offload_device,
                 in_use_by: is_used.then(|| "somebody".to_owned()),
@@ -86,17 +88,24 @@ fn device() -> impl Strategy<Value = String> {
 }
 
 fn executions() -> impl Strategy<Value = Execution> {
-    (vec(node(), 0..=NODES), vec(entry(), 0..=ENTRIES as usize), 0..NODES).prop_map(
-        |(mut nodes, mut entries, running)| {
+    let given = (id(), vec(0..STORAGES + 1, 0..3), vec(0..MODELS + 1, 0..2))
+        .prop_map(|(node, storages, models)| LoopFact { node, storages, models });
+    (
+        vec(node(), 0..=NODES),
+        vec(entry(), 0..=ENTRIES as usize),
+        0..NODES,
+        prop_oneof![8 => Just(Vec::new()), 1 => vec(given, 1..3)],
+    )
+        .prop_map(|(mut nodes, mut entries, running, loop_results)| {
             for (number, node) in nodes.iter_mut().enumerate() {
                 node.id = number.to_string();
             }
             for (number, entry) in entries.iter_mut().enumerate() {
                 entry.name = format!("e{number}");
             }
-            Execution { running: running.to_string(), nodes, entries, keeps_nothing: false }
-        },
-    )
+            let running = running.to_string();
+            Execution { running, nodes, entries, keeps_nothing: false, loop_results }
+        })
 }
 
 /// Ids of nodes; one of them does not exist.

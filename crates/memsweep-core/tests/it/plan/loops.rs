@@ -98,6 +98,33 @@ fn what_no_later_prompt_can_find_need_not_feed_an_output_node() {
 }
 
 #[test]
+fn what_a_loop_gave_waits_for_its_end() {
+    let text = "
+        storages 10 20 30
+        model UNET cuda:0 500
+        entry turn (s0)
+        entry turn-with-more (s1) (s2)
+        node 1 entry=0
+        node 2 entry=1
+        node 7 pending title=End_Loop
+        loop 7 s0 s1 m0
+        node me pending";
+    assert_lines(
+        &evict(text),
+        &[
+            "evict turn-with-more, 30 B",
+            "keep model UNET on cuda:0: node #7 End Loop still needs it",
+            "keep results of a loop: waits for #7 End Loop, the end of its loop",
+            "keep turn: dropping it would free nothing",
+        ],
+    );
+    let facts = build::inventory(text);
+    let kept = plan(&facts, &build::policy(Level::Evict)).kept;
+    assert_eq!(kept[1].bytes, Some(Bytes(30)));
+    assert_eq!(kept[1].because.advice().unwrap(), "a sweep after #7 End Loop can free it");
+}
+
+#[test]
 fn output_nodes_of_a_body_may_be_copied_with_it() {
     let text = "
         storages 10 20 30

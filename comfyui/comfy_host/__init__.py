@@ -9,7 +9,8 @@ Everything here runs on the prompt worker's thread, inside a node or when a prom
 
 from .assumptions import missing as check_assumptions
 from .errors import STOPS, said
-from .executor import nodes_with_a_spec, wants_lists
+from .executor import nodes_with_a_spec
+from .frames import wants_lists
 from .hook import Prompt, install, reached
 from .host import ComfyHost, owner_of
 from .settings import chosen

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType, SimpleNamespace
 from typing import Any
@@ -11,23 +9,9 @@ from typing import Any
 from .assumptions import Off, is_off
 from .entries import Entry, Unidentified, all_caches, is_plain, is_readable
 from .findable import Keys
+from .frames import execute_frames
 from .hook import Prompt
 from .reads import reads_of
-
-
-def wants_lists(names: Iterable[str]) -> bool:
-    """Whether the executor, which is just asking, should hand over whole lists.
-
-    Item by item, an empty list cannot be passed at all, and a short one would come out as long as
-    the longest. As whole lists, one blocked item would block all the others. So: lists, unless an
-    item is blocked.
-    """
-    values = sys._getframe(2).f_locals.get("input_data_all")
-    if not isinstance(values, dict):
-        return False
-    data = [values[name] for name in names if isinstance(values.get(name), list)]
-    blocked = any(type(item).__name__ == "ExecutionBlocker" for items in data for item in items)
-    return not blocked and any(len(items) != 1 for items in data)
 
 
 def nodes_with_a_spec(prompt: Prompt) -> Iterator[tuple[str, Any, dict[str, Any]]]:
@@ -80,7 +64,7 @@ class Run:
         _refuse_the_unknown()
         if dynprompt is None:
             raise Unidentified("it handed over no prompt")
-        for frame in _execute_frames():
+        for frame in execute_frames():
             values = variables(frame)
             if {"execution_list", "dynprompt"} <= values.keys():
                 run = cls(node, values)
@@ -255,52 +239,6 @@ class Run:
             return None
         key = cache.cache_key_set.get_data_key(node_id)
         return None if key is None else numbers.get((id(cache), key))
-
-
-def tell(
-    node: str, shown: str, first: str, output: Mapping[str, Any],
-    variables: Callable[[FrameType], dict[str, Any]],
-) -> None:
-    """Sends what the executor sends when a node has shown something, and brings up to date what the node
-    `first` left in the history."""
-    for frame in _execute_frames():
-        values = variables(frame)
-        server = values["server"]
-        if server.client_id is not None:
-            message = {
-                "node": node, "display_node": shown, "output": output,
-                "prompt_id": values["prompt_id"],
-            }
-            server.send_sync("executed", message, server.client_id)
-        in_history = values["ui_outputs"][first]["output"]
-        in_history["text"][:] = output["text"]
-        # Newer versions put a copy there of what the node gave.
-        in_history["memsweep"][0].update(output["memsweep"][0])
-        return
-
-
-def show_at_end(prompt: Prompt, node: str, shown: str, output: Mapping[str, Any]) -> None:
-    """Adds what a node shows to a prompt that has ended, as the executor does while it runs."""
-    result = prompt.executor.history_result
-    result["outputs"][node] = dict(output)
-    result.get("meta", {})[node] = {
-        "node_id": node, "display_node": shown, "parent_node": None, "real_node_id": node,
-    }
-    server = prompt.executor.server
-    if server.client_id is not None:
-        message = {"node": node, "display_node": shown, "output": output, "prompt_id": prompt.id}
-        server.send_sync("executed", message, server.client_id)
-
-
-def _execute_frames() -> Iterator[FrameType]:
-    code = getattr(getattr(sys.modules.get("execution"), "execute", None), "__code__", None)
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        # Packs that wrap `execute` leave the original's name and file to go by.
-        name, file = frame.f_code.co_name, os.path.basename(frame.f_code.co_filename)
-        if frame.f_code is code or (name, file) == ("execute", "execution.py"):
-            yield frame
-        frame = frame.f_back
 
 
 _NO_SLOT = 2**32 - 1

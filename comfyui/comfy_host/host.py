@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import executor, held_memory, hook
+from . import held_memory, hook, showing
 from .assumptions import Off, is_off
 from .errors import STOPS, failed, said
 from .facts import Facts
@@ -80,7 +80,7 @@ class ComfyHost:
     def tell(self, output: dict[str, Any], first: str) -> None:
         """Shows a node's output on the node that people see. In the history it has the place of `first`."""
         try:
-            executor.tell(self.node, self.shown, first, output, self._hosting.variables)
+            showing.tell(self.node, self.shown, first, output, self._hosting.variables)
         except self.passing:
             raise
         except Exception:
@@ -93,7 +93,7 @@ class ComfyHost:
         if self._ended is None:
             return
         try:
-            executor.show_at_end(self._ended, self.node, self.shown, output)
+            showing.show_at_end(self._ended, self.node, self.shown, output)
         except self.passing:
             raise
         except Exception:

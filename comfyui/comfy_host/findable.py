@@ -32,7 +32,9 @@ class Keys:
         """By keys, and by the answer of `IS_CHANGED` that they were made from. In a tuple a NaN equals itself: one
         that is held anywhere else (`math.nan`, a node's own) may stand in the key of a later prompt."""
         if self._known is None:
-            self._known = list(_containers([*self._keys(), *self._answers()]))
+            # Of an answer its list alone is ComfyUI's. What is in it may be somebody's tuple.
+            lists = {id(answer): answer for answer in self._answers() if type(answer) is list}
+            self._known = [*_containers(list(self._keys())), *lists.values()]
         held = Counter(id(part) for whole in self._known for part in whole if id(part) in nans)
         held.update(map(id, self._answers()))
         alone = {0: float("nan")}
@@ -51,8 +53,8 @@ class Keys:
             node = self._prompt.get_node(node_id)
             if isinstance(node, Mapping):
                 yield node.get("is_changed")
-        remembering = {getattr(cache, "is_changed_cache", None) for cache in self._caches}
-        for one in remembering:
+        found = (getattr(cache, "is_changed_cache", None) for cache in self._caches)
+        for one in {id(remembering): remembering for remembering in found}.values():
             yield from list(getattr(one, "is_changed", {}).values())
 
 
@@ -70,7 +72,7 @@ def _containers(roots: list[Any]) -> Iterator[Iterable[Any]]:
     seen = set()
     while roots:
         part = roots.pop()
-        if type(part) in (tuple, frozenset, list) and id(part) not in seen:
+        if type(part) in (tuple, frozenset) and id(part) not in seen:
             seen.add(id(part))
             roots += part
             yield part

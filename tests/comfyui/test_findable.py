@@ -43,7 +43,7 @@ def test_without_us_no_later_prompt_finds_it(runner, toys, kind):
     assert toys.RUNS["b"] == 2
 
 
-@pytest.mark.parametrize("kind", ["math's", "numpy's", "its own", "numpy's kind", "the same"])
+@pytest.mark.parametrize("kind", ["math's", "numpy's", "its own", "in its own tuple", "numpy's kind", "the same"])
 def test_behind_one_that_somebody_holds_it_stays(runner, toys, kind):
     assert runner.run(prompt(kind)).ok
     assert "b" in toys.SEEN_ALIVE["right after"]

@@ -396,6 +396,7 @@ def ToyUnseeded(label):
 
 
 ITS_OWN_NAN = float("nan")
+ITS_OWN_TUPLE = (float("nan"),)
 
 
 @toy()
@@ -409,6 +410,7 @@ def _is_changed(kind, **_):
         raise RuntimeError("asked too early")
     return {
         "a new one": float("nan"), "math's": math.nan, "numpy's": numpy.nan, "its own": ITS_OWN_NAN,
+        "in its own tuple": ITS_OWN_TUPLE,
         "numpy's kind": numpy.float64("nan"), "the same": 1.5,
     }[kind]
 

@@ -4,11 +4,20 @@ else to be had."""
 from __future__ import annotations
 
 import sys
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .assumptions import Off, is_off
+
+# By the id of a NaN: the ids of what holds it, and how often.
+Holders = dict[int, dict[int, int]]
+
+
+# Keys that were looked through in a prompt, with what `_holders` says of each. In a loop that carries values on, the
+# keys of each turn hold those of all turns before.
+_KNOWN: weakref.WeakKeyDictionary[Any, dict[int, tuple[Any, Holders]]] = weakref.WeakKeyDictionary()
 
 
 class Keys:
@@ -17,29 +26,43 @@ class Keys:
     def __init__(self, caches: Iterable[Any], prompt: Any) -> None:
         self._caches = list(caches)
         self._prompt = prompt
-        self._known: list[Iterable[Any]] | None = None
+        self._held: Counter[int] | None = None
 
     def is_unfindable(self, key: Any) -> bool:
         if is_off(Off.FINDING) is not None:
             return False
         # A tensor among the inputs stands in a key as an object of ComfyUI's own.
-        if any(map(_is_unhashable, _parts([key]))):
+        if any(map(_is_unhashable, _parts(key))):
             return True
-        nans = {id(part): part for part in _parts([key]) if type(part) is float and part != part}
+        nans = {id(part): part for part in _parts(key) if _is_nan(part)}
         return bool(nans) and self._is_one_held_by_keys_alone(nans)
 
     def _is_one_held_by_keys_alone(self, nans: Mapping[int, float]) -> bool:
         """By keys, and by the answer of `IS_CHANGED` that they were made from. In a tuple a NaN equals itself: one
         that is held anywhere else (`math.nan`, a node's own) may stand in the key of a later prompt."""
-        if self._known is None:
-            # Of an answer its list alone is ComfyUI's. What is in it may be somebody's tuple.
-            lists = {id(answer): answer for answer in self._answers() if type(answer) is list}
-            self._known = [*_containers(list(self._keys())), *lists.values()]
-        held = Counter(id(part) for whole in self._known for part in whole if id(part) in nans)
-        held.update(map(id, self._answers()))
+        if self._held is None:
+            self._held = self._count()
         alone = {0: float("nan")}
         own = sys.getrefcount(alone[0])
-        return any(sys.getrefcount(nans[number]) - own == held[number] for number in nans)
+        return any(sys.getrefcount(nans[number]) - own == self._held[number] for number in nans)
+
+    def _count(self) -> Counter[int]:
+        """How often each NaN is held in these places."""
+        known = _KNOWN.setdefault(self._prompt, {})
+        for key in self._keys():
+            if id(key) not in known:
+                known[id(key)] = (key, _holders(key))
+        # Each holder once: keys may share parts.
+        places: Holders = {}
+        for _, found in known.values():
+            for number, holders in found.items():
+                places.setdefault(number, {}).update(holders)
+        held = Counter({number: sum(holders.values()) for number, holders in places.items()})
+        # Of an answer its list alone is ComfyUI's. What is in it may be somebody's tuple.
+        lists = {id(answer): answer for answer in self._answers() if type(answer) is list}
+        held.update(id(part) for one in lists.values() for part in one)
+        held.update(map(id, self._answers()))
+        return held
 
     def _keys(self) -> Iterator[Any]:
         for cache in self._caches:
@@ -62,17 +85,32 @@ def _is_unhashable(part: Any) -> bool:
     return type(part).__name__ == "Unhashable" and "__eq__" not in type(part).__dict__
 
 
-def _parts(roots: list[Any]) -> Iterator[Any]:
-    for whole in _containers(roots):
+def _is_nan(part: Any) -> bool:
+    return type(part) is float and part != part
+
+
+def _parts(key: Any) -> Iterator[Any]:
+    for whole in _containers(key):
         yield from whole
 
 
-def _containers(roots: list[Any]) -> Iterator[Iterable[Any]]:
-    """These and what is in them, each once: keys share parts."""
-    seen = set()
-    while roots:
-        part = roots.pop()
+def _holders(key: Any) -> Holders:
+    """The parts of a key that hold a NaN, by it, and how often each holds it."""
+    found: Holders = {}
+    for whole in _containers(key):
+        for part in whole:
+            if _is_nan(part):
+                holders = found.setdefault(id(part), {})
+                holders[id(whole)] = holders.get(id(whole), 0) + 1
+    return found
+
+
+def _containers(key: Any) -> Iterator[Iterable[Any]]:
+    """A key and what it consists of, each once."""
+    seen, left = set(), [key]
+    while left:
+        part = left.pop()
         if type(part) in (tuple, frozenset) and id(part) not in seen:
             seen.add(id(part))
-            roots += part
+            left += part
             yield part

@@ -105,7 +105,11 @@ class ComfyHost:
     def devices(self) -> str:
         rows = json.loads(self._torch.devices())
         for row in rows:
-            row["comfyui"] = {"paged": self.models.paged(row["id"])}
+            device = row["id"]
+            row["comfyui"] = {
+                "paged": self.models.paged(device),
+                "models": self.models.in_torch(device),
+            }
         return json.dumps(rows)
 
     def check_cancelled(self) -> None:

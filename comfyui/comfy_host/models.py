@@ -117,6 +117,24 @@ class Models:
         except Exception:
             return None
 
+    def in_torch(self, device: str) -> int | None:
+        """Bytes of loaded models on a device in torch's own memory. `None` where one does not say."""
+        if is_off(Off.UNLOADING) is not None:
+            return None
+        try:
+            # Two patchers on the list may share one model.
+            models = {
+                id(loaded.model.model): loaded.model.model
+                for loaded in self.loaded()
+                if str(loaded.device) == device
+            }
+            sizes = [int(model.model_loaded_weight_memory) for model in models.values()]
+        except self._passing:
+            raise
+        except Exception:
+            return None
+        return sum(sizes) if all(size >= 0 for size in sizes) else None
+
     # Unloading.
 
     def unload(self, number: int) -> dict[str, Any]:

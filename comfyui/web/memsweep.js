@@ -476,6 +476,15 @@ function kept(report) {
   return lines;
 }
 
+// src/report/rest.ts
+function rest(rows) {
+  return list(rows).flatMap((each2) => {
+    const { reason, bytes } = fields(each2);
+    const size2 = number(bytes);
+    return string(reason) === "" ? [] : [line("stayed", `Held: ${string(reason)}`, size2 === null ? "" : formatBytes(size2))];
+  });
+}
+
 // src/report/reading.ts
 function levels(value) {
   const reading = fields(value);
@@ -501,7 +510,7 @@ function balance(report, text) {
     const ram = number(pinned) ? `, ${size(number(pinned))} of RAM pinned for it` : "";
     return line("total", shown, `${size(number(bytes))} loaded${ram}`);
   });
-  return [...lines, ...models];
+  return [...lines, ...models, ...rest(report.rest)];
 }
 
 // src/report/steps.ts
@@ -698,6 +707,7 @@ function sweepLines(report) {
     ...steps(report),
     ...goal(report),
     ...kept(report),
+    ...rest(report.rest),
     ...list(report.notes).map((note) => line("note", string(fields(note).reason)))
   ];
 }

@@ -89,6 +89,29 @@ def test_pages_of_the_last_model_that_leaves_count_as_given_back(paging):
     assert (freed["comfyui"]["paged"], freed["ours"]) == (6 * GIB, 6 * GIB)
 
 
+def rest_of(report):
+    rest = [row for row in report.get("rest", []) if row["because"].get("device") == "cuda:0"]
+    return {row["because"]["kind"]: row["bytes"] for row in rest}
+
+
+def test_tensors_that_no_loaded_model_explains_are_told_apart(paging, comfy, monkeypatch):
+    import comfy.model_management as management
+
+    patcher = paging(4 * GIB)
+    patcher.model.model_loaded_weight_memory = GIB // 4
+    # Listed twice.
+    twin = management.LoadedModel(patcher)
+    twin.real_model = weakref.ref(patcher.model)
+    twin.model_finalizer = weakref.finalize(patcher.model, lambda: None)
+    management.current_loaded_models.append(twin)
+    monkeypatch.setattr(management, "free_memory", lambda *_, **__: [])
+    assert rest_of(swept()) == {"unexplained": GIB * 3 // 4}
+    patcher.model.model_loaded_weight_memory = -1
+    assert rest_of(swept()) == {}, "a size below zero is no size"
+    patcher.model.model_loaded_weight_memory = 2 * GIB
+    assert rest_of(swept()) == {}, "more than torch has allocated"
+
+
 def test_a_comfyui_that_pages_and_holds_no_page_says_0(paging, comfy):
     assert paged_of(comfy) == 0
 

@@ -185,6 +185,17 @@ test("a report that 0.1 left in a history is shown as 0.1 showed it", () => {
   ]);
 });
 
+test("what holds the rest is shown with its size, in a sweep and in a reading", () => {
+  const sweep = shown(sample("named")).filter((each) => each.includes("Held: "));
+  assert.deepEqual(sweep, [
+    "stayed: Held: cuda:0: tensors that no loaded model of ComfyUI explains | 65.0 MiB",
+    "stayed: Held: cuda:0: this process outside torch (context, other libraries) | 300.0 MiB",
+  ]);
+  const rest = [{ bytes: null, reason: "an unknown number" }, { bytes: 5 }];
+  const reading = shown(read({ schema: 2, reading: {}, lines: [], models: [], rest }));
+  assert.deepEqual(reading, ["stayed: Held: an unknown number | "]);
+});
+
 test("a reading shows its lines as they are, whatever is in the names", () => {
   const lines = [
     { name: "process", bytes: 2048, part: false },

@@ -60,6 +60,8 @@ pub struct TorchView<T> {
 pub struct ComfyView<T> {
     /// Resident pages of models that ComfyUI pages by itself; torch does not count them.
     pub paged: Option<T>,
+    /// In torch's memory, of the models that ComfyUI has loaded there.
+    pub models: Option<T>,
 }
 
 /// A source of the driver's view.

@@ -60,7 +60,10 @@ impl DeviceFreed {
                 allocated: fallen(then.torch.allocated, now.torch.allocated),
                 reserved: fallen(then.torch.reserved, now.torch.reserved),
             },
-            comfyui: ComfyView { paged: fallen(then.comfyui.paged, now.comfyui.paged) },
+            comfyui: ComfyView {
+                paged: fallen(then.comfyui.paged, now.comfyui.paged),
+                models: fallen(then.comfyui.models, now.comfyui.models),
+            },
         };
         if let Some((measure, change)) = freed.best(held(then, now)) {
             (freed.measure, freed.ours) = (Some(measure), Some(change));

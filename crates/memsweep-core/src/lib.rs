@@ -31,6 +31,7 @@ pub mod reading;
 pub mod reason;
 pub mod render;
 pub mod report;
+pub mod rest;
 pub mod stayed;
 pub mod sweep;
 pub mod turns;

@@ -9,7 +9,8 @@ use crate::inventory::ModelFact;
 use crate::names;
 use crate::plain::plain;
 use crate::reading::{Reading, SCHEMA};
-use crate::render::{ReadingLine, known, reading_lines, reading_text};
+use crate::render::{ReadingLine, known, reading_lines, reading_text, rest_text};
+use crate::rest::Rest;
 
 /// A reading with its lines, and the models that the host manages.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -23,6 +24,9 @@ pub struct MemoryReport {
     pub lines: Vec<ReadingLine>,
     /// The models that the host manages.
     pub models: Vec<NamedModel>,
+    /// What holds memory, as far as it is known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rest: Vec<Rest>,
 }
 
 /// A model and what to call it.
@@ -63,6 +67,7 @@ impl MemoryReport {
         Self {
             schema: SCHEMA,
             lines: reading_lines(&reading),
+            rest: Rest::of(&reading, &[]),
             reading,
             models: models.into_iter().map(NamedModel::from).collect(),
         }
@@ -79,6 +84,7 @@ impl MemoryReport {
             }
             out.push('\n');
         }
+        out.push_str(&rest_text(&self.rest));
         out.truncate(out.trim_end().len());
         out
     }

@@ -16,6 +16,7 @@ use crate::plain::plain;
 use crate::reading::Reading;
 use crate::reason::Why;
 use crate::report::{Report, Row, Verdict};
+use crate::rest::Rest;
 use crate::stayed::Stayed;
 
 /// One line for a log.
@@ -69,8 +70,21 @@ pub fn text(report: &Report) -> String {
         let (what, reason) = (plain(&kept.what), shown(&kept.why));
         let _ = writeln!(out, "- {what} ({}): {reason}", known(kept.bytes));
     }
+    out.push_str(&rest_text(&report.rest));
     for note in &report.notes {
         let _ = writeln!(out, "note: {}", shown(note));
+    }
+    out
+}
+
+/// What holds memory that is still in use, a line each.
+pub(crate) fn rest_text(rest: &[Rest]) -> String {
+    let mut out = String::from(if rest.is_empty() { "" } else { "what holds the rest:\n" });
+    for Rest { bytes, why } in rest {
+        let _ = match bytes {
+            Some(bytes) => writeln!(out, "- {}: {bytes}", shown(why)),
+            None => writeln!(out, "- {}", shown(why)),
+        };
     }
     out
 }

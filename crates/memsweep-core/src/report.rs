@@ -11,6 +11,7 @@ use crate::plan::{Kept, Plan, Step};
 use crate::policy::Goal;
 use crate::reading::{Reading, SCHEMA};
 use crate::reason::{Keep, Note, Release, Skip, Why};
+use crate::rest::Rest;
 use crate::stayed::Stayed;
 
 /// Differences below this are noise of the measurement itself: a reading allocates a little, and
@@ -56,6 +57,9 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// What stayed, and why.
     pub kept: Vec<KeptRow>,
+    /// What holds memory that is still in use, as far as it is known. Absent in older reports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rest: Vec<Rest>,
     /// What people should know.
     pub notes: Vec<Why<Note>>,
 }
@@ -198,6 +202,7 @@ impl Report {
             headline: Headline::new(&before, &after, &freed, &rows),
             stayed: Stayed::among(&kept),
             freed,
+            rest: Rest::of(&after, &plan.rest),
             before,
             after,
             rows,

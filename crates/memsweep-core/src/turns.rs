@@ -147,7 +147,10 @@ fn device_sum(earlier: &DeviceFreed, later: &DeviceFreed) -> DeviceFreed {
             allocated: plus(earlier.torch.allocated, later.torch.allocated),
             reserved: plus(earlier.torch.reserved, later.torch.reserved),
         },
-        comfyui: ComfyView { paged: plus(earlier.comfyui.paged, later.comfyui.paged) },
+        comfyui: ComfyView {
+            paged: plus(earlier.comfyui.paged, later.comfyui.paged),
+            models: plus(earlier.comfyui.models, later.comfyui.models),
+        },
     }
 }
 

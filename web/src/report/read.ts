@@ -13,6 +13,7 @@ import { line, type Line, type NodeReport } from "./lines.ts";
 import type { Output, Problem } from "./message.ts";
 import { upgraded } from "./older.ts";
 import { balance, levels } from "./reading.ts";
+import { rest } from "./rest.ts";
 import { steps } from "./steps.ts";
 import { totals } from "./totals.ts";
 
@@ -46,6 +47,7 @@ function sweepLines(report: Fields<Report>): Line[] {
     ...steps(report),
     ...goal(report),
     ...kept(report),
+    ...rest(report.rest),
     ...list(report.notes).map((note) => line("note", string(fields(note).reason))),
   ];
 }

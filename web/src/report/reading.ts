@@ -5,6 +5,7 @@ import { formatBytes, size } from "./amounts.ts";
 import { type Fields, fields, is, list, number, type Promised, string } from "./fields.ts";
 import { line, type Line } from "./lines.ts";
 import { olderLines } from "./older.ts";
+import { rest } from "./rest.ts";
 
 /** The headline: RAM, and each device that tells its use. */
 export function levels(value: Promised<Reading>): string {
@@ -33,5 +34,5 @@ export function balance(report: Fields<MemoryReport>, text: string): Line[] {
     const ram = number(pinned) ? `, ${size(number(pinned))} of RAM pinned for it` : "";
     return line("total", shown, `${size(number(bytes))} loaded${ram}`);
   });
-  return [...lines, ...models];
+  return [...lines, ...models, ...rest(report.rest)];
 }

@@ -14,6 +14,42 @@ export type Bytes = number;
  */
 export type Source = "nvml" | "sysfs" | "torch" | "other";
 /**
+ * What holds memory that is still in use.
+ */
+export type Holder =
+  | {
+      /**
+       * The device.
+       */
+      device: string;
+      kind: "unexplained";
+    }
+  | {
+      /**
+       * The device.
+       */
+      device: string;
+      kind: "outside_torch";
+    }
+  | {
+      /**
+       * The device.
+       */
+      device: string;
+      kind: "output";
+      /**
+       * The nodes it is of.
+       */
+      what: string;
+    }
+  | {
+      /**
+       * The device.
+       */
+      device: string;
+      kind: "connected";
+    };
+/**
  * A signed difference of two measurements, in bytes. Positive means given back.
  */
 export type Change = number;
@@ -711,6 +747,10 @@ export interface MemoryReport {
    */
   reading: Reading;
   /**
+   * What holds memory, as far as it is known.
+   */
+  rest?: Rest[];
+  /**
    * Version of this shape.
    */
   schema: number;
@@ -840,6 +880,10 @@ export interface DeviceMemory {
  */
 export interface ComfyView {
   /**
+   * In torch's memory, of the models that ComfyUI has loaded there.
+   */
+  models: Bytes | null;
+  /**
    * Resident pages of models that ComfyUI pages by itself; torch does not count them.
    */
   paged: Bytes | null;
@@ -961,6 +1005,23 @@ export interface ProcessMemory {
   swapped: Bytes | null;
 }
 /**
+ * Memory that is still in use, and what holds it.
+ */
+export interface Rest {
+  /**
+   * For programs.
+   */
+  because: Holder;
+  /**
+   * Its size where known.
+   */
+  bytes: Bytes | null;
+  /**
+   * The same in words, in English.
+   */
+  reason: string;
+}
+/**
  * The whole story of one sweep.
  */
 export interface Report {
@@ -1012,6 +1073,10 @@ export interface Report {
    * The level asked for.
    */
   requested_level: Level;
+  /**
+   * What holds memory that is still in use, as far as it is known. Absent in older reports.
+   */
+  rest?: Rest[];
   /**
    * One row per step of the plan.
    */
@@ -1083,6 +1148,10 @@ export interface DeviceFreed {
  * ComfyUI's view of a device.
  */
 export interface ComfyView2 {
+  /**
+   * In torch's memory, of the models that ComfyUI has loaded there.
+   */
+  models: Change | null;
   /**
    * Resident pages of models that ComfyUI pages by itself; torch does not count them.
    */

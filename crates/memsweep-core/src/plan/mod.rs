@@ -5,6 +5,7 @@ mod entries;
 mod held;
 mod listed;
 mod models;
+mod rest;
 mod targets;
 
 use std::collections::BTreeSet;
@@ -18,6 +19,7 @@ use crate::level::Level;
 use crate::live::{LiveSet, live_set};
 use crate::policy::Policy;
 use crate::reason::{Keep, Note, Release, Why};
+use crate::rest::Rest;
 
 /// What a sweep will do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +34,9 @@ pub struct Plan {
     /// What people should know, such as that parking is off or that the executor is not one we
     /// know.
     pub notes: Vec<Why<Note>>,
+    /// Who holds memory that stays on a device, as far as the inventory tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rest: Vec<Rest>,
 }
 
 /// One step.
@@ -80,6 +85,7 @@ pub fn plan(inventory: &Inventory, policy: &Policy) -> Plan {
         _ => LiveSet::default(),
     };
     let (evict, unload) = draft.decide(inventory, &live);
+    draft.rest = rest::holders(inventory, &evict);
     let (destroy, park) = held::decide(inventory, policy, &live, &evict, &mut draft.notes);
 
     if policy.goal.is_some() {
@@ -134,6 +140,7 @@ struct Draft {
     steps: Vec<Step>,
     kept: Vec<Kept>,
     notes: Vec<Why<Note>>,
+    rest: Vec<Rest>,
 }
 
 impl Draft {
@@ -142,7 +149,13 @@ impl Draft {
         if policy.requested != policy.level {
             notes.push(Why(Note::ParkingOff { level: policy.level }));
         }
-        Self { policy: policy.clone(), steps: Vec::new(), kept: Vec::new(), notes }
+        Self {
+            policy: policy.clone(),
+            steps: Vec::new(),
+            kept: Vec::new(),
+            notes,
+            rest: Vec::new(),
+        }
     }
 
     /// The evict steps and the unload steps, noting what stays on the way.
@@ -239,9 +252,9 @@ impl Draft {
     }
 
     fn finish(self) -> Plan {
-        let Self { policy, steps, kept, mut notes } = self;
+        let Self { policy, steps, kept, mut notes, rest } = self;
         let (kept, more) = listed::kept(kept);
         notes.extend(more);
-        Plan { policy, steps, kept, notes }
+        Plan { policy, steps, kept, notes, rest }
     }
 }

@@ -3,6 +3,7 @@
 //! Each is an enum, and its English text is made here and nowhere else. In JSON a reason is both:
 //! `because` for programs, such as a front-end that speaks another language, and `reason` for people.
 
+mod holder;
 mod keep;
 mod note;
 mod refusal;
@@ -13,6 +14,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use holder::Holder;
 pub use keep::Keep;
 pub use note::Note;
 pub use refusal::{Refusal, Stopped};

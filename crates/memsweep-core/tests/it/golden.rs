@@ -201,7 +201,7 @@ fn gpu(id: &str, used: u64, allocated: u64, reserved: u64) -> DeviceMemory {
         total: mib(24_576),
         driver: DriverView { used: mib(used), process: mib(used - 100), others: mib(100) },
         torch: TorchView { allocated: mib(allocated), reserved: mib(reserved) },
-        comfyui: ComfyView::default(),
+        comfyui: ComfyView { models: mib(allocated - 65), ..ComfyView::default() },
         source: Some(Source::Nvml),
     }
 }

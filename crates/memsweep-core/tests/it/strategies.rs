@@ -236,7 +236,7 @@ pub(crate) fn readings() -> impl Strategy<Value = Reading> {
 }
 
 fn device_row() -> impl Strategy<Value = DeviceMemory> {
-    (option::of("[a-z ]{1,8}"), vec(size(), 7)).prop_map(|(name, sizes)| DeviceMemory {
+    (option::of("[a-z ]{1,8}"), vec(size(), 8)).prop_map(|(name, sizes)| DeviceMemory {
         id: String::new(),
         pci: name.clone(),
         uuid: name.clone(),
@@ -245,7 +245,7 @@ fn device_row() -> impl Strategy<Value = DeviceMemory> {
         total: sizes[0],
         driver: DriverView { used: sizes[1], process: sizes[2], others: sizes[3] },
         torch: TorchView { allocated: sizes[4], reserved: sizes[5] },
-        comfyui: ComfyView { paged: sizes[6] },
+        comfyui: ComfyView { paged: sizes[6], models: sizes[7] },
     })
 }
 

@@ -391,7 +391,7 @@ fn pages_that_all_went_count_as_given_back() {
         id: "cuda:0".to_owned(),
         driver: used_by_all(900),
         torch: TorchView { allocated: Some(Bytes(40)), reserved: Some(Bytes(50)) },
-        comfyui: ComfyView { paged },
+        comfyui: ComfyView { paged, models: None },
         ..DeviceMemory::default()
     };
     let ours = |then, now| {

@@ -5,6 +5,7 @@ mod loops;
 mod models;
 mod names;
 mod order;
+mod rest;
 
 use std::fmt::Write as _;
 

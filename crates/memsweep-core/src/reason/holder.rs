@@ -1,0 +1,70 @@
+//! What holds the memory that is still in use.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Reason;
+
+/// What holds memory that is still in use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Holder {
+    /// What torch has allocated, less what ComfyUI's loaded models have there.
+    Unexplained {
+        /// The device.
+        device: String,
+    },
+    /// What the driver says of this process, less what torch's allocator holds and what ComfyUI
+    /// pages.
+    OutsideTorch {
+        /// The device.
+        device: String,
+    },
+    /// The storages of a cached output that stays; none of a model that ComfyUI manages, and none
+    /// that an earlier row counts.
+    Output {
+        /// The device.
+        device: String,
+        /// The nodes it is of.
+        what: String,
+    },
+    /// The storages of what is connected.
+    Connected {
+        /// The device.
+        device: String,
+    },
+}
+
+impl Reason for Holder {}
+
+impl Holder {
+    /// The device whose memory it is; `None` for RAM.
+    #[must_use]
+    pub fn device(&self) -> Option<&str> {
+        match self {
+            Self::Unexplained { device }
+            | Self::OutsideTorch { device }
+            | Self::Output { device, .. }
+            | Self::Connected { device } => Some(device),
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unexplained { device } => {
+                write!(f, "{device}: tensors that no loaded model of ComfyUI explains")
+            }
+            Self::OutsideTorch { device } => {
+                write!(f, "{device}: this process outside torch (context, other libraries)")
+            }
+            Self::Output { device, what } => {
+                write!(f, "{device}: cached output of {what}, which stays")
+            }
+            Self::Connected { device } => write!(f, "{device}: connected to this node"),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What holds the memory that is still in use, as far as it is known.
+//!
+//! Nothing here is an estimate: a row is left out where a number that it is made of is unknown, and
+//! where its parts exceed the whole, because they were read a moment apart.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bytes::Bytes;
+use crate::device::DeviceMemory;
+use crate::reading::Reading;
+use crate::reason::{Holder, Why};
+
+/// Less is not worth a line.
+const LEAST: Bytes = Bytes(1024 * 1024);
+/// The most rows of one kind: ComfyUI keeps reports.
+const MOST: usize = 8;
+
+/// Memory that is still in use, and what holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Rest {
+    /// Its size where known.
+    pub bytes: Option<Bytes>,
+    /// What holds it.
+    #[serde(flatten)]
+    pub why: Why<Holder>,
+}
+
+impl Rest {
+    /// A row, where the size is known.
+    pub(crate) fn known(bytes: Option<Bytes>, holder: Holder) -> Option<Self> {
+        bytes.map(|_| Self { bytes, why: Why(holder) })
+    }
+
+    /// What a reading tells, and what is known beside it. Of what is known, a device that the reading
+    /// does not have says nothing.
+    #[must_use]
+    pub fn of(reading: &Reading, known: &[Self]) -> Vec<Self> {
+        let mut rows = Vec::new();
+        for device in &reading.devices {
+            rows.extend(of_device(device));
+            let there =
+                known.iter().filter(|row| row.why.0.device() == Some(device.id.as_str())).cloned();
+            rows.extend(largest(there.collect()));
+        }
+        rows.retain(|row| row.bytes.is_none_or(|bytes| bytes >= LEAST));
+        rows
+    }
+}
+
+fn of_device(memory: &DeviceMemory) -> impl Iterator<Item = Rest> {
+    let device = || memory.id.clone();
+    let unexplained = less(memory.torch.allocated, memory.comfyui.models);
+    // Torch does not count what ComfyUI pages. Unknown is nearly always none.
+    let paged = memory.comfyui.paged.unwrap_or_default();
+    let outside_torch = less(less(memory.driver.process, memory.torch.reserved), Some(paged));
+    [
+        Rest::known(unexplained, Holder::Unexplained { device: device() }),
+        Rest::known(outside_torch, Holder::OutsideTorch { device: device() }),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+fn less(whole: Option<Bytes>, part: Option<Bytes>) -> Option<Bytes> {
+    whole?.0.checked_sub(part?.0).map(Bytes)
+}
+
+fn largest(mut rows: Vec<Rest>) -> Vec<Rest> {
+    rows.sort_by_key(|row| std::cmp::Reverse(row.bytes));
+    rows.truncate(MOST);
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reading::{ComfyView, DriverView, TorchView};
+
+    fn mib(mib: u64) -> Option<Bytes> {
+        Some(Bytes::from_mib(mib))
+    }
+
+    /// What the driver says of this process, what torch holds and has allocated, what ComfyUI's models
+    /// have there, and what it pages.
+    fn device(numbers: [Option<Bytes>; 5]) -> DeviceMemory {
+        let [process, reserved, allocated, models, paged] = numbers;
+        DeviceMemory {
+            id: "cuda:0".to_owned(),
+            driver: DriverView { process, ..DriverView::default() },
+            torch: TorchView { allocated, reserved },
+            comfyui: ComfyView { paged, models },
+            ..DeviceMemory::default()
+        }
+    }
+
+    /// Bytes that no model explains, and those outside torch.
+    fn of(numbers: [Option<Bytes>; 5]) -> [Option<Bytes>; 2] {
+        let reading = Reading { devices: vec![device(numbers)], ..Reading::default() };
+        let rows = Rest::of(&reading, &[]);
+        let find = |wanted: Holder| rows.iter().find(|row| row.why.0 == wanted)?.bytes;
+        let device = || "cuda:0".to_owned();
+        [
+            find(Holder::Unexplained { device: device() }),
+            find(Holder::OutsideTorch { device: device() }),
+        ]
+    }
+
+    #[test]
+    fn what_no_model_explains_is_known_only_where_both_numbers_are() {
+        for (numbers, expected) in [
+            ([mib(900), mib(500), mib(400), mib(300), None], [mib(100), mib(400)]),
+            ([mib(900), mib(500), mib(400), mib(0), mib(150)], [mib(400), mib(250)]),
+            // Either number unknown.
+            ([None, mib(500), mib(400), None, None], [None, None]),
+            ([mib(900), None, None, mib(300), None], [None, None]),
+            // The parts exceed the whole: never less than nothing, and not nothing either.
+            ([mib(400), mib(500), mib(200), mib(300), None], [None, None]),
+            // Explained.
+            ([mib(500), mib(500), mib(300), mib(300), None], [None, None]),
+        ] {
+            assert_eq!(of(numbers), expected, "{numbers:?}");
+        }
+    }
+
+    #[test]
+    fn holders_are_shown_with_their_device_the_largest_first() {
+        let output = |device: &str, what: &str, mib| Rest {
+            bytes: Some(Bytes::from_mib(mib)),
+            why: Why(Holder::Output { device: device.to_owned(), what: what.to_owned() }),
+        };
+        let mut known = vec![output("cuda:1", "elsewhere", 9), output("cuda:0", "tiny", 0)];
+        known.extend((1..12).map(|number| output("cuda:0", "#8 Decode", number)));
+        let reading = Reading { devices: vec![device([None; 5])], ..Reading::default() };
+        let rows = Rest::of(&reading, &known);
+        let sizes: Vec<_> = rows.iter().map(|row| row.bytes).collect();
+        assert_eq!(sizes, (4..12).rev().map(mib).collect::<Vec<_>>());
+    }
+}

@@ -10,7 +10,7 @@ use crate::names;
 use crate::plain::plain;
 use crate::reading::{Reading, SCHEMA};
 use crate::render::{ReadingLine, known, reading_lines, reading_text, rest_text};
-use crate::rest::Rest;
+use crate::rest::{Child, Rest};
 
 /// A reading with its lines, and the models that the host manages.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -63,11 +63,11 @@ impl From<ModelFact> for NamedModel {
 impl MemoryReport {
     /// The lines and names are made here.
     #[must_use]
-    pub fn new(reading: Reading, models: Vec<ModelFact>) -> Self {
+    pub fn new(reading: Reading, models: Vec<ModelFact>, children: Vec<Child>) -> Self {
         Self {
             schema: SCHEMA,
             lines: reading_lines(&reading),
-            rest: Rest::of(&reading, &[]),
+            rest: Rest::of(&reading, children, &[]),
             reading,
             models: models.into_iter().map(NamedModel::from).collect(),
         }
@@ -106,7 +106,7 @@ mod tests {
             ..ModelFact::default()
         };
         let models = vec![model(&["sd15.safetensors"], Some(Bytes::from_mib(3))), model(&[], None)];
-        let report = MemoryReport::new(Reading::default(), models);
+        let report = MemoryReport::new(Reading::default(), models, Vec::new());
         let text = report.text();
         let lines: Vec<&str> = text.lines().rev().take(2).collect();
         assert_eq!(

@@ -184,7 +184,7 @@ fn verdict(action: &Action, outcome: &Outcome, fall: Option<i64>) -> Verdict {
 }
 
 impl Report {
-    /// Puts the parts together.
+    /// Puts the parts together, all but what holds the rest.
     #[must_use]
     pub fn new(plan: &Plan, before: Reading, after: Reading, rows: Vec<Row>) -> Self {
         let goal = plan.policy.goal.clone();
@@ -202,7 +202,7 @@ impl Report {
             headline: Headline::new(&before, &after, &freed, &rows),
             stayed: Stayed::among(&kept),
             freed,
-            rest: Rest::of(&after, &plan.rest),
+            rest: Vec::new(),
             before,
             after,
             rows,

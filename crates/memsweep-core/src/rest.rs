@@ -15,6 +15,19 @@ const LEAST: Bytes = Bytes(1024 * 1024);
 /// The most rows of one kind: ComfyUI keeps reports.
 const MOST: usize = 8;
 
+/// A process that this one has started, or that such a one has started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Child {
+    /// Its number.
+    pub pid: u32,
+    /// What the system calls it.
+    pub name: String,
+    /// Its RAM, with all that it shares with others.
+    pub resident: Bytes,
+    /// Its RAM, where what several processes have is shared out among them. Linux `Pss`.
+    pub proportional: Option<Bytes>,
+}
+
 /// Memory that is still in use, and what holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -35,14 +48,15 @@ impl Rest {
     /// What a reading tells, and what is known beside it. Of what is known, a device that the reading
     /// does not have says nothing.
     #[must_use]
-    pub fn of(reading: &Reading, known: &[Self]) -> Vec<Self> {
+    pub fn of(reading: &Reading, children: Vec<Child>, known: &[Self]) -> Vec<Self> {
         let mut rows = Vec::new();
         for device in &reading.devices {
             rows.extend(of_device(device));
             let there =
                 known.iter().filter(|row| row.why.0.device() == Some(device.id.as_str())).cloned();
-            rows.extend(largest(there.collect()));
+            rows.extend(largest(there.collect()).0);
         }
+        rows.extend(of_children(children));
         rows.retain(|row| row.bytes.is_none_or(|bytes| bytes >= LEAST));
         rows
     }
@@ -66,10 +80,26 @@ fn less(whole: Option<Bytes>, part: Option<Bytes>) -> Option<Bytes> {
     whole?.0.checked_sub(part?.0).map(Bytes)
 }
 
-fn largest(mut rows: Vec<Rest>) -> Vec<Rest> {
-    rows.sort_by_key(|row| std::cmp::Reverse(row.bytes));
-    rows.truncate(MOST);
+fn of_children(children: Vec<Child>) -> Vec<Rest> {
+    let rows = children.into_iter().map(|Child { pid, name, resident, proportional }| {
+        let at_most = proportional.is_none();
+        let bytes = Some(proportional.unwrap_or(resident));
+        Rest { bytes, why: Why(Holder::Child { pid, name, at_most }) }
+    });
+    let (mut rows, others) = largest(rows.collect());
+    if !others.is_empty() {
+        let bytes = others.iter().filter_map(|row| row.bytes).sum();
+        let count = others.len() as u64;
+        rows.push(Rest { bytes: Some(bytes), why: Why(Holder::MoreChildren { count }) });
+    }
     rows
+}
+
+/// The largest, and the others.
+fn largest(mut rows: Vec<Rest>) -> (Vec<Rest>, Vec<Rest>) {
+    rows.sort_by_key(|row| std::cmp::Reverse(row.bytes));
+    let others = rows.split_off(MOST.min(rows.len()));
+    (rows, others)
 }
 
 #[cfg(test)]
@@ -97,7 +127,7 @@ mod tests {
     /// Bytes that no model explains, and those outside torch.
     fn of(numbers: [Option<Bytes>; 5]) -> [Option<Bytes>; 2] {
         let reading = Reading { devices: vec![device(numbers)], ..Reading::default() };
-        let rows = Rest::of(&reading, &[]);
+        let rows = Rest::of(&reading, Vec::new(), &[]);
         let find = |wanted: Holder| rows.iter().find(|row| row.why.0 == wanted)?.bytes;
         let device = || "cuda:0".to_owned();
         [
@@ -132,8 +162,34 @@ mod tests {
         let mut known = vec![output("cuda:1", "elsewhere", 9), output("cuda:0", "tiny", 0)];
         known.extend((1..12).map(|number| output("cuda:0", "#8 Decode", number)));
         let reading = Reading { devices: vec![device([None; 5])], ..Reading::default() };
-        let rows = Rest::of(&reading, &known);
+        let rows = Rest::of(&reading, Vec::new(), &known);
         let sizes: Vec<_> = rows.iter().map(|row| row.bytes).collect();
         assert_eq!(sizes, (4..12).rev().map(mib).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_children_share_is_shared_out_where_that_is_known() {
+        let child = |pid, proportional| Child {
+            pid,
+            name: "worker".to_owned(),
+            resident: Bytes::from_mib(u64::from(pid)),
+            proportional,
+        };
+        let mut children = vec![child(30, None), child(60, mib(20)), child(50, Some(Bytes(9)))];
+        let text = |children: &[Child]| {
+            let rows = Rest::of(&Reading::default(), children.to_vec(), &[]);
+            rows.iter()
+                .map(|row| format!("{}: {}", row.why, row.bytes.unwrap()))
+                .collect::<Vec<_>>()
+        };
+        let two = [
+            "RAM of child process 30 (worker), at most: 30.0 MiB",
+            "RAM of child process 60 (worker): 20.0 MiB",
+        ];
+        assert_eq!(text(&children), two);
+        children.extend((1..9).map(|pid| child(pid, None)));
+        let many = text(&children);
+        assert_eq!(many.len(), MOST + 1);
+        assert_eq!(many[MOST], "RAM of 3 more child processes, at most: 3.0 MiB");
     }
 }

@@ -5,6 +5,7 @@ use crate::plan::Plan;
 use crate::reading::Reading;
 use crate::reason::Skip;
 use crate::report::{Report, Row};
+use crate::rest::{Child, Rest};
 use crate::turns::{Turns, has_grown};
 
 /// What the loop asks of the world. `read` is total: what cannot be read is `None`.
@@ -13,6 +14,10 @@ pub trait Host {
     fn read(&mut self) -> Reading;
     /// Carries out one action, completely or not at all.
     fn release(&mut self, action: &Action) -> Outcome;
+    /// Processes that this one has started; none where that cannot be told. Asked once.
+    fn children(&mut self) -> Vec<Child> {
+        Vec::new()
+    }
 }
 
 /// A host that reads and releases nothing: the dry run of the same loop.
@@ -26,6 +31,10 @@ impl<H: Host> Host for DryRun<'_, H> {
 
     fn release(&mut self, _: &Action) -> Outcome {
         Outcome::skipped(Skip::DryRun)
+    }
+
+    fn children(&mut self) -> Vec<Child> {
+        self.0.children()
     }
 }
 
@@ -75,7 +84,8 @@ fn carry_out(plan: &Plan, host: &mut impl Host, in_vain_at: Option<&Reading>) ->
         }
     }
     rows.extend(steps.map(|step| Row::not_run(step, Skip::SweepEnded)));
-    Report::new(plan, before, now, rows)
+    let rest = Rest::of(&now, host.children(), &plan.rest);
+    Report { rest, ..Report::new(plan, before, now, rows) }
 }
 
 /// Whether another run of the collector could find anything: it is the most expensive step (0.3 s

@@ -2,7 +2,7 @@
 //!
 //! Design constraints:
 //! - it never decides: what to release, and whether that was worth it, is decided elsewhere;
-//! - it touches no other process, asks for no elevation, and starts no thread that outlives a call;
+//! - it touches no other process, and reads of its own children only what the system tells of them, asks for no elevation, and starts no thread that outlives a call;
 //! - a reading never creates a device context, and what cannot be read is `None`, never 0;
 //! - nothing here fails or panics: a refused call is an [`Outcome`] that says why;
 //! - an [`Outcome`] says what the call did; measuring what it freed is the caller's job.
@@ -47,6 +47,7 @@ use memsweep_core::bytes::Bytes;
 use memsweep_core::park::Parked;
 use memsweep_core::reading::Reading;
 use memsweep_core::reason::Missing;
+use memsweep_core::rest::Child;
 
 pub use crate::devices::page_locks::PageLocks;
 pub use crate::park::{Block, Gate, Parking, Stop, Survey};
@@ -137,6 +138,14 @@ impl Os {
     #[must_use]
     pub fn drop_file_cache(&self, files: &[String]) -> Outcome {
         self.host.drop_file_cache(files)
+    }
+
+    /// The processes that this one has started, and those that they have started, with their RAM. Looks
+    /// at every process of the machine: for now and then. Empty where it is unknown, and on systems
+    /// other than Linux.
+    #[must_use]
+    pub fn children(&self) -> Vec<Child> {
+        self.host.children()
     }
 
     /// The distinct regular files mapped into this process, as absolute paths, sorted.

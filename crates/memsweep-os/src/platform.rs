@@ -8,6 +8,7 @@ use memsweep_core::action::Outcome;
 use memsweep_core::bytes::Bytes;
 use memsweep_core::reading::{MachineMemory, ProcessMemory};
 use memsweep_core::reason::Missing;
+use memsweep_core::rest::Child;
 
 use crate::Detail;
 use crate::devices::view::DriverCard;
@@ -39,6 +40,10 @@ pub(crate) trait Platform {
 
     fn cached(&self, _file: &Path) -> Option<Bytes> {
         None
+    }
+
+    fn children(&self) -> Vec<Child> {
+        Vec::new()
     }
 
     fn mapped_files(&self) -> Vec<String> {

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use memsweep_core::bytes::Bytes;
 use memsweep_core::reading::{DeviceMemory, DriverView, MachineMemory, ProcessMemory, SCHEMA};
+use memsweep_core::rest::Child;
 
 use self::tree::{Tree, amd_card, amd_tree};
 
@@ -250,4 +251,45 @@ fn mapped_files_are_the_regular_ones_that_exist() {
 
 fn path_of(folder: &Path, name: &str) -> String {
     folder.join(name).to_str().unwrap().to_owned()
+}
+
+fn status(pid: u32, parent: u32, name: &str, kib: u64) -> String {
+    format!("Name:\t{name}\nPid:\t{pid}\nPPid:\t{parent}\nVmRSS:\t{kib} kB\n")
+}
+
+#[test]
+fn only_our_own_children_are_read_each_by_itself() {
+    let gib = 1024 * 1024;
+    let files = [
+        ("proc/self/status", status(7, 1, "python", 50)),
+        ("proc/7/status", status(7, 1, "python", 50)),
+        ("proc/1/status", status(1, 0, "init", 50)),
+        ("proc/2/status", status(2, 1, "other", 50)),
+        ("proc/10/status", status(10, 7, "a\\nb (x)", 40)),
+        ("proc/10/smaps_rollup", "1-2 ---p 0 0 0 [rollup]\nRss: 40 kB\nPss: 15 kB\n".to_owned()),
+        // Larger than what may be asked in all.
+        ("proc/11/status", status(11, 10, "large", gib)),
+        ("proc/11/smaps_rollup", "Pss: 1 kB\n".to_owned()),
+        ("proc/12/status", "Name:\tended\nPid:\t12\nPPid:\t7\nState:\tZ (zombie)\n".to_owned()),
+        ("proc/13/cmdline", String::new()),
+        // Its own parent, and a number that is none.
+        ("proc/14/status", status(14, 14, "odd", 1)),
+        ("proc/15/status", "Name:\tx\nPid:\t99999999999\nPPid:\t7\nVmRSS:\t1 kB\n".to_owned()),
+    ];
+    let files: Vec<(&str, &str)> =
+        files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let child = |pid, name: &str, kib, proportional: Option<u64>| Child {
+        pid,
+        name: name.to_owned(),
+        resident: Bytes::from_kib(kib),
+        proportional: proportional.map(Bytes::from_kib),
+    };
+    let expected = [child(10, "a\\nb (x)", 40, Some(15)), child(11, "large", gib, None)];
+    assert_eq!(Tree::new(&files).os().children(), expected);
+}
+
+#[test]
+fn a_machine_that_does_not_tell_has_no_children() {
+    assert_eq!(Tree::new(&[]).os().children(), []);
+    assert_eq!(Tree::new(&[("proc/self/status", "Name:\tpython\n")]).os().children(), []);
 }

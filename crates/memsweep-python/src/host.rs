@@ -5,6 +5,7 @@
 use memsweep_core::action::{Action, Outcome};
 use memsweep_core::reading::{DeviceMemory, Reading};
 use memsweep_core::reason::Missing;
+use memsweep_core::rest::Child;
 use memsweep_core::sweep::Host;
 use memsweep_os::Os;
 use pyo3::exceptions::PyException;
@@ -91,6 +92,11 @@ impl Host for PyHost<'_> {
         let mut reading = self.py.detach(|| os.read());
         reading.join_devices(self.torch_devices());
         reading
+    }
+
+    fn children(&mut self) -> Vec<Child> {
+        let os = &self.os;
+        self.py.detach(|| os.children())
     }
 
     fn release(&mut self, action: &Action) -> Outcome {

@@ -145,8 +145,10 @@ fn plain(text: &Bound<'_, PyString>) -> PyResult<String> {
 
 /// Text and JSON of a Memory Report. `models`: those of an inventory, as JSON.
 #[pyfunction]
-fn memory_report(reading: &PyReading, models: &str) -> PyResult<(String, String)> {
-    let report = MemoryReport::new(reading.inner().clone(), json::parse("the models", models)?);
+fn memory_report(py: Python<'_>, reading: &PyReading, models: &str) -> PyResult<(String, String)> {
+    let children = PyHost::new(py, None).children();
+    let models = json::parse("the models", models)?;
+    let report = MemoryReport::new(reading.inner().clone(), models, children);
     let json = serde_json::to_string(&report).map_err(error::writing)?;
     Ok((report.text(), json))
 }

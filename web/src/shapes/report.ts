@@ -48,6 +48,28 @@ export type Holder =
        */
       device: string;
       kind: "connected";
+    }
+  | {
+      /**
+       * What it shares with others counts in full: it could not be told apart, or not quickly.
+       */
+      at_most: boolean;
+      kind: "child";
+      /**
+       * What the system calls it.
+       */
+      name: string;
+      /**
+       * Its number.
+       */
+      pid: number;
+    }
+  | {
+      /**
+       * How many.
+       */
+      count: number;
+      kind: "more_children";
     };
 /**
  * A signed difference of two measurements, in bytes. Positive means given back.

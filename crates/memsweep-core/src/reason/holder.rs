@@ -35,6 +35,20 @@ pub enum Holder {
         /// The device.
         device: String,
     },
+    /// The RAM of a process that this one has started, or that such a one has started.
+    Child {
+        /// Its number.
+        pid: u32,
+        /// What the system calls it.
+        name: String,
+        /// What it shares with others counts in full: it could not be told apart, or not quickly.
+        at_most: bool,
+    },
+    /// The RAM of more such processes.
+    MoreChildren {
+        /// How many.
+        count: u64,
+    },
 }
 
 impl Reason for Holder {}
@@ -48,6 +62,7 @@ impl Holder {
             | Self::OutsideTorch { device }
             | Self::Output { device, .. }
             | Self::Connected { device } => Some(device),
+            Self::Child { .. } | Self::MoreChildren { .. } => None,
         }
     }
 }
@@ -65,6 +80,13 @@ impl fmt::Display for Holder {
                 write!(f, "{device}: cached output of {what}, which stays")
             }
             Self::Connected { device } => write!(f, "{device}: connected to this node"),
+            Self::Child { pid, name, at_most } => {
+                let at_most = if *at_most { ", at most" } else { "" };
+                write!(f, "RAM of child process {pid} ({name}){at_most}")
+            }
+            Self::MoreChildren { count } => {
+                write!(f, "RAM of {count} more child processes, at most")
+            }
         }
     }
 }

@@ -24,6 +24,7 @@ use memsweep_core::level::Level;
 use memsweep_core::park::ParkLimits;
 use memsweep_core::policy::Policy;
 use memsweep_core::reason::Note;
+use memsweep_core::rest::Child;
 
 /// The policy of a plain sweep.
 pub(crate) fn policy(level: Level) -> Policy {
@@ -35,6 +36,12 @@ pub(crate) fn policy(level: Level) -> Policy {
         dry_run: false,
         park: Some(ParkLimits::default()),
     }
+}
+
+/// A process that shares nothing.
+pub(crate) fn child(name: &str, mib: u64) -> Child {
+    let resident = Bytes::from_mib(mib);
+    Child { pid: 4711, name: name.to_owned(), resident, proportional: Some(resident) }
 }
 
 /// Reads the text above. Panics on what it does not understand.

@@ -48,7 +48,11 @@ fn stories_are_rendered_as_before() {
         check_json(&format!("inventory-{name}.json"), &story.inventory);
         let plan = plan(&story.inventory, &story.policy);
         check_json::<Plan>(&format!("plan-{name}.json"), &plan);
-        let report = sweep(&plan, &mut Scripted::new(story.readings, story.outcomes));
+        let mut host = Scripted::new(story.readings, story.outcomes);
+        if name == "held" {
+            host.children = vec![build::child("pt_data_worker", 700)];
+        }
+        let report = sweep(&plan, &mut host);
         check_json::<Report>(&format!("report-{name}.json"), &report);
         check(&format!("report-{name}.txt"), &render::text(&report));
     }

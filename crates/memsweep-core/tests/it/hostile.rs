@@ -123,7 +123,11 @@ proptest! {
         }
         let bad = spoiled(&inventory, &with);
         let policy: Policy = build::policy(Level::Destroy);
-        let told = |inventory| render::text(&sweep(&plan(inventory, &policy), &mut Scripted::new(Vec::new(), Vec::new())));
-        check(&told(&bad), &told(&inventory))?;
+        let told = |inventory, name: &str| {
+            let mut host = Scripted::new(Vec::new(), Vec::new());
+            host.children = vec![build::child(name, 9)];
+            render::text(&sweep(&plan(inventory, &policy), &mut host))
+        };
+        check(&told(&bad, &with), &told(&inventory, "worker"))?;
     }
 }

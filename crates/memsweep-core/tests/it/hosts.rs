@@ -3,6 +3,7 @@
 use memsweep_core::action::{Action, Outcome};
 use memsweep_core::bytes::Bytes;
 use memsweep_core::reading::{DeviceMemory, DriverView, ProcessMemory, Reading, SCHEMA, TorchView};
+use memsweep_core::rest::Child;
 use memsweep_core::sweep::Host;
 
 /// What a release does to a host's world.
@@ -103,13 +104,14 @@ impl Host for FakeHost {
 pub(crate) struct Scripted {
     readings: Vec<Reading>,
     outcomes: Vec<Outcome>,
+    pub(crate) children: Vec<Child>,
     read: usize,
     released: usize,
 }
 
 impl Scripted {
     pub(crate) fn new(readings: Vec<Reading>, outcomes: Vec<Outcome>) -> Self {
-        Self { readings, outcomes, read: 0, released: 0 }
+        Self { readings, outcomes, children: Vec::new(), read: 0, released: 0 }
     }
 }
 
@@ -124,5 +126,9 @@ impl Host for Scripted {
         let outcome = self.outcomes.get(self.released).cloned().unwrap_or_else(Outcome::done);
         self.released += 1;
         outcome
+    }
+
+    fn children(&mut self) -> Vec<Child> {
+        std::mem::take(&mut self.children)
     }
 }

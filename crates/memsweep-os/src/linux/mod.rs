@@ -2,6 +2,7 @@
 
 mod allocator;
 mod cgroup;
+mod children;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod heap;
@@ -21,6 +22,7 @@ use memsweep_core::action::Outcome;
 use memsweep_core::bytes::Bytes;
 use memsweep_core::reading::{MachineMemory, ProcessMemory};
 use memsweep_core::reason::Missing;
+use memsweep_core::rest::Child;
 pub(crate) use rustix::param::page_size;
 
 use self::cgroup::Groups;
@@ -111,6 +113,10 @@ impl Platform for Host {
     fn cached(&self, file: &Path) -> Option<Bytes> {
         let file = std::fs::File::open(file).ok()?;
         page_cache::cached_bytes(&file, &file.metadata().ok()?)
+    }
+
+    fn children(&self) -> Vec<Child> {
+        children::read(&self.roots.proc)
     }
 
     fn mapped_files(&self) -> Vec<String> {

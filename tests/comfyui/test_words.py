@@ -143,4 +143,6 @@ def test_a_reading_comes_with_its_lines_and_models_as_fields(runner, toys):
     lines = [f"{'  ' if line['part'] else ''}{line['name']}" for line in told["lines"]]
     shown = [line.rpartition(": ")[0] for line in result.text("report").split("\n")]
     assert shown[: len(lines)] == lines
-    assert shown[len(lines) :] == [f"model {model['name']} on {model['device']}" for model in told["models"]]
+    models = [f"model {model['name']} on {model['device']}" for model in told["models"]]
+    rest = [f"- {row['reason']}" for row in told.get("rest", [])]
+    assert shown[len(lines) :] == [*models, *([""] if rest else []), *rest]

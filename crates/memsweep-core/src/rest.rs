@@ -56,6 +56,9 @@ impl Rest {
                 known.iter().filter(|row| row.why.0.device() == Some(device.id.as_str())).cloned();
             rows.extend(largest(there.collect()).0);
         }
+        let process = &reading.process;
+        rows.extend(Self::known(process.shared, Holder::SharedMemory));
+        rows.extend(Self::known(process.file_backed, Holder::MappedFiles));
         rows.extend(of_children(children));
         rows.retain(|row| row.bytes.is_none_or(|bytes| bytes >= LEAST));
         rows
@@ -105,7 +108,7 @@ fn largest(mut rows: Vec<Rest>) -> (Vec<Rest>, Vec<Rest>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reading::{ComfyView, DriverView, TorchView};
+    use crate::reading::{ComfyView, DriverView, ProcessMemory, TorchView};
 
     fn mib(mib: u64) -> Option<Bytes> {
         Some(Bytes::from_mib(mib))
@@ -165,6 +168,20 @@ mod tests {
         let rows = Rest::of(&reading, Vec::new(), &known);
         let sizes: Vec<_> = rows.iter().map(|row| row.bytes).collect();
         assert_eq!(sizes, (4..12).rev().map(mib).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn shared_memory_and_mapped_files_are_told_apart_and_nothing_is_made_up() {
+        let rows = |shared, file_backed| {
+            let process = ProcessMemory { shared, file_backed, ..ProcessMemory::default() };
+            let reading = Reading { process, ..Reading::default() };
+            Rest::of(&reading, Vec::new(), &[])
+        };
+        let row = |bytes, holder| Rest { bytes, why: Why(holder) };
+        let expected = [row(mib(3), Holder::SharedMemory), row(mib(5), Holder::MappedFiles)];
+        assert_eq!(rows(mib(3), mib(5)), expected);
+        assert_eq!(rows(None, mib(5)), expected[1..]);
+        assert_eq!(rows(mib(0), None), []);
     }
 
     #[test]

@@ -70,6 +70,12 @@ export type Holder =
        */
       count: number;
       kind: "more_children";
+    }
+  | {
+      kind: "shared_memory";
+    }
+  | {
+      kind: "mapped_files";
     };
 /**
  * A signed difference of two measurements, in bytes. Positive means given back.

@@ -49,6 +49,10 @@ pub enum Holder {
         /// How many.
         count: u64,
     },
+    /// Resident shared memory of this process.
+    SharedMemory,
+    /// Resident pages of files that this process has mapped.
+    MappedFiles,
 }
 
 impl Reason for Holder {}
@@ -62,7 +66,7 @@ impl Holder {
             | Self::OutsideTorch { device }
             | Self::Output { device, .. }
             | Self::Connected { device } => Some(device),
-            Self::Child { .. } | Self::MoreChildren { .. } => None,
+            _ => None,
         }
     }
 }
@@ -84,6 +88,12 @@ impl fmt::Display for Holder {
                 let at_most = if *at_most { ", at most" } else { "" };
                 write!(f, "RAM of child process {pid} ({name}){at_most}")
             }
+            Self::SharedMemory => {
+                f.write_str("shared memory, which stays as long as any process has it")
+            }
+            Self::MappedFiles => f.write_str(
+                "mapped files (libraries, model weights), which the system takes back when it needs the RAM",
+            ),
             Self::MoreChildren { count } => {
                 write!(f, "RAM of {count} more child processes, at most")
             }

@@ -49,6 +49,9 @@ pub struct StorageFact {
     pub bytes: Bytes,
     /// Where it is: `cpu`, `cuda:0`.
     pub device: String,
+    /// A tensor in it has an autograd graph.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub graph: bool,
 }
 
 /// One managed model.

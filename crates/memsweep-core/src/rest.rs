@@ -56,6 +56,8 @@ impl Rest {
                 known.iter().filter(|row| row.why.0.device() == Some(device.id.as_str())).cloned();
             rows.extend(largest(there.collect()).0);
         }
+        let graphs = known.iter().filter(|row| matches!(row.why.0, Holder::Graph { .. }));
+        rows.extend(graphs.take(MOST).cloned());
         let process = &reading.process;
         rows.extend(Self::known(process.shared, Holder::SharedMemory));
         rows.extend(Self::known(process.file_backed, Holder::MappedFiles));

@@ -95,4 +95,4 @@ pub use reach::Objects;
 #[cfg(not(test))]
 pub use selftest::{SelfTest, self_test};
 #[cfg(not(test))]
-pub use storages::{Storages, blocks, memory_types};
+pub use storages::{StorageFact, Storages, blocks, memory_types};

@@ -1,6 +1,6 @@
 //! The blocks of memory behind tensors and arrays, numbered: what objects share is one number.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
@@ -14,7 +14,25 @@ use crate::world::CollectorOff;
 /// The numbers of one inventory. Keeps addresses and sizes, never objects.
 #[derive(Debug, Default)]
 pub struct Storages {
-    numbering: Mutex<Numbering>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    numbering: Numbering,
+    /// Blocks of tensors that autograd recorded.
+    graphs: BTreeSet<u32>,
+}
+
+/// A block as an inventory describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageFact {
+    /// Its length.
+    pub bytes: usize,
+    /// Its device, as torch writes it.
+    pub device: String,
+    /// A tensor in it has an autograd graph.
+    pub graph: bool,
 }
 
 impl Storages {
@@ -24,10 +42,17 @@ impl Storages {
     /// `RuntimeError` when numpy's arrays are not laid out as documented, `MemoryError` when there is
     /// no memory for the numbers.
     pub fn numbers(&self, objects: &[Bound<'_, PyAny>]) -> PyResult<Vec<u32>> {
-        let blocks = blocks(objects)?;
-        let mut numbering = self.lock();
-        let numbers = blocks.iter().flatten().map(|Block { device, address, bytes }| {
-            numbering.number(Place { device, address: *address, bytes: *bytes })
+        let asked = asked(objects, |getters, object| {
+            Ok(getters.block(object)?.map(|block| (block, getters.has_graph(object))))
+        })?;
+        let mut known = self.lock();
+        let numbers = asked.iter().flatten().map(|(Block { device, address, bytes }, graph)| {
+            let place = Place { device, address: *address, bytes: *bytes };
+            let number = known.numbering.number(place)?;
+            if *graph {
+                known.graphs.insert(number);
+            }
+            Ok(number)
         });
         let mut numbers = numbers.collect::<Result<Vec<u32>, OutOfMemory>>()?;
         numbers.sort_unstable();
@@ -38,26 +63,32 @@ impl Storages {
     /// Device and address of the blocks with these numbers, valid while their owners are held. `None`
     /// if one of them was never given: they are another inventory's.
     pub fn places(&self, numbers: &[u32]) -> Option<HashSet<(String, usize)>> {
-        let numbering = self.lock();
-        let places = numbers.iter().map(|number| numbering.place(*number));
+        let known = self.lock();
+        let places = numbers.iter().map(|number| known.numbering.place(*number));
         places.map(|place| place.map(|place| (place.device.to_owned(), place.address))).collect()
     }
 
     /// Device and address of every block.
     pub fn all_places(&self) -> HashSet<(String, usize)> {
-        let numbering = self.lock();
-        numbering.places().map(|place| (place.device.to_owned(), place.address)).collect()
+        let known = self.lock();
+        known.numbering.places().map(|place| (place.device.to_owned(), place.address)).collect()
     }
 
-    /// Size and device of every block, by number.
-    pub fn facts(&self) -> Vec<(usize, String)> {
-        self.lock().places().map(|place| (place.bytes, place.device.to_owned())).collect()
+    /// Every block, by number.
+    pub fn facts(&self) -> Vec<StorageFact> {
+        let known = self.lock();
+        let fact = |(number, place): (u32, Place<'_>)| StorageFact {
+            bytes: place.bytes,
+            device: place.device.to_owned(),
+            graph: known.graphs.contains(&number),
+        };
+        (0..).zip(known.numbering.places()).map(fact).collect()
     }
 
     /// Held only while numbers are looked up, which runs no Python code: a thread that has the
     /// interpreter lock never waits for one that needs it.
-    fn lock(&self) -> MutexGuard<'_, Numbering> {
-        self.numbering.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -83,12 +114,20 @@ pub fn memory_types(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
 /// # Errors
 /// As for [`Storages::numbers`].
 pub fn blocks(objects: &[Bound<'_, PyAny>]) -> PyResult<Vec<Option<Block>>> {
+    asked(objects, Getters::block)
+}
+
+/// What the getters answer for each of these objects.
+fn asked<'py, T>(
+    objects: &[Bound<'py, PyAny>],
+    ask: impl Fn(&Getters<'py>, &Bound<'py, PyAny>) -> PyResult<T>,
+) -> PyResult<Vec<T>> {
     let Some(first) = objects.first() else { return Ok(Vec::new()) };
     let getters = Getters::find(&loaded(first.py())?)?;
     // A collection would run finalizers, with torch's functions switched off.
     let _off = CollectorOff::new(first.py());
     let quiet = getters.quiet();
-    let found = objects.iter().map(|object| getters.block(object)).collect();
+    let found = objects.iter().map(|object| ask(&getters, object)).collect();
     drop(quiet);
     found
 }

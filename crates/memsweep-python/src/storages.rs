@@ -30,12 +30,15 @@ impl Storages {
         self.inner.numbers(&listed(objects)?)
     }
 
-    /// Size and device of every storage so far, by number.
+    /// Size and device of every storage so far, by number, and `graph` where a tensor in it has one.
     fn facts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let row = |(bytes, device)| {
+        let row = |pyheap::StorageFact { bytes, device, graph }| {
             let row = PyDict::new(py);
             row.set_item("bytes", bytes)?;
             row.set_item("device", device)?;
+            if graph {
+                row.set_item("graph", true)?;
+            }
             Ok(row)
         };
         PyList::new(py, self.inner.facts().into_iter().map(row).collect::<PyResult<Vec<_>>>()?)

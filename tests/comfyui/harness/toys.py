@@ -98,6 +98,14 @@ def ToySource(label, seed):
     return (watched(label, numpy.random.default_rng(seed).random(ELEMENTS, dtype=numpy.float32)),)
 
 
+@toy()
+def ToyTrained(label):
+    """An output that autograd recorded, as a node that trains returns it."""
+    RUNS[label] += 1
+    with torch.inference_mode(False), torch.enable_grad():
+        return (torch.ones(ELEMENTS, requires_grad=True) * 2,)
+
+
 @toy(optional=("after",))
 def ToyStep(label, value, after=None):
     return (watched(label, value.numpy() * numpy.float32(1.25) + numpy.float32(0.5)),)

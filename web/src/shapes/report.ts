@@ -72,6 +72,13 @@ export type Holder =
       kind: "more_children";
     }
   | {
+      kind: "graph";
+      /**
+       * The nodes of the cached output that has it; `null` for what is connected.
+       */
+      output: string | null;
+    }
+  | {
       kind: "shared_memory";
     }
   | {

@@ -1,4 +1,4 @@
-//! What is known of those who hold device memory after a sweep.
+//! What is known of those who hold memory after a sweep.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,10 +7,10 @@ use crate::bytes::Bytes;
 use crate::inventory::{Executor, Inventory};
 use crate::names::Names;
 use crate::plan::Step;
-use crate::reason::Holder;
+use crate::reason::{Holder, Why};
 use crate::rest::Rest;
 
-/// What is connected, and each cached output that stays. Memory of a model that the host manages is
+/// What is connected, and each cached output that stays, on each device; then the graphs. Memory of a model that the host manages is
 /// left out, because that is a fact of its own; memory that several hold counts once.
 pub(super) fn holders(inventory: &Inventory, steps: &[Step]) -> Vec<Rest> {
     let mut left_out = BTreeSet::new();
@@ -31,6 +31,14 @@ pub(super) fn holders(inventory: &Inventory, steps: &[Step]) -> Vec<Rest> {
             rows.extend(Rest::known(Some(bytes), Holder::Connected { device }));
         }
     }
+    let has_graph = |storages: &[u32]| {
+        let facts = storages.iter().filter_map(|number| inventory.storages.get(*number as usize));
+        facts.into_iter().any(|fact| fact.graph)
+    };
+    let mut graphs = BTreeSet::new();
+    if has_graph(&connected.storages) {
+        graphs.insert(None);
+    }
     let mut outputs: BTreeMap<(String, String), Bytes> = BTreeMap::new();
     for (number, entry) in (0u32..).zip(entries) {
         let goes = |step: &Step| matches!(&step.action, Action::Evict { entries } if entries.contains(&number));
@@ -38,6 +46,9 @@ pub(super) fn holders(inventory: &Inventory, steps: &[Step]) -> Vec<Rest> {
             continue;
         }
         let storages = super::entries::storages(entry).collect::<Vec<_>>();
+        if has_graph(&storages) {
+            graphs.insert(Some(names.entry(number, entry)));
+        }
         for (device, bytes) in by_device(inventory, &storages, &mut left_out) {
             let sum = outputs.entry((device, names.entry(number, entry))).or_default();
             *sum = sum.plus(bytes);
@@ -46,6 +57,8 @@ pub(super) fn holders(inventory: &Inventory, steps: &[Step]) -> Vec<Rest> {
     rows.extend(outputs.into_iter().filter_map(|((device, what), bytes)| {
         Rest::known(Some(bytes), Holder::Output { device, what })
     }));
+    let graph = |output| Rest { bytes: None, why: Why(Holder::Graph { output }) };
+    rows.extend(graphs.into_iter().map(graph));
     rows
 }
 

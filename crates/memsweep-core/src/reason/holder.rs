@@ -49,6 +49,11 @@ pub enum Holder {
         /// How many.
         count: u64,
     },
+    /// What autograd keeps for a backward pass, behind what stays. How much that is nobody tells.
+    Graph {
+        /// The nodes of the cached output that has it; `None` for what is connected.
+        output: Option<String>,
+    },
     /// Resident shared memory of this process.
     SharedMemory,
     /// Resident pages of files that this process has mapped.
@@ -87,6 +92,13 @@ impl fmt::Display for Holder {
             Self::Child { pid, name, at_most } => {
                 let at_most = if *at_most { ", at most" } else { "" };
                 write!(f, "RAM of child process {pid} ({name}){at_most}")
+            }
+            Self::Graph { output } => {
+                match output {
+                    Some(what) => write!(f, "cached output of {what}, which stays")?,
+                    None => f.write_str("connected to this node")?,
+                }
+                f.write_str(": has an autograd graph, which keeps what it needs for a backward pass")
             }
             Self::SharedMemory => {
                 f.write_str("shared memory, which stays as long as any process has it")

@@ -1,7 +1,7 @@
 //! Inventories and policies from short text, so that a test row shows the whole situation.
 //!
 //! ```text
-//! storages 10 20 cuda:0=30       numbered s0, s1, ... in bytes, on the CPU unless said
+//! storages 10 20 cuda:0=30       numbered s0, s1, ... in bytes, on the CPU unless said; `*` has a graph
 //! model UNET cuda:0 500          numbered m0, m1, ...; `?` for unknown bytes, `-` when not loaded,
 //!                                `kept=cpu` for its offload device, `user=WHO` for who else uses it,
 //!                                `file=NAME` and `part=text_encoder` for where it came from
@@ -81,7 +81,8 @@ pub(crate) fn inventory(text: &str) -> Inventory {
 
 fn storage(text: &str) -> StorageFact {
     let (device, bytes) = text.split_once('=').unwrap_or(("cpu", text));
-    StorageFact { bytes: Bytes(bytes.parse().unwrap()), device: device.to_owned() }
+    let (bytes, graph) = bytes.strip_suffix('*').map_or((bytes, false), |bytes| (bytes, true));
+    StorageFact { bytes: Bytes(bytes.parse().unwrap()), device: device.to_owned(), graph }
 }
 
 fn model(text: &str) -> ModelFact {

@@ -55,7 +55,11 @@ pub(crate) fn inventories() -> impl Strategy<Value = Inventory> {
 }
 
 fn storage() -> impl Strategy<Value = StorageFact> {
-    (1_u64..1000, device()).prop_map(|(bytes, device)| StorageFact { bytes: Bytes(bytes), device })
+    (1_u64..1000, device()).prop_map(|(bytes, device)| StorageFact {
+        bytes: Bytes(bytes),
+        device,
+        graph: bytes > 500,
+    })
 }
 
 fn model() -> impl Strategy<Value = ModelFact> {

@@ -189,6 +189,13 @@ impl<'py> Getters<'py> {
         Ok(block.filter(|block| block.bytes > 0))
     }
 
+    /// Whether the object is a tensor that autograd recorded: its graph keeps what a backward pass
+    /// needs, which no walk can see.
+    pub(crate) fn has_graph(&self, object: &Bound<'py, PyAny>) -> bool {
+        let tensors = self.tensors.as_ref().filter(|_| self.of(object) == Foreign::Tensor);
+        tensors.is_some_and(|tensors| tensors.has_graph(object))
+    }
+
     /// All the bytes that an array shows, whoever owns them. `None` for anything but an array.
     pub(crate) fn shown_by_array(
         &self,

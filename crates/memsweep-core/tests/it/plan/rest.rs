@@ -8,7 +8,10 @@ use crate::build;
 /// What the plan says of it, as `device: who: bytes`.
 fn holders(level: Level, inventory: &str) -> Vec<String> {
     let plan = plan(&build::inventory(inventory), &build::policy(level));
-    plan.rest.iter().map(|row| format!("{}: {}", row.why, row.bytes.unwrap().0)).collect()
+    plan.rest
+        .iter()
+        .map(|row| format!("{}: {}", row.why, row.bytes.unwrap_or_default().0))
+        .collect()
 }
 
 /// A decoder is still to run; the image that it does not need can go.
@@ -34,6 +37,20 @@ fn outputs_that_stay_are_named_once_without_models_and_ram() {
     assert_eq!(holders(Level::Evict, PROMPT), latent);
     let image = "cuda:0: cached output of image, which stays: 1";
     assert_eq!(holders(Level::Unload, PROMPT), [image, latent[0], latent[1]]);
+}
+
+#[test]
+fn the_graph_of_what_stays_is_told() {
+    let graphs = |connected| {
+        let inventory = PROMPT.replace("900", "900*").replace("cuda:0=1\n", "cuda:0=1*\n");
+        let mut rows = holders(Level::Evict, &format!("{inventory}\nconnected {connected}"));
+        rows.retain(|row| row.contains("graph"));
+        rows
+    };
+    let keeps = ": has an autograd graph, which keeps what it needs for a backward pass: 0";
+    let latent = format!("cached output of latent, which stays{keeps}");
+    assert_eq!(graphs("s0"), std::slice::from_ref(&latent));
+    assert_eq!(graphs("s4"), [format!("connected to this node{keeps}"), latent]);
 }
 
 #[test]

@@ -111,6 +111,11 @@ impl<'py> Tensors<'py> {
         self.storages.as_ref()?.owns_memory(tensor)
     }
 
+    /// Whether autograd recorded how the tensor came about. Unknown is no.
+    pub(super) fn has_graph(&self, tensor: &Bound<'py, PyAny>) -> bool {
+        get(&self.is_leaf, tensor).is_some_and(|leaf| !leaf.is_truthy().unwrap_or(true))
+    }
+
     pub(super) fn memory(&self, tensor: &Bound<'py, PyAny>) -> Option<Holding> {
         if !self.counting.owners_show {
             return None;

@@ -198,7 +198,8 @@ def _facts(
 
 def _read(hosting: Any, host: comfy_host.ComfyHost) -> dict[str, Any]:
     models = json.dumps(host.loaded_models())
-    return _answer(*hosting.memory_report(hosting.read(host), models))
+    notes = json.dumps(_kept_error_notes(hosting, host))
+    return _answer(*hosting.memory_report(hosting.read(host), models, notes))
 
 
 def _none_notes(hosting: Any, values: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -510,7 +510,8 @@ function balance(report, text) {
     const ram = number(pinned) ? `, ${size(number(pinned))} of RAM pinned for it` : "";
     return line("total", shown, `${size(number(bytes))} loaded${ram}`);
   });
-  return [...lines, ...models, ...rest(report.rest)];
+  const notes = list(report.notes).map((note) => line("note", string(fields(note).reason)));
+  return [...lines, ...models, ...rest(report.rest), ...notes];
 }
 
 // src/report/steps.ts

@@ -31,21 +31,28 @@ def notes() -> list[dict[str, Any]]:
     if kept:
         roots = [_sys(name) for name in kept]
         shell = hasattr(builtins, "get_ipython")
-        size = only_through([*roots, *_frames(roots)] if shell else roots)
+        size, devices = _kept([*roots, *_frames(roots)] if shell else roots)
         if size >= _LEAST:
             names = [f"sys.{name}" for name in kept]
-            found.append(note("kept_by_last_error", bytes=size, names=names, shell=shell))
+            found.append(note("kept_by_last_error", bytes=size, names=names, shell=shell, **devices))
     for thread, error in _handled():
         # Up to 3.10 the interpreter holds the traceback beside the error.
-        size = only_through([error, _traceback(error)])
+        size, devices = _kept([error, _traceback(error)])
         if size >= _LEAST:
             name = None if thread == threading.get_ident() else _name(thread)
-            found.append(note("kept_by_handled_error", bytes=size, thread=name))
+            found.append(note("kept_by_handled_error", bytes=size, thread=name, **devices))
     return found
 
 
-def only_through(roots: list[Any]) -> int:
-    """Bytes in tensors, arrays and byte strings that nothing else in Python refers to.
+def _kept(roots: list[Any]) -> tuple[int, dict[str, dict[str, int]]]:
+    """Bytes in all, and what a note says of those on devices."""
+    sizes = only_through(roots)
+    on_devices = {device: size for device, size in sizes.items() if device != "cpu"}
+    return sum(sizes.values()), {"devices": on_devices} if on_devices else {}
+
+
+def only_through(roots: list[Any]) -> dict[str, int]:
+    """Bytes by device in tensors, arrays and byte strings that nothing else in Python refers to.
 
     The roots themselves count as released. A lower bound: what is too far away is not looked at, and what
     has a reference that was not met on the way counts as held by something else.
@@ -69,7 +76,11 @@ def only_through(roots: list[Any]) -> int:
             if others is None or others > sharing[place]:
                 # Taken back until as many tensors were met as share the memory.
                 blocks[place] = 0
-    return sum(size for size in blocks.values() if size >= _LEAST)
+    sizes: dict[str, int] = {}
+    for (device, _), size in blocks.items():
+        if size >= _LEAST:
+            sizes[device] = sizes.get(device, 0) + size
+    return sizes
 
 
 def _frames(roots: list[Any]) -> list[Any]:

@@ -135,7 +135,7 @@ def caught(function):
 
 
 def size(error):
-    return kept_errors.only_through([error])
+    return sum(kept_errors.only_through([error]).values())
 
 
 def test_what_something_else_holds_is_not_counted():
@@ -213,3 +213,21 @@ def test_tensors_and_arrays_count_once_and_only_when_nobody_shares_them():
     # The last 4 MiB are the weight of the module.
     assert size(caught(fails)) == (4 + 8 + 4) * MIB
     assert size(caught(lambda: broken(MIB, outside[1:], torch.from_numpy(array)))) == MIB
+
+
+def test_what_an_error_keeps_on_a_device_is_told_apart(monkeypatch):
+    torch = pytest.importorskip("torch")
+    real = kept_errors._blocks
+
+    def on_a_card(values):
+        blocks = zip(values, real(values), strict=True)
+        return [("cuda:0", *block[1:]) if isinstance(value, torch.Tensor) else block for value, block in blocks]
+
+    monkeypatch.setattr(kept_errors, "_blocks", on_a_card)
+    try:
+        broken(2 * MIB, torch.ones(3 * MIB, dtype=torch.uint8))
+    except ValueError:
+        [note] = kept_errors.notes()
+        report = memsweep.sweep(level="trim").to_dict()
+    assert (note["because"]["bytes"], note["because"]["devices"]) == (5 * MIB, {"cuda:0": 3 * MIB})
+    assert note["because"].items() <= report["notes"][-1]["because"].items()

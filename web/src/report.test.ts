@@ -193,8 +193,9 @@ test("what holds the rest is shown with its size, in a sweep and in a reading", 
     "stayed: Held: cuda:0: this process outside torch (context, other libraries) | 300.0 MiB",
   ]);
   const rest = [{ bytes: null, reason: "an unknown number" }, { bytes: 5 }];
-  const reading = shown(read({ schema: 2, reading: {}, lines: [], models: [], rest }));
-  assert.deepEqual(reading, ["stayed: Held: an unknown number | "]);
+  const notes = [{ reason: "an error keeps something" }, {}];
+  const reading = shown(read({ schema: 2, reading: {}, lines: [], models: [], rest, notes }));
+  assert.deepEqual(reading, ["stayed: Held: an unknown number | ", "note: an error keeps something | "]);
 });
 
 test("a reading shows its lines as they are, whatever is in the names", () => {

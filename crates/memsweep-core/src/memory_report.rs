@@ -9,7 +9,8 @@ use crate::inventory::ModelFact;
 use crate::names;
 use crate::plain::plain;
 use crate::reading::{Reading, SCHEMA};
-use crate::render::{ReadingLine, known, reading_lines, reading_text, rest_text};
+use crate::reason::{Note, Why};
+use crate::render::{ReadingLine, known, notes_text, reading_lines, reading_text, rest_text};
 use crate::rest::{Child, Rest};
 
 /// A reading with its lines, and the models that the host manages.
@@ -27,6 +28,9 @@ pub struct MemoryReport {
     /// What holds memory, as far as it is known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rest: Vec<Rest>,
+    /// What people should know: memory that errors keep.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Why<Note>>,
 }
 
 /// A model and what to call it.
@@ -63,13 +67,19 @@ impl From<ModelFact> for NamedModel {
 impl MemoryReport {
     /// The lines and names are made here.
     #[must_use]
-    pub fn new(reading: Reading, models: Vec<ModelFact>, children: Vec<Child>) -> Self {
+    pub fn new(
+        reading: Reading,
+        models: Vec<ModelFact>,
+        children: Vec<Child>,
+        notes: Vec<Why<Note>>,
+    ) -> Self {
         Self {
             schema: SCHEMA,
             lines: reading_lines(&reading),
-            rest: Rest::of(&reading, children, &[]),
+            rest: Rest::of(&reading, children, &Rest::of_errors(&notes)),
             reading,
             models: models.into_iter().map(NamedModel::from).collect(),
+            notes,
         }
     }
 
@@ -85,6 +95,7 @@ impl MemoryReport {
             out.push('\n');
         }
         out.push_str(&rest_text(&self.rest));
+        out.push_str(&notes_text(&self.notes));
         out.truncate(out.trim_end().len());
         out
     }
@@ -93,6 +104,7 @@ impl MemoryReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reading::DeviceMemory;
 
     #[test]
     fn models_are_named_and_an_unknown_size_is_not_zero() {
@@ -106,9 +118,19 @@ mod tests {
             ..ModelFact::default()
         };
         let models = vec![model(&["sd15.safetensors"], Some(Bytes::from_mib(3))), model(&[], None)];
-        let report = MemoryReport::new(Reading::default(), models, Vec::new());
+        let notes = vec![Why(Note::KeptByHandledError {
+            bytes: Bytes::from_mib(5),
+            devices: [("cuda:0".to_owned(), Bytes::from_mib(2))].into(),
+            thread: None,
+        })];
+        let device = DeviceMemory { id: "cuda:0".to_owned(), ..DeviceMemory::default() };
+        let reading = Reading { devices: vec![device], ..Reading::default() };
+        let report = MemoryReport::new(reading, models, Vec::new(), notes);
         let text = report.text();
-        let lines: Vec<&str> = text.lines().rev().take(2).collect();
+        let mut lines: Vec<&str> = text.lines().rev().collect();
+        assert!(lines[0].starts_with("note: at least 5.0 MiB are reached only from"), "{text}");
+        assert!(lines[1].starts_with("- cuda:0: kept by the") && lines[1].ends_with(": 2.0 MiB"));
+        lines.drain(..3);
         assert_eq!(
             lines[1],
             "sd15.safetensors, VAE on cuda:0: 3.0 MiB loaded, 3.0 MiB of RAM pinned for it"

@@ -14,7 +14,7 @@ use crate::headline::{Gave, Measure, PROCESS};
 use crate::park::{Parked, Refused};
 use crate::plain::plain;
 use crate::reading::Reading;
-use crate::reason::Why;
+use crate::reason::{Note, Why};
 use crate::report::{Report, Row, Verdict};
 use crate::rest::Rest;
 use crate::stayed::Stayed;
@@ -71,10 +71,13 @@ pub fn text(report: &Report) -> String {
         let _ = writeln!(out, "- {what} ({}): {reason}", known(kept.bytes));
     }
     out.push_str(&rest_text(&report.rest));
-    for note in &report.notes {
-        let _ = writeln!(out, "note: {}", shown(note));
-    }
+    out.push_str(&notes_text(&report.notes));
     out
+}
+
+/// What people should know, a line each.
+pub(crate) fn notes_text(notes: &[Why<Note>]) -> String {
+    notes.iter().map(|note| format!("note: {}\n", shown(note))).collect()
 }
 
 /// What holds memory that is still in use, a line each.

@@ -3,15 +3,18 @@
 //! Nothing here is an estimate: a row is left out where a number that it is made of is unknown, and
 //! where its parts exceed the whole, because they were read a moment apart.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::bytes::Bytes;
 use crate::device::DeviceMemory;
 use crate::reading::Reading;
-use crate::reason::{Holder, Why};
+use crate::reason::{Holder, Note, Why};
 
 /// Less is not worth a line.
 const LEAST: Bytes = Bytes(1024 * 1024);
+static NONE: BTreeMap<String, Bytes> = BTreeMap::new();
 /// The most rows of one kind: ComfyUI keeps reports.
 const MOST: usize = 8;
 
@@ -43,6 +46,20 @@ impl Rest {
     /// A row, where the size is known.
     pub(crate) fn known(bytes: Option<Bytes>, holder: Holder) -> Option<Self> {
         bytes.map(|_| Self { bytes, why: Why(holder) })
+    }
+
+    /// What errors keep on devices.
+    pub(crate) fn of_errors(notes: &[Why<Note>]) -> Vec<Self> {
+        let kept = notes.iter().flat_map(|note| match &note.0 {
+            Note::KeptByLastError { devices, .. } | Note::KeptByHandledError { devices, .. } => {
+                devices.iter()
+            }
+            _ => NONE.iter(),
+        });
+        let row = |(device, bytes): (&String, &Bytes)| {
+            Self::known(Some(*bytes), Holder::Error { device: device.clone() })
+        };
+        kept.filter_map(row).collect()
     }
 
     /// What a reading tells, and what is known beside it. Of what is known, a device that the reading

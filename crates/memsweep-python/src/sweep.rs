@@ -143,12 +143,19 @@ fn plain(text: &Bound<'_, PyString>) -> PyResult<String> {
     Ok(memsweep_core::plain::plain(&text))
 }
 
-/// Text and JSON of a Memory Report. `models`: those of an inventory, as JSON.
+/// Text and JSON of a Memory Report. `models` and `notes`: those of an inventory, as JSON.
 #[pyfunction]
-fn memory_report(py: Python<'_>, reading: &PyReading, models: &str) -> PyResult<(String, String)> {
+#[pyo3(signature = (reading, models, notes = "[]"))]
+fn memory_report(
+    py: Python<'_>,
+    reading: &PyReading,
+    models: &str,
+    notes: &str,
+) -> PyResult<(String, String)> {
     let children = PyHost::new(py, None).children();
     let models = json::parse("the models", models)?;
-    let report = MemoryReport::new(reading.inner().clone(), models, children);
+    let notes = json::parse("the notes", notes)?;
+    let report = MemoryReport::new(reading.inner().clone(), models, children, notes);
     let json = serde_json::to_string(&report).map_err(error::writing)?;
     Ok((report.text(), json))
 }

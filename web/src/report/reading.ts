@@ -34,5 +34,6 @@ export function balance(report: Fields<MemoryReport>, text: string): Line[] {
     const ram = number(pinned) ? `, ${size(number(pinned))} of RAM pinned for it` : "";
     return line("total", shown, `${size(number(bytes))} loaded${ram}`);
   });
-  return [...lines, ...models, ...rest(report.rest)];
+  const notes = list(report.notes).map((note) => line("note", string(fields(note).reason)));
+  return [...lines, ...models, ...rest(report.rest), ...notes];
 }

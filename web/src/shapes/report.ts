@@ -10,6 +10,156 @@ export type Shown = MemoryReport | Report;
  */
 export type Bytes = number;
 /**
+ * A remark that belongs to no step.
+ */
+export type Note =
+  | {
+      kind: "parking_off";
+      /**
+       * The level that the sweep stops at instead.
+       */
+      level: Level;
+    }
+  | {
+      /**
+       * Blocks of memory.
+       */
+      blocks: number;
+      /**
+       * Their size.
+       */
+      bytes: Bytes;
+      kind: "protected";
+    }
+  | {
+      kind: "no_target";
+    }
+  | {
+      kind: "executor_unknown";
+      /**
+       * What did not match.
+       */
+      reason: string;
+    }
+  | {
+      kind: "no_cache";
+    }
+  | {
+      kind: "not_destroyed_executor_unknown";
+      /**
+       * What did not match.
+       */
+      reason: string;
+    }
+  | {
+      kind: "not_destroyed_any_output";
+      /**
+       * That node.
+       */
+      node: string;
+    }
+  | {
+      /**
+       * That output.
+       */
+      entry: string;
+      kind: "not_destroyed_unreadable";
+    }
+  | {
+      kind: "no_manager";
+    }
+  | {
+      kind: "not_reached";
+    }
+  | {
+      /**
+       * The user cancelled it.
+       */
+      cancelled: boolean;
+      kind: "after_failure";
+    }
+  | {
+      /**
+       * Its name.
+       */
+      input: string;
+      kind: "input_is_none";
+    }
+  | {
+      /**
+       * What is wrong.
+       */
+      error: string;
+      kind: "parking_misconfigured";
+    }
+  | {
+      /**
+       * The error.
+       */
+      error: string;
+      kind: "facts_unknown";
+    }
+  | {
+      /**
+       * Reached only from there, at least.
+       */
+      bytes: Bytes;
+      /**
+       * How much of it is on each device.
+       */
+      devices?: {
+        [k: string]: Bytes;
+      };
+      kind: "kept_by_last_error";
+      /**
+       * Names that delete it.
+       */
+      names: string[];
+      /**
+       * IPython keeps it in more places.
+       */
+      shell: boolean;
+    }
+  | {
+      /**
+       * Reached only from there, at least.
+       */
+      bytes: Bytes;
+      /**
+       * How much of it is on each device.
+       */
+      devices?: {
+        [k: string]: Bytes;
+      };
+      kind: "kept_by_handled_error";
+      /**
+       * The thread; `null` for the one that sweeps.
+       */
+      thread: string | null;
+    }
+  | {
+      /**
+       * Their size at most, where known.
+       */
+      bytes: Bytes;
+      /**
+       * How many things.
+       */
+      count: number;
+      kind: "not_listed";
+    }
+  | {
+      kind: "other";
+      /**
+       * In words.
+       */
+      text: string;
+    };
+/**
+ * The ladder. Each level includes those before it.
+ */
+export type Level = "trim" | "collect" | "unload" | "evict" | "park" | "destroy";
+/**
  * A source of the driver's view.
  */
 export type Source = "nvml" | "sysfs" | "torch" | "other";
@@ -41,6 +191,13 @@ export type Holder =
        * The nodes it is of.
        */
       what: string;
+    }
+  | {
+      /**
+       * The device.
+       */
+      device: string;
+      kind: "error";
     }
   | {
       /**
@@ -168,144 +325,6 @@ export type Keep =
        * That node.
        */
       node: string;
-    };
-/**
- * The ladder. Each level includes those before it.
- */
-export type Level = "trim" | "collect" | "unload" | "evict" | "park" | "destroy";
-/**
- * A remark that belongs to no step.
- */
-export type Note =
-  | {
-      kind: "parking_off";
-      /**
-       * The level that the sweep stops at instead.
-       */
-      level: Level;
-    }
-  | {
-      /**
-       * Blocks of memory.
-       */
-      blocks: number;
-      /**
-       * Their size.
-       */
-      bytes: Bytes;
-      kind: "protected";
-    }
-  | {
-      kind: "no_target";
-    }
-  | {
-      kind: "executor_unknown";
-      /**
-       * What did not match.
-       */
-      reason: string;
-    }
-  | {
-      kind: "no_cache";
-    }
-  | {
-      kind: "not_destroyed_executor_unknown";
-      /**
-       * What did not match.
-       */
-      reason: string;
-    }
-  | {
-      kind: "not_destroyed_any_output";
-      /**
-       * That node.
-       */
-      node: string;
-    }
-  | {
-      /**
-       * That output.
-       */
-      entry: string;
-      kind: "not_destroyed_unreadable";
-    }
-  | {
-      kind: "no_manager";
-    }
-  | {
-      kind: "not_reached";
-    }
-  | {
-      /**
-       * The user cancelled it.
-       */
-      cancelled: boolean;
-      kind: "after_failure";
-    }
-  | {
-      /**
-       * Its name.
-       */
-      input: string;
-      kind: "input_is_none";
-    }
-  | {
-      /**
-       * What is wrong.
-       */
-      error: string;
-      kind: "parking_misconfigured";
-    }
-  | {
-      /**
-       * The error.
-       */
-      error: string;
-      kind: "facts_unknown";
-    }
-  | {
-      /**
-       * Reached only from there, at least.
-       */
-      bytes: Bytes;
-      kind: "kept_by_last_error";
-      /**
-       * Names that delete it.
-       */
-      names: string[];
-      /**
-       * IPython keeps it in more places.
-       */
-      shell: boolean;
-    }
-  | {
-      /**
-       * Reached only from there, at least.
-       */
-      bytes: Bytes;
-      kind: "kept_by_handled_error";
-      /**
-       * The thread; `null` for the one that sweeps.
-       */
-      thread: string | null;
-    }
-  | {
-      /**
-       * Their size at most, where known.
-       */
-      bytes: Bytes;
-      /**
-       * How many things.
-       */
-      count: number;
-      kind: "not_listed";
-    }
-  | {
-      kind: "other";
-      /**
-       * In words.
-       */
-      text: string;
     };
 /**
  * One step of a plan. Carried out by the host, never by the core.
@@ -778,6 +797,10 @@ export interface MemoryReport {
    */
   models: NamedModel[];
   /**
+   * What people should know: memory that errors keep.
+   */
+  notes?: WhyNote[];
+  /**
    * The reading.
    */
   reading: Reading;
@@ -843,6 +866,16 @@ export interface NamedModel {
    * Its file and part, or its class, and its device.
    */
   what: string;
+}
+export interface WhyNote {
+  /**
+   * For programs.
+   */
+  because: Note;
+  /**
+   * The same in words, in English.
+   */
+  reason: string;
 }
 /**
  * The numbers at one instant.
@@ -1288,16 +1321,6 @@ export interface KeptRow {
    * What it is.
    */
   what: string;
-}
-export interface WhyNote {
-  /**
-   * For programs.
-   */
-  because: Note;
-  /**
-   * The same in words, in English.
-   */
-  reason: string;
 }
 /**
  * One step and what came of it.

@@ -23,7 +23,7 @@ pub(super) fn holders(inventory: &Inventory, steps: &[Step]) -> Vec<Rest> {
     left_out.extend(
         slots().filter(|slot| !slot.models.is_empty()).flat_map(|slot| slot.storages.clone()),
     );
-    let mut rows = Vec::new();
+    let mut rows = Rest::of_errors(&inventory.notes);
     let connected = &inventory.connected;
     // Which of it is a model's cannot be told.
     if connected.models.is_empty() {

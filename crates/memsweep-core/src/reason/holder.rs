@@ -30,6 +30,11 @@ pub enum Holder {
         /// The nodes it is of.
         what: String,
     },
+    /// What is reached only from an error's traceback, at least; a note says which.
+    Error {
+        /// The device.
+        device: String,
+    },
     /// The storages of what is connected.
     Connected {
         /// The device.
@@ -70,6 +75,7 @@ impl Holder {
             Self::Unexplained { device }
             | Self::OutsideTorch { device }
             | Self::Output { device, .. }
+            | Self::Error { device }
             | Self::Connected { device } => Some(device),
             _ => None,
         }
@@ -87,6 +93,9 @@ impl fmt::Display for Holder {
             }
             Self::Output { device, what } => {
                 write!(f, "{device}: cached output of {what}, which stays")
+            }
+            Self::Error { device } => {
+                write!(f, "{device}: kept by the traceback of an error, see the note, at least")
             }
             Self::Connected { device } => write!(f, "{device}: connected to this node"),
             Self::Child { pid, name, at_most } => {

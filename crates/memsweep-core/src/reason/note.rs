@@ -1,5 +1,6 @@
 //! What people should know about a plan or a report.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,9 @@ pub enum Note {
     KeptByLastError {
         /// Reached only from there, at least.
         bytes: Bytes,
+        /// How much of it is on each device.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        devices: BTreeMap<String, Bytes>,
         /// Names that delete it.
         names: Vec<String>,
         /// IPython keeps it in more places.
@@ -86,6 +90,9 @@ pub enum Note {
     KeptByHandledError {
         /// Reached only from there, at least.
         bytes: Bytes,
+        /// How much of it is on each device.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        devices: BTreeMap<String, Bytes>,
         /// The thread; `None` for the one that sweeps.
         thread: Option<String>,
     },
@@ -153,7 +160,7 @@ impl fmt::Display for Note {
                 "no model was unloaded and no cached output dropped, because it could not be \
                  determined what is in use: {error}"
             ),
-            Self::KeptByLastError { bytes, names, shell } => {
+            Self::KeptByLastError { bytes, names, shell, .. } => {
                 write!(
                     f,
                     "at least {bytes} are reached only from the last uncaught error, which Python \
@@ -168,7 +175,7 @@ impl fmt::Display for Note {
                     write!(f, "`del {}` lets them go", names.join(", "))
                 }
             }
-            Self::KeptByHandledError { bytes, thread } => {
+            Self::KeptByHandledError { bytes, thread, .. } => {
                 let place = "are reached only from the traceback of an error that";
                 match thread {
                     None => write!(

@@ -190,7 +190,7 @@ test("what holds the rest is shown with its size, in a sweep and in a reading", 
   const sweep = shown(sample("named")).filter((each) => each.includes("Held: cuda"));
   assert.deepEqual(sweep, [
     "stayed: Held: cuda:0: tensors that no loaded model of ComfyUI explains | 65.0 MiB",
-    "stayed: Held: cuda:0: this process outside torch (context, other libraries) | 300.0 MiB",
+    "stayed: Held: cuda:0: this process outside torch, such as its context and other libraries | 300.0 MiB",
   ]);
   const rest = [{ bytes: null, reason: "an unknown number" }, { bytes: 5 }];
   const notes = [{ reason: "an error keeps something" }, {}];

@@ -3,8 +3,6 @@
 //! Nothing here is an estimate: a row is left out where a number that it is made of is unknown, and
 //! where its parts exceed the whole, because they were read a moment apart.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::bytes::Bytes;
@@ -14,7 +12,6 @@ use crate::reason::{Holder, Note, Why};
 
 /// Less is not worth a line.
 const LEAST: Bytes = Bytes(1024 * 1024);
-static NONE: BTreeMap<String, Bytes> = BTreeMap::new();
 /// The most rows of one kind: ComfyUI keeps reports.
 const MOST: usize = 8;
 
@@ -50,16 +47,16 @@ impl Rest {
 
     /// What errors keep on devices.
     pub(crate) fn of_errors(notes: &[Why<Note>]) -> Vec<Self> {
-        let kept = notes.iter().flat_map(|note| match &note.0 {
+        let kept = notes.iter().filter_map(|note| match &note.0 {
             Note::KeptByLastError { devices, .. } | Note::KeptByHandledError { devices, .. } => {
-                devices.iter()
+                Some(devices)
             }
-            _ => NONE.iter(),
+            _ => None,
         });
         let row = |(device, bytes): (&String, &Bytes)| {
             Self::known(Some(*bytes), Holder::Error { device: device.clone() })
         };
-        kept.filter_map(row).collect()
+        kept.flatten().filter_map(row).collect()
     }
 
     /// What a reading tells, and what is known beside it. Of what is known, a device that the reading
@@ -87,7 +84,8 @@ impl Rest {
 fn of_device(memory: &DeviceMemory) -> impl Iterator<Item = Rest> {
     let device = || memory.id.clone();
     let unexplained = less(memory.torch.allocated, memory.comfyui.models);
-    // Torch does not count what ComfyUI pages. Unknown is nearly always none.
+    // Torch does not count what ComfyUI pages. Unknown means none, or that a model does not say: then
+    // its pages are outside torch like the rest of this.
     let paged = memory.comfyui.paged.unwrap_or_default();
     let outside_torch = less(less(memory.driver.process, memory.torch.reserved), Some(paged));
     [

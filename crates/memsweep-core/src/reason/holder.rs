@@ -89,7 +89,7 @@ impl fmt::Display for Holder {
                 write!(f, "{device}: tensors that no loaded model of ComfyUI explains")
             }
             Self::OutsideTorch { device } => {
-                write!(f, "{device}: this process outside torch (context, other libraries)")
+                write!(f, "{device}: this process outside torch, such as its context and other libraries")
             }
             Self::Output { device, what } => {
                 write!(f, "{device}: cached output of {what}, which stays")

@@ -285,7 +285,13 @@ fn only_our_own_children_are_read_each_by_itself() {
         proportional: proportional.map(Bytes::from_kib),
     };
     let expected = [child(10, "a\\nb (x)", 40, Some(15)), child(11, "large", gib, None)];
-    assert_eq!(Tree::new(&files).os().children(), expected);
+    let tree = Tree::new(&files);
+    assert_eq!(tree.os().children(), expected);
+    // Where the kernel lists a thread's children and each list is empty, nobody else is asked.
+    tree.write("proc/self/task/7/children", b"");
+    assert_eq!(tree.os().children(), []);
+    tree.write("proc/self/task/8/children", b"10 ");
+    assert_eq!(tree.os().children(), expected);
 }
 
 #[test]

@@ -5,11 +5,12 @@
 //! belongs to: the base of an array, or what a view shows. C code that writes through a view holds the
 //! view, and its owner may be of any kind. So what an owner reaches is walked as what is in use is.
 
+use pyo3::ffi::PyModule_Type;
 use pyo3::prelude::*;
 use pyo3::types::PyModule;
 
 use crate::bitmap::AddressSet;
-use crate::object::{children, strong};
+use crate::object::{children, is_subtype, strong, type_of};
 use crate::table::OutOfMemory;
 use crate::visitor::{Via, Visitor};
 use crate::walk::{Bounds, Walk};
@@ -46,10 +47,15 @@ pub(crate) unsafe fn shown_by(
     mut owners: Vec<usize>,
 ) -> Result<Vec<usize>, OutOfMemory> {
     for at in 0..owners.len() {
-        // SAFETY: the caller's promise.
-        let owner = unsafe { strong(world.py, owners[at]) };
+        // SAFETY: the caller's promise. An object of another type may be one that is kept for reuse, to which no
+        // reference may be taken.
+        let is_module = unsafe { is_subtype(type_of(owners[at]), &raw mut PyModule_Type as usize) };
+        if !is_module {
+            continue;
+        }
         // No bounded walk enters a module; this one owns the memory that it shows.
-        if let Ok(module) = owner.cast::<PyModule>() {
+        // SAFETY: as above.
+        if let Ok(module) = unsafe { strong(world.py, owners[at]) }.cast::<PyModule>() {
             let content = children(module.dict().as_any());
             owners.try_reserve(content.len())?;
             owners.extend(content);

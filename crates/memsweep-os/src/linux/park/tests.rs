@@ -2,16 +2,18 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use memsweep_core::bytes::Bytes;
 use memsweep_core::park::{ParkLimits, Parked};
 use memsweep_core::reason::{Refusal, Stopped, Why};
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 use super::areas;
 use super::batches::FEWEST_FILES;
@@ -162,7 +164,7 @@ fn content(number: usize, bytes: usize) -> Vec<u8> {
     bytes
 }
 
-fn pieces_of(blocks: &[Vec<u8>]) -> Vec<Vec<Piece>> {
+fn pieces_of<T: Deref<Target = [u8]>>(blocks: &[T]) -> Vec<Vec<Piece>> {
     let areas = areas::read(Path::new("/proc")).unwrap();
     let ours: Vec<Block> = blocks
         .iter()
@@ -181,6 +183,40 @@ fn pieces_of(blocks: &[Vec<u8>]) -> Vec<Vec<Piece>> {
     pieces.chunks(2).flat_map(|two| pieces::pack(two.iter().cloned())).collect()
 }
 
+/// A mapping of the test's own, in one piece. A chunk of the heap comes in several where it holds what
+/// another test parked and freed, and is then written and held in several goes.
+struct Mapped(ptr::NonNull<[u8]>);
+
+impl Mapped {
+    fn new(content: &[u8]) -> Self {
+        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+        // SAFETY: a new mapping, at an address that the kernel chooses.
+        let address =
+            unsafe { mmap_anonymous(ptr::null_mut(), content.len(), protection, flags) }.unwrap();
+        let bytes = ptr::slice_from_raw_parts_mut(address.cast::<u8>(), content.len());
+        let mut mapped = Self(ptr::NonNull::new(bytes).unwrap());
+        // SAFETY: nobody else knows the mapping yet.
+        unsafe { mapped.0.as_mut() }.copy_from_slice(content);
+        mapped
+    }
+}
+
+impl Deref for Mapped {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: mapped until it is dropped; a test that writes by address does so in between.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and whoever borrowed it is done.
+        unsafe { munmap(self.0.as_ptr().cast(), self.0.len()) }.unwrap();
+    }
+}
+
 /// Two batches of several files each.
 fn blocks() -> Vec<Vec<u8>> {
     (0..11).map(|number| content(number, MIB + 4321 * number)).collect()
@@ -195,9 +231,9 @@ fn of_block(files: &[Vec<Piece>], block: usize) -> Bytes {
     pieces.map(|piece| Bytes(piece.range.len() as u64)).sum()
 }
 
-fn assert_untouched(blocks: &[Vec<u8>], step: usize) {
+fn assert_untouched<T: Deref<Target = [u8]>>(blocks: &[T], step: usize) {
     for (number, block) in blocks.iter().enumerate() {
-        assert!(*block == content(number, block.len()), "block {number} differs, step {step}");
+        assert!(**block == *content(number, block.len()), "block {number} differs, step {step}");
     }
 }
 
@@ -310,24 +346,23 @@ unsafe impl<F: FnMut(&[usize]) -> Vec<usize>> Gate for Meddling<F> {
 
 #[test]
 fn what_is_written_after_the_copy_stays_where_it_is() {
-    let mut blocks = vec![content(0, 8 * MIB), content(1, 8 * MIB)];
+    let blocks = [Mapped::new(&content(0, 8 * MIB)), Mapped::new(&content(1, 8 * MIB))];
     let files = pieces_of(&blocks);
     let disk = open(&folder()).unwrap();
     let last = blocks[0].len() / 2;
-    let address = blocks[0].as_mut_ptr() as usize + last;
+    let address = blocks[0].as_ptr() as usize + last;
     let mut gate = Meddling(|numbers: &[usize]| {
         // SAFETY: inside the first block, which nobody else uses here.
         unsafe { *(address as *mut u8) ^= 0xff };
         (0..numbers.len()).collect()
     });
     let parked = carry_out(&disk, &files, &ParkLimits::default(), &mut gate);
-    // Heap that another test parked and freed comes in several pieces, so bytes are compared.
-    assert!(parked.bytes >= of_block(&files, 1) && parked.bytes < total(&files), "{parked:?}");
+    assert_eq!((parked.bytes, parked.refused.len()), (of_block(&files, 1), 1));
     assert_eq!(parked.refused[0].why.0, Refusal::WrittenMeanwhile);
     let mut expected = content(0, 8 * MIB);
     expected[last] ^= 0xff;
-    assert!(blocks[0] == expected);
-    assert!(blocks[1] == content(1, 8 * MIB));
+    assert!(*blocks[0] == expected);
+    assert!(*blocks[1] == content(1, 8 * MIB));
 }
 
 /// It ends as what was copied, so comparing sees nothing.
@@ -337,10 +372,10 @@ fn what_is_written_and_written_back_stays_where_the_kernel_tells() {
         eprintln!("not run: this kernel does not tell what was written");
         return;
     };
-    let mut blocks = vec![content(0, 40 * MIB), content(1, 40 * MIB)];
+    let blocks = [Mapped::new(&content(0, 40 * MIB)), Mapped::new(&content(1, 40 * MIB))];
     let files = pieces_of(&blocks);
     let disk = open(&folder()).unwrap();
-    let address = blocks[0].as_mut_ptr() as usize + blocks[0].len() / 2;
+    let address = blocks[0].as_ptr() as usize + blocks[0].len() / 2;
     let mut gate = Meddling(|numbers: &[usize]| {
         let byte = address as *mut u8;
         // SAFETY: inside the first block, which nobody else uses here.
@@ -359,7 +394,7 @@ fn what_is_written_and_written_back_stays_where_the_kernel_tells() {
 
 #[test]
 fn what_the_gate_holds_back_is_not_touched() {
-    let blocks = vec![content(0, 8 * MIB), content(1, 8 * MIB)];
+    let blocks = [Mapped::new(&content(0, 8 * MIB)), Mapped::new(&content(1, 8 * MIB))];
     let files = pieces_of(&blocks);
     let disk = open(&folder()).unwrap();
     let mut gate = Meddling(|_: &[usize]| vec![1]);

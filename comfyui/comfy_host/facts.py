@@ -80,7 +80,7 @@ class Facts:
             "only_targets": targets is not None,
             "connected": connected,
             "executor": executor,
-            "mapped_files": files.of_models(self._hosting.mapped_files()),
+            "mapped_files": files.mapped(self._hosting),
         }
 
     def staying(self) -> list[Any]:

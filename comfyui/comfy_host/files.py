@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 # By the class of what a patcher holds, or a class that one derives from. Except for text encoders, no patcher
@@ -77,14 +77,14 @@ def of_loaders(
     return {model: [name] for model, name in only.items() if name is not None}
 
 
-def of_models(paths: Iterable[str]) -> list[str]:
-    """Of these paths, those in ComfyUI's model folders."""
+def mapped(hosting: Any) -> list[str]:
+    """The files in ComfyUI's model folders that this process has mapped."""
     import folder_paths
 
-    roots = tuple(os.path.realpath(folder) + os.sep for folder in _folders())
     # The folder of the nodes themselves is registered too; its files are code.
-    code = tuple(os.path.realpath(f) + os.sep for f in folder_paths.get_folder_paths("custom_nodes"))
-    return sorted(path for path in paths if path.startswith(roots) and not path.startswith(code))
+    code = folder_paths.get_folder_paths("custom_nodes")
+    files: list[str] = hosting.mapped_files(list(_folders()), code)
+    return files
 
 
 def _makers(

@@ -169,7 +169,7 @@ def test_a_process_that_may_open_no_more_files(case, faults, tmp_path):
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     case.arm(lambda: (
-        case.patch.setattr(pack("comfy_host.files"), "of_models", lambda _: files),
+        case.patch.setattr(pack("comfy_host.files"), "mapped", lambda _: files),
         case.patch.setattr(hosting, "sweep_with", starved),
     ))
     # Only here: without files the switch cannot touch the machine that runs the tests.

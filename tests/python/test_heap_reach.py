@@ -109,6 +109,9 @@ def test_groups_are_walked_each_on_its_own():
     assert heap.reach_many([], (Target,)) == []
     many = [[[Target(), shared]] for _ in range(200)]
     assert all(len(group) == 2 for group in heap.reach_many(many, (Target,)))
+    # What the first leaves out, each leaves out.
+    globals_of = sys.modules[__name__], vars(sys.modules[__name__]), _reads_global
+    assert heap.reach_many([[one] for one in globals_of * 2], (Target,)) == [[]] * 6
 
 
 def test_a_list_nested_a_million_deep():

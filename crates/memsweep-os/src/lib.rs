@@ -148,11 +148,12 @@ impl Os {
         self.host.children()
     }
 
-    /// The distinct regular files mapped into this process, as absolute paths, sorted.
-    /// Deleted files and names that are not UTF-8 are left out. Empty where it is unknown.
+    /// The distinct regular files mapped into this process that lie in one of the folders `below` and in
+    /// none of `except`, however deep, as absolute paths without symbolic links, sorted. Deleted files and
+    /// names that are not UTF-8 are left out. Empty where it is unknown.
     #[must_use]
-    pub fn mapped_files(&self) -> Vec<String> {
-        self.host.mapped_files()
+    pub fn mapped_files(&self, below: &[&Path], except: &[&Path]) -> Vec<String> {
+        self.host.mapped_files(below, except)
     }
 
     /// Why nothing at all can be parked in this process; `None` where it can.

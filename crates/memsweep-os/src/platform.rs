@@ -46,7 +46,7 @@ pub(crate) trait Platform {
         Vec::new()
     }
 
-    fn mapped_files(&self) -> Vec<String> {
+    fn mapped_files(&self, _below: &[&Path], _except: &[&Path]) -> Vec<String> {
         Vec::new()
     }
 

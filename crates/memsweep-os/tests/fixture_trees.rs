@@ -245,8 +245,30 @@ fn mapped_files_are_the_regular_ones_that_exist() {
     tree.write("proc/self/maps", maps.as_bytes());
     let expected: Vec<String> =
         ["b.bin", "line\nend"].iter().map(|name| path_of(&models, name)).collect();
-    assert_eq!(tree.os().mapped_files(), expected);
-    assert!(Tree::new(&[]).os().mapped_files().is_empty());
+    let root = Path::new("/");
+    assert_eq!(tree.os().mapped_files(&[root], &[]), expected);
+    assert!(Tree::new(&[]).os().mapped_files(&[root], &[]).is_empty());
+}
+
+#[test]
+fn mapped_files_are_those_of_the_folders_that_are_asked_for() {
+    let tree =
+        Tree::new(&[("models/loras/b.bin", ""), ("models2/c.bin", ""), ("models/code/d.so", "")]);
+    let [models, loras, beside, code] =
+        ["models", "models/loras", "models2", "models/code"].map(|name| tree.path(name));
+    let [b, c, d] = [(&loras, "b.bin"), (&beside, "c.bin"), (&code, "d.so")]
+        .map(|(folder, name)| path_of(folder, name));
+    let maps: String =
+        [&b, &c, &d].iter().map(|path| format!("1-2 r--p 0 fe:00 7 {path}\n")).collect();
+    tree.write("proc/self/maps", maps.as_bytes());
+    let link = tree.path("link");
+    std::os::unix::fs::symlink(&models, &link).unwrap();
+    let asked = |below: &[&Path], except: &[&Path]| tree.os().mapped_files(below, except);
+    assert_eq!(asked(&[&models], &[]), [d.clone(), b.clone()]);
+    assert_eq!(asked(&[&link, &loras], &[&code]), std::slice::from_ref(&b));
+    assert_eq!(asked(&[&link], &[&tree.path("link/code")]), [b]);
+    assert_eq!(asked(&[&beside, Path::new("/no/such/folder")], &[]), [c]);
+    assert!(asked(&[], &[]).is_empty());
 }
 
 fn path_of(folder: &Path, name: &str) -> String {

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::bitmap::AddressSet;
+use crate::bitmap::{AddressSet, Marks};
 use crate::kinds::TypeTable;
 use crate::object::{each_child, prefetch, strong, type_of};
 use crate::table::OutOfMemory;
@@ -21,19 +21,55 @@ pub(crate) fn reached_by<'py>(
     groups: &[Bound<'py, PyList>],
 ) -> PyResult<Vec<Objects<'py>>> {
     let _off = CollectorOff::new(world.py);
-    let mut walk = Walk::new(world, AddressSet::new()?, Bounds::Reach)?;
+    let mut walk = Walk::new(world, OfGroup::new()?, Bounds::Reach)?;
+    // The module dictionaries, which each group begins with: some thousand.
+    walk.marks_mut().added.clear();
     let mut found = Vec::with_capacity(groups.len());
-    for (index, group) in groups.iter().enumerate() {
-        if index > 0 {
-            walk.marks_mut().reset();
-            walk.close_modules()?;
-        }
+    for group in groups {
         // SAFETY: the list holds its elements, the lock is held and the collector is off.
         unsafe { walk.run(&addresses(group)?)? };
         found.push(std::mem::take(&mut walk.hits));
         walk.held.clear();
+        walk.marks_mut().take_back();
     }
     Ok(found)
+}
+
+/// Marks of one group of roots, which can be taken back at the cost of their own number. An output of a node
+/// reaches a handful of objects, and there may be hundreds of them.
+struct OfGroup {
+    set: AddressSet,
+    added: Vec<usize>,
+}
+
+impl OfGroup {
+    fn new() -> Result<Self, OutOfMemory> {
+        Ok(Self { set: AddressSet::new()?, added: Vec::new() })
+    }
+
+    fn take_back(&mut self) {
+        for address in self.added.drain(..) {
+            self.set.remove(address);
+        }
+    }
+}
+
+impl Marks for OfGroup {
+    #[inline]
+    fn meet(&mut self, address: usize) -> Result<bool, OutOfMemory> {
+        self.mark(address)
+    }
+
+    #[inline]
+    fn mark(&mut self, address: usize) -> Result<bool, OutOfMemory> {
+        // Room first, so that nothing is marked that cannot be taken back.
+        self.added.try_reserve(1)?;
+        let is_new = self.set.insert(address)?;
+        if is_new {
+            self.added.push(address);
+        }
+        Ok(is_new)
+    }
 }
 
 /// Every object of the wanted types in the heap, and how many objects were looked at.

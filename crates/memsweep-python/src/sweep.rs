@@ -1,6 +1,7 @@
 //! Reading, planning and sweeping, as Python calls them.
 
 use std::mem;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memsweep_core::inventory::Inventory;
@@ -160,10 +161,14 @@ fn memory_report(
     Ok((report.text(), json))
 }
 
-/// Regular files that this process has mapped.
+/// Regular files that this process has mapped, of those in one of the folders `below` and in none of
+/// `exclude`.
 #[pyfunction]
-fn mapped_files() -> Vec<String> {
-    Os::current().mapped_files()
+#[pyo3(signature = (below, exclude = Vec::new()))]
+fn mapped_files(py: Python<'_>, below: Vec<PathBuf>, exclude: Vec<PathBuf>) -> Vec<String> {
+    let [below, exclude]: [Vec<&Path>; 2] =
+        [&below, &exclude].map(|folders| folders.iter().map(PathBuf::as_path).collect());
+    py.detach(|| Os::current().mapped_files(&below, &exclude))
 }
 
 /// Whether parking notices a write by somebody who has nothing but an address.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::text::{parse_number, parse_single_number, read_up_to, unescape};
 
@@ -36,11 +36,20 @@ pub(crate) fn read(proc: &Path) -> Option<BTreeSet<MappedFile>> {
     read_up_to(&proc.join("self/maps"), MAPS_LIMIT).map(|content| parse(&content))
 }
 
-pub(crate) fn regular_files(proc: &Path) -> Vec<String> {
+/// The mapped regular files below some folders and not below others, of which some hundred libraries of the
+/// program usually are none: what a file is costs a system call.
+pub(crate) fn regular_files(proc: &Path, below: &[&Path], except: &[&Path]) -> Vec<String> {
+    // Mappings show no symbolic links.
+    let real = |folders: &[&Path]| -> Vec<PathBuf> {
+        folders.iter().filter_map(|folder| folder.canonicalize().ok()).collect()
+    };
+    let (below, except) = (real(below), real(except));
+    let is_in = |path: &Path, folders: &[PathBuf]| folders.iter().any(|one| path.starts_with(one));
     let mut files: Vec<String> = read(proc)
         .unwrap_or_default()
         .into_iter()
         .filter_map(|file| String::from_utf8(file.path).ok())
+        .filter(|path| is_in(path.as_ref(), &below) && !is_in(path.as_ref(), &except))
         // Devices can be mapped too, and names from another mount namespace may not exist here.
         .filter(|path| Path::new(path).metadata().is_ok_and(|data| data.is_file()))
         .collect();

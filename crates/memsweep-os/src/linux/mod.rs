@@ -119,8 +119,8 @@ impl Platform for Host {
         children::read(&self.roots.proc)
     }
 
-    fn mapped_files(&self) -> Vec<String> {
-        maps::regular_files(&self.roots.proc)
+    fn mapped_files(&self, below: &[&Path], except: &[&Path]) -> Vec<String> {
+        maps::regular_files(&self.roots.proc, below, except)
     }
 
     fn parking_refused(&self) -> Option<Missing> {

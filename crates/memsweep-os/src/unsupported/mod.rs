@@ -4,6 +4,8 @@
 
 pub(crate) mod libraries;
 
+use std::path::Path;
+
 use memsweep_core::park::{ParkLimits, Parked};
 
 use crate::platform::Platform;
@@ -59,7 +61,7 @@ mod tests {
             assert_eq!(host.machine(detail, &mut ()), MachineMemory::default());
             assert!(host.devices(detail, &mut ()).is_empty());
         }
-        assert!(host.mapped_files().is_empty() && host.children().is_empty());
+        assert!(host.mapped_files(&[Path::new("/")], &[]).is_empty() && host.children().is_empty());
         for outcome in [
             host.trim_heap(),
             host.drop_file_cache(&["/etc/hostname".to_owned()]),

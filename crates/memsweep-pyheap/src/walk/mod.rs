@@ -130,7 +130,7 @@ impl<'w, 'py, M: Marks, V: Visitor> Walk<'w, 'py, M, V> {
     }
 
     /// Counts module dictionaries as met, so that a bounded walk does not enter them.
-    pub(crate) fn close_modules(&mut self) -> Result<(), OutOfMemory> {
+    fn close_modules(&mut self) -> Result<(), OutOfMemory> {
         if self.bounds != Bounds::None {
             for &dictionary in &self.world.module_dictionaries {
                 self.sink.marks.mark(dictionary)?;

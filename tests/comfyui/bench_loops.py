@@ -84,7 +84,10 @@ def long_turns(sweep: bool) -> float:
 
 
 def seconds(prompt: dict) -> float:
-    # An executor and its caches are cycles. Those of the prompt before are no part of this one.
+    from harness import toys
+
+    # What the prompt before left is no part of this one: an executor and its caches are cycles.
+    toys.forget()
     gc.collect()
     start = time.perf_counter()
     played(prompt)

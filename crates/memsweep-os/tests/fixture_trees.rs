@@ -271,6 +271,26 @@ fn mapped_files_are_those_of_the_folders_that_are_asked_for() {
     assert!(asked(&[], &[]).is_empty());
 }
 
+#[test]
+fn mapped_files_are_looked_up_again_when_more_or_less_of_them_is_in_memory() {
+    let tree = Tree::new(&[("models/a.bin", ""), ("models/b.bin", "")]);
+    let models = tree.path("models");
+    let mapped = |name: &str, pages: &str| {
+        let line = format!("1-2 r--p 0 fe:00 7 {}\n", path_of(&models, name));
+        tree.write("proc/self/maps", line.as_bytes());
+        tree.write("proc/self/statm", format!("1006861 203173 {pages} 1 0 2 0").as_bytes());
+        tree.os().mapped_files(&[&models], &[])
+    };
+    let [a, b] = ["a.bin", "b.bin"].map(|name| [path_of(&models, name)]);
+    assert_eq!(mapped("a.bin", "100"), a);
+    assert_eq!(mapped("b.bin", "100"), a);
+    assert!(tree.os().mapped_files(&[&tree.path("models/none")], &[]).is_empty(), "another folder");
+    assert_eq!(mapped("b.bin", "100"), b);
+    assert_eq!(mapped("a.bin", "101"), a);
+    assert_eq!(mapped("b.bin", "broken"), b);
+    assert_eq!(mapped("a.bin", "broken"), a);
+}
+
 fn path_of(folder: &Path, name: &str) -> String {
     folder.join(name).to_str().unwrap().to_owned()
 }

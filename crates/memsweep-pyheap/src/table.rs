@@ -73,7 +73,7 @@ impl Hasher for AddressHasher {
     }
 }
 
-/// A set of addresses for the few that the bitmap cannot hold.
+/// A set of few addresses, or of such that the bitmap cannot hold.
 pub type AddressHashSet = std::collections::HashSet<usize, BuildHasherDefault<AddressHasher>>;
 
 /// A map keyed by address.

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use super::text::{parse_number, parse_single_number, read_up_to, unescape};
+use super::text::{parse_number, parse_single_number, read_small, read_up_to, unescape, words};
 
 /// 65530 mappings, the kernel's default limit, with long names.
 const MAPS_LIMIT: u64 = 64 * 1024 * 1024;
@@ -39,6 +40,40 @@ pub(crate) fn read(proc: &Path) -> Option<BTreeSet<MappedFile>> {
 /// The mapped regular files below some folders and not below others, of which some hundred libraries of the
 /// program usually are none: what a file is costs a system call.
 pub(crate) fn regular_files(proc: &Path, below: &[&Path], except: &[&Path]) -> Vec<String> {
+    let asked = [&[proc], below, except].map(|paths| paths.iter().map(|&one| one.into()).collect());
+    let in_memory = read_small(&proc.join("self/statm")).and_then(|text| parse_shared(&text));
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(last) = last.as_ref().filter(|last| last.asked == asked)
+        && in_memory.is_some_and(|pages| pages == last.in_memory)
+    {
+        return last.found.clone();
+    }
+    let found = look(proc, below, except);
+    *last = in_memory.map(|in_memory| Last { asked, in_memory, found: found.clone() });
+    found
+}
+
+/// What was found last. The kernel takes milliseconds to list the mappings of a large program, and a loop asks
+/// in every turn.
+///
+/// Where as many pages of mapped files are in memory as then, the same files are taken to be mapped. If that is
+/// wrong, the page cache of a file stays, or is dropped although nothing unmapped it just now; the file is
+/// looked at once more before that.
+struct Last {
+    /// Which process, and below and outside which folders.
+    asked: [Vec<PathBuf>; 3],
+    in_memory: u64,
+    found: Vec<String>,
+}
+
+static LAST: Mutex<Option<Last>> = Mutex::new(None);
+
+/// Pages of mapped files and of shared memory.
+fn parse_shared(statm: &[u8]) -> Option<u64> {
+    words(statm).nth(2).and_then(parse_number)
+}
+
+fn look(proc: &Path, below: &[&Path], except: &[&Path]) -> Vec<String> {
     // Mappings show no symbolic links.
     let real = |folders: &[&Path]| -> Vec<PathBuf> {
         folders.iter().filter_map(|folder| folder.canonicalize().ok()).collect()

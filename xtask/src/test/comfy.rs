@@ -65,8 +65,9 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// A real server on each older version. On the oldest, and in a large run on all, the executor's
-    /// tests and random workflows, as many as in a quick run.
+    /// A real server on each older version, and what happens there when an assumption is broken. On the
+    /// oldest, and in a large run on all, the executor's tests and random workflows, as many as in a
+    /// quick run.
     pub(super) fn matrix(&mut self) -> Result<()> {
         let is_large = self.options.extent() == Extent::Large;
         for (number, release) in comfyui::OLDER.into_iter().enumerate() {
@@ -78,7 +79,7 @@ impl Session<'_> {
                 .pytest_on(release)?
                 .args(["-m", "not planted"])
                 .args(executor)
-                .arg("tests/comfyui/test_older_versions.py")
+                .args(["tests/comfyui/test_assumptions.py", "tests/comfyui/test_older_versions.py"])
                 .args(TWO_AT_A_TIME);
             if !is_large {
                 tests = tests.env("MEMSWEEP_EXTENT", Extent::Quick.name());

@@ -57,12 +57,12 @@ impl Extent {
             (_, Suite::Walk) => 85,
             (_, Suite::Browser) => 175,
             (_, Suite::Rust | Suite::Upstream) => 125,
-            (_, Suite::Archive) => 135,
+            (_, Suite::Archive) => 110,
             (_, Suite::Soak) => 165,
             (_, Suite::Meter) => 185,
-            (_, Suite::Graphs) => 230,
+            (_, Suite::Graphs) => 225,
             (_, Suite::Python) => 240,
-            (_, Suite::Matrix) => 320,
+            (_, Suite::Matrix) => 350,
             (_, Suite::Comfyui) => 645,
         };
         Some(Duration::from_secs(seconds))

@@ -14,8 +14,8 @@ from typing import Any
 class Shown:
     """What a node and its copies showed in one prompt."""
 
-    def __init__(self, hosting: Any) -> None:
-        self.turns = hosting.Turns()
+    def __init__(self, hosting: Any, beside: Shown | None = None) -> None:
+        self.turns = hosting.Turns(None if beside is None else beside.turns)
         # The id of the first that ran: the history has the report under it.
         self.first = ""
         self._answer: dict[str, Any] | None = None
@@ -34,12 +34,16 @@ _OF_PROMPT: weakref.WeakKeyDictionary[Any, dict[Any, Shown]] = weakref.WeakKeyDi
 
 
 def of(hosting: Any, prompt: Any, place: tuple[str, ...]) -> Shown:
-    """What was shown at a place of the workflow that people see."""
+    """What was shown at a place of the workflow that people see: by which node, on which one, and which of
+    those that a pack's node became."""
     try:
         known = _OF_PROMPT.setdefault(prompt, {})
     except TypeError:
         # Not a prompt as ComfyUI makes them.
         return Shown(hosting)
+    # A pack's node can become all turns of a loop at once, and name the nodes in them as it likes.
+    there = place[:2]
     if place not in known:
-        known[place] = Shown(hosting)
+        known[place] = Shown(hosting, known.get(there))
+    known[there] = known[place]
     return known[place]

@@ -74,7 +74,7 @@ class Policy:
 class Turns:
     """The sweeps of one node that a loop runs again and again, within one prompt."""
 
-    def __new__(cls) -> Turns: ...
+    def __new__(cls, beside: Turns | None = None) -> Turns: ...
 
 @final
 class Candidates:

@@ -56,6 +56,13 @@ pub struct Turns {
 }
 
 impl Turns {
+    /// The first turn of another copy of that node: a loop can also be many copies, made at once. What the
+    /// earlier ones know of the collector holds for it too.
+    #[must_use]
+    pub fn beside(earlier: &Self) -> Self {
+        Self { report: None, in_vain_at: earlier.in_vain_at.clone() }
+    }
+
     /// Carries out a plan as one more turn.
     pub fn sweep(&mut self, plan: &Plan, host: &mut impl Host) -> Report {
         let mut report = sweep_with(plan, host, self.in_vain_at.as_ref());

@@ -73,9 +73,13 @@ pub(crate) struct PyTurns {
 
 #[pymethods]
 impl PyTurns {
+    /// With `beside`, the sweeps of another copy of that node: the report is its own, and the collector
+    /// rests where it rested there.
     #[new]
-    fn new() -> Self {
-        Self::default()
+    #[pyo3(signature = (beside = None))]
+    fn new(beside: Option<&Self>) -> Self {
+        let inner = beside.map(|earlier| Turns::beside(&earlier.lock())).unwrap_or_default();
+        Self { inner: Mutex::new(inner) }
     }
 }
 

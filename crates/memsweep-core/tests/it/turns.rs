@@ -92,6 +92,18 @@ fn the_collector_rests_until_memory_has_grown() {
 }
 
 #[test]
+fn it_rests_in_another_copy_of_the_node_too() {
+    let (mut turns, mut host) = (Turns::default(), host(0));
+    turns.sweep(&collect_plan(), &mut host);
+    let mut copy = Turns::beside(&turns);
+    let report = copy.sweep(&collect_plan(), &mut host);
+    assert_eq!(*collector(&report), Outcome::Skipped(Why(Skip::NothingLastTurn)));
+    assert_eq!(report.turns, 1, "its report is its own");
+    host.world.ram = host.world.ram.map(|bytes| bytes + 65 * MIB);
+    assert!(collector(&Turns::beside(&copy).sweep(&collect_plan(), &mut host)).is_done());
+}
+
+#[test]
 fn the_collector_wakes_when_a_device_fills_up() {
     let (mut turns, mut host) = (Turns::default(), host(0));
     turns.sweep(&collect_plan(), &mut host);

@@ -7,7 +7,7 @@ import sys
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from .assumptions import Off, is_off
 
@@ -15,9 +15,18 @@ from .assumptions import Off, is_off
 Holders = dict[int, dict[int, int]]
 
 
-# Keys that were looked through in a prompt, with what `_holders` says of each. In a loop that carries values on, the
-# keys of each turn hold those of all turns before.
-_KNOWN: weakref.WeakKeyDictionary[Any, dict[int, tuple[Any, Holders]]] = weakref.WeakKeyDictionary()
+class Looked(NamedTuple):
+    """What a key was found to consist of."""
+
+    # Its id says nothing of another one while it is held here.
+    key: Any
+    is_unhashable: bool
+    nans: Holders
+
+
+# The keys that were looked through in a prompt. In a loop that carries values on, the keys of each turn tell of all
+# turns before.
+_KNOWN: weakref.WeakKeyDictionary[Any, dict[int, Looked]] = weakref.WeakKeyDictionary()
 
 
 class Keys:
@@ -26,16 +35,27 @@ class Keys:
     def __init__(self, caches: Iterable[Any], prompt: Any) -> None:
         self._caches = list(caches)
         self._prompt = prompt
+        try:
+            self._known = _KNOWN.setdefault(prompt, {})
+        except TypeError:
+            # Not a prompt as ComfyUI makes them.
+            self._known = {}
         self._held: Counter[int] | None = None
 
     def is_unfindable(self, key: Any) -> bool:
         if is_off(Off.FINDING) is not None:
             return False
+        looked = self._looked(key)
         # A tensor among the inputs stands in a key as an object of ComfyUI's own.
-        if any(map(_is_unhashable, _parts(key))):
-            return True
-        nans = {id(part): part for part in _parts(key) if _is_nan(part)}
-        return bool(nans) and self._is_one_held_by_keys_alone(nans)
+        if looked.is_unhashable or not looked.nans:
+            return looked.is_unhashable
+        nans = {id(part): part for whole in _containers(key) for part in whole if _is_nan(part)}
+        return self._is_one_held_by_keys_alone(nans)
+
+    def _looked(self, key: Any) -> Looked:
+        if id(key) not in self._known:
+            self._known[id(key)] = _look(key)
+        return self._known[id(key)]
 
     def _is_one_held_by_keys_alone(self, nans: Mapping[int, float]) -> bool:
         """By keys, and by the answer of `IS_CHANGED` that they were made from. In a tuple a NaN equals itself: one
@@ -48,14 +68,12 @@ class Keys:
 
     def _count(self) -> Counter[int]:
         """How often each NaN is held in these places."""
-        known = _KNOWN.setdefault(self._prompt, {})
         for key in self._keys():
-            if id(key) not in known:
-                known[id(key)] = (key, _holders(key))
+            self._looked(key)
         # Each holder once: keys may share parts.
         places: Holders = {}
-        for _, found in known.values():
-            for number, holders in found.items():
+        for looked in self._known.values():
+            for number, holders in looked.nans.items():
                 places.setdefault(number, {}).update(holders)
         held = Counter({number: sum(holders.values()) for number, holders in places.items()})
         # Of an answer its list alone is ComfyUI's. What is in it may be somebody's tuple.
@@ -89,20 +107,15 @@ def _is_nan(part: Any) -> bool:
     return type(part) is float and part != part
 
 
-def _parts(key: Any) -> Iterator[Any]:
-    for whole in _containers(key):
-        yield from whole
-
-
-def _holders(key: Any) -> Holders:
-    """The parts of a key that hold a NaN, by it, and how often each holds it."""
-    found: Holders = {}
+def _look(key: Any) -> Looked:
+    is_unhashable, nans = False, Holders()
     for whole in _containers(key):
         for part in whole:
             if _is_nan(part):
-                holders = found.setdefault(id(part), {})
+                holders = nans.setdefault(id(part), {})
                 holders[id(whole)] = holders.get(id(whole), 0) + 1
-    return found
+            is_unhashable = is_unhashable or _is_unhashable(part)
+    return Looked(key, is_unhashable, nans)
 
 
 def _containers(key: Any) -> Iterator[Iterable[Any]]:

@@ -52,17 +52,23 @@ def peak(kind: str, turns: int) -> float:
 
 def times() -> list[dict]:
     """What sweeps add to each turn of a loop: to one that takes next to no time, and to one of a second."""
+    return [
+        *(
+            row(f"a sweep in a short turn, {kind}, against 30 ms", short_turn(kind) / SHORT_TURN_BUDGET_S, 1.0)
+            for kind in ("loop", "unrolled")
+        ),
+        row("turns of 1 s with sweeps, against without", long_turns(True) / long_turns(False), 1.3),
+    ]
+
+
+def short_turn(kind: str) -> float:
     from loops import LOOPS
 
     without, with_sweeps = [], []
     for _ in range(ROUNDS):
-        without.append(seconds(LOOPS["loop"](MANY, sweep=False)))
-        with_sweeps.append(seconds(LOOPS["loop"](MANY, sweep=True)))
-    a_turn = max(0.0, min(with_sweeps) - min(without)) / MANY
-    return [
-        row("a sweep in a short turn, against 30 ms", a_turn / SHORT_TURN_BUDGET_S, 1.0),
-        row("turns of 1 s with sweeps, against without", long_turns(True) / long_turns(False), 1.3),
-    ]
+        without.append(seconds(LOOPS[kind](MANY, sweep=False)))
+        with_sweeps.append(seconds(LOOPS[kind](MANY, sweep=True)))
+    return max(0.0, min(with_sweeps) - min(without)) / MANY
 
 
 def long_turns(sweep: bool) -> float:

@@ -15,7 +15,7 @@ class Shown:
     """What a node and its copies showed in one prompt."""
 
     def __init__(self, hosting: Any, beside: Shown | None = None) -> None:
-        self.turns = hosting.Turns(None if beside is None else beside.turns)
+        self.turns: Any = hosting.Turns(None if beside is None else beside.turns)
         # The id of the first that ran: the history has the report under it.
         self.first = ""
         self._answer: dict[str, Any] | None = None

@@ -34,8 +34,8 @@ _OF_PROMPT: weakref.WeakKeyDictionary[Any, dict[Any, Shown]] = weakref.WeakKeyDi
 
 
 def of(hosting: Any, prompt: Any, place: tuple[str, ...]) -> Shown:
-    """What was shown at a place of the workflow that people see: by which node, on which one, and which of
-    those that a pack's node became."""
+    """What was shown at a place of the workflow that people see: class of the node, id of the one that people
+    see, and the way from there."""
     try:
         known = _OF_PROMPT.setdefault(prompt, {})
     except TypeError:

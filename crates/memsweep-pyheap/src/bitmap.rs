@@ -74,9 +74,11 @@ impl AddressSet {
             if named == 0 { self.add_region(address >> REGION_SHIFT)? } else { named as usize - 1 };
         let (word, bit) = place(address);
         let word = &mut self.regions[index][word];
-        let is_new = *word & bit == 0;
+        if *word & bit != 0 {
+            return Ok(false);
+        }
         *word |= bit;
-        Ok(is_new)
+        Ok(true)
     }
 
     /// Whether the address is in the set.

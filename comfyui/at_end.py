@@ -34,8 +34,23 @@ def ended(prompt: comfy_host.Prompt) -> None:
 def unreached(prompt: comfy_host.Prompt) -> Iterator[tuple[str, NodeSpec, dict[str, Any]]]:
     """The nodes that sweep on every queue, and did not run in this prompt."""
     for node, spec, inputs in ours(prompt):
-        if node not in prompt.reached and inputs.get(EVERY_QUEUE.name) == EVERY_QUEUE.value:
-            yield node, spec, {name: inputs[name] for name in spec.all_widgets if name in inputs}
+        run = inputs.get(EVERY_QUEUE.name)
+        if node in prompt.reached or not (run == EVERY_QUEUE.value or _is_linked(run)):
+            continue
+        widgets = {name: inputs[name] for name in spec.all_widgets if name in inputs}
+        linked = [name for name, value in widgets.items() if _is_linked(value)]
+        if linked:
+            # A value that a node gives is not known where that node did not run either.
+            service.LOG.warning(
+                "%a, %s, was not reached and does not sweep now: set %s in the node itself",
+                node, spec.title, ", ".join(linked),
+            )
+            continue
+        yield node, spec, widgets
+
+
+def _is_linked(value: Any) -> bool:
+    return not isinstance(value, (str, int, float, type(None)))
 
 
 def ours(prompt: comfy_host.Prompt) -> Iterator[tuple[str, NodeSpec, dict[str, Any]]]:
@@ -64,6 +79,7 @@ def after_failure() -> str:
     if value in (OFF, *LEVELS):
         return str(value)
     service.LOG.warning(
-        "%s is %a, and is taken for %s: it can be %s", SETTING, value, OFF, ", ".join((OFF, *LEVELS))
+        "%s is %.100s, and is taken for %s: it can be %s",
+        SETTING, ascii(value), OFF, ", ".join((OFF, *LEVELS)),
     )
     return OFF

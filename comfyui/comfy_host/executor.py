@@ -12,6 +12,7 @@ from .findable import Keys
 from .frames import execute_frames
 from .hook import Prompt
 from .reads import reads_of
+from .unrepeatable import is_unrepeatable, leads_to_one
 
 
 def nodes_with_a_spec(prompt: Prompt) -> Iterator[tuple[str, Any, dict[str, Any]]]:
@@ -105,7 +106,9 @@ class Run:
     def _verify_caches(self) -> None:
         for cache in all_caches(getattr(self.list, "output_cache", None)):
             keys = getattr(cache, "cache_key_set", None)
-            if not isinstance(cache.cache, dict) or not hasattr(keys, "get_data_key"):
+            # One that derives from ComfyUI's may have tables of its own.
+            is_known = type(cache).__module__ == "comfy_execution.caching"
+            if not is_known or not isinstance(cache.cache, dict) or not hasattr(keys, "get_data_key"):
                 raise Unidentified(f"its output cache is a {type(cache).__name__}")
 
     def describe(self) -> tuple[list[Entry], dict[str, Any], list[Any]]:
@@ -178,6 +181,7 @@ class Run:
                 "has_ui": entry.has_ui(),
                 "held_for": consumers.get(id(entry.entry), []),
                 "unfindable": entry.feeds and keys.is_unfindable(entry.key),
+                "unrepeatable": leads_to_one(entry.cache, entry.key, entry.nodes),
             }
             for entry in entries
         ]
@@ -198,9 +202,7 @@ class Run:
                 "output": bool(getattr(cls, "OUTPUT_NODE", False)),
                 "reads": reads,
                 "expanded": self._expanded(node_id),
-                "unrepeatable": any(
-                    getattr(cls, mark, False) is True for mark in ("API_NODE", "NOT_IDEMPOTENT")
-                ),
+                "unrepeatable": is_unrepeatable(cls),
                 "parent": self.prompt.get_parent_node_id(node_id),
                 "links": [] if unread else list(_links(inputs.values())),
                 "names": self._named(node) if reads == "upstream" else [],
@@ -249,4 +251,4 @@ def _links(values: Iterable[Any]) -> Iterator[dict[str, Any]]:
         if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str):
             if isinstance(value[1], (int, float)):
                 # ComfyUI counts a negative one from the end; no output has this number, so all stay.
-                yield {"source": value[0], "slot": int(value[1]) if value[1] >= 0 else _NO_SLOT}
+                yield {"source": value[0], "slot": int(value[1]) if 0 <= value[1] < _NO_SLOT else _NO_SLOT}

@@ -134,4 +134,5 @@ def _folders() -> Iterator[str]:
     import folder_paths
 
     for kind in folder_paths.folder_names_and_paths.values():
-        yield from kind[0]
+        # Packs write one folder there as well.
+        yield from [kind[0]] if isinstance(kind[0], str) else kind[0]

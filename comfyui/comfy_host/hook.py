@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import logging
 import threading
 import types
@@ -107,7 +108,7 @@ def _set(ended: Callable[[Prompt], None]) -> None:
     if any(hasattr(original, _OURS) for original in originals):
         return
     for (owner, name), original in zip(places, originals, strict=True):
-        if not isinstance(original, types.FunctionType):
+        if not isinstance(original, types.FunctionType) or inspect.iscoroutinefunction(original):
             raise TypeError(f"{owner.__name__}.{name} is not the function it was")
     wraps = (_around_prompt(originals[0], ended), _after_node(originals[1]))
     for (owner, name), wrap in zip(places, wraps, strict=True):

@@ -35,7 +35,9 @@ def tell(
 def show_at_end(prompt: Prompt, node: str, shown: str, output: Mapping[str, Any]) -> None:
     """Adds what a node shows to a prompt that has ended, as the executor does while it runs."""
     result = prompt.executor.history_result
-    result["outputs"][node] = dict(output)
+    # It may have shown something before it failed.
+    output = {**result["outputs"].get(node, {}), **output}
+    result["outputs"][node] = output
     result.get("meta", {})[node] = {
         "node_id": node, "display_node": shown, "parent_node": None, "real_node_id": node,
     }

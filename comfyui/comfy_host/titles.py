@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -42,7 +43,8 @@ class Titles:
         the way from there to one that a pack's node became."""
         shown, parts = self.shown(node_id), node_id.split(".")
         # ComfyUI's own loops put the number of the turn before the id.
-        copies = [n for n, part in enumerate(parts) if part == shown or part.endswith(f"_{shown}")]
+        of_turn = re.compile(rf"(\d+_)?{re.escape(shown)}")
+        copies = [number for number, part in enumerate(parts) if of_turn.fullmatch(part)]
         return shown, ".".join(parts[copies[-1] + 1 :]) if copies else node_id
 
     def _shown(self, node_id: str) -> tuple[str, Mapping[str, Any]]:

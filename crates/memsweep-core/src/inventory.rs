@@ -224,6 +224,10 @@ pub struct EntryFact {
     /// Its key equals no other, so no later prompt can find it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unfindable: bool,
+    /// Without it something would be computed again that must not be, by whichever node of whichever
+    /// workflow.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unrepeatable: bool,
 }
 
 /// One output of an entry.

@@ -185,7 +185,7 @@ impl<'a> Rules<'a> {
         if let Some(node) = feeds.filter(|_| !entry.unfindable) {
             return Some(Keep::FeedsOutputNode { node: self.names.node(node) });
         }
-        if self.unrepeatable.contains(&number) {
+        if entry.unrepeatable || self.unrepeatable.contains(&number) {
             return Some(Keep::Unrepeatable);
         }
         entry.slots.is_none().then_some(Keep::Unreadable)

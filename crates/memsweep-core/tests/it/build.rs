@@ -6,7 +6,7 @@
 //!                                `kept=cpu` for its offload device, `user=WHO` for who else uses it,
 //!                                `file=NAME` and `part=text_encoder` for where it came from
 //! entry loader (s0 m0) (plain)   numbered from 0; also `?` for an unknown shape, `ui`, `held=3,4`,
-//!                                `unfindable`;
+//!                                `unfindable`, `unrepeatable`;
 //!                                one called `-` has no name of its own
 //! node 4 pending entry=0 <- 3.1  also `output`, `opaque`, `upstream`, `expanded=2.0,3.1`,
 //!                                `names=5,6`, `shown=3`, `parent=2`, `title=VAE_Decode`; links are source.slot
@@ -128,6 +128,7 @@ fn entry(text: &str) -> EntryFact {
             ("?", _) => fact.slots = None,
             ("ui", _) => fact.has_ui = true,
             ("unfindable", _) => fact.unfindable = true,
+            ("unrepeatable", _) => fact.unrepeatable = true,
             (_, Some(("held", ids))) => fact.held_for = ids.split(',').map(str::to_owned).collect(),
             _ => panic!("what is `{word}` in entry `{text}`?"),
         }

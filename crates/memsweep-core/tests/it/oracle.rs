@@ -217,6 +217,7 @@ fn evicted(
             || (in_prompt && needs.whole_prompt)
             || (in_prompt && feeds_any && !entry.unfindable)
             || entry.has_ui
+            || entry.unrepeatable
             || owners(execution, number).any(|node| node.output || node.unrepeatable)
             || (!entry.unfindable
                 && owners(execution, number).any(|node| feeds_output(execution, &node.id)))

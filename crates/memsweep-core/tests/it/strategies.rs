@@ -172,13 +172,15 @@ fn entry() -> impl Strategy<Value = EntryFact> {
         prop::bool::weighted(0.1),
         prop_oneof![6 => Just(Vec::new()), 1 => vec(id(), 1..3)],
         prop::bool::weighted(0.2),
+        prop::bool::weighted(0.1),
     )
-        .prop_map(|(slots, has_ui, held_for, unfindable)| EntryFact {
+        .prop_map(|(slots, has_ui, held_for, unfindable, unrepeatable)| EntryFact {
             name: String::new(),
             slots,
             has_ui,
             held_for,
             unfindable,
+            unrepeatable,
         })
 }
 

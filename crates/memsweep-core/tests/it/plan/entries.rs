@@ -394,9 +394,10 @@ fn what_points_nowhere_protects_nothing_and_hides_nothing() {
 
 #[test]
 fn what_cannot_be_run_again_with_the_same_result_stays() {
-    let text = "storages 9 9\nentry api (s0)\nentry plain (s1)\n\
+    let text = "storages 9 9 9\nentry api (s0)\nentry plain (s1)\n\
+                entry of-another-workflow unrepeatable (s2)\n\
                 node 1 unrepeatable entry=0\nnode 2 entry=1\nnode me pending";
     let found = memsweep_core::plan::plan(&build::inventory(text), &build::policy(Level::Evict));
     let kept: Vec<&str> = found.kept.iter().map(|kept| kept.what.as_str()).collect();
-    assert_eq!(kept, ["api"]);
+    assert_eq!(kept, ["api", "of-another-workflow"]);
 }

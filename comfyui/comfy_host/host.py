@@ -13,6 +13,7 @@ from .assumptions import Off, is_off
 from .errors import STOPS, failed, said
 from .facts import Facts
 from .models import Models
+from .reads import is_ours
 from .titles import Titles
 
 
@@ -20,8 +21,7 @@ def owner_of(key: str) -> str | None:
     """The module of another pack's class already registered under this key."""
     nodes = sys.modules.get("nodes")
     owner = getattr(nodes, "NODE_CLASS_MAPPINGS", {}).get(key)
-    # Our own classes carry the row of the node table they came from.
-    return None if owner is None or hasattr(owner, "SPEC") else str(owner.__module__)
+    return None if owner is None or is_ours(owner) else str(owner.__module__)
 
 
 class ComfyHost:

@@ -20,6 +20,9 @@ _HARMLESS = (
 )
 
 
+_AS_QUEUED = ("PROMPT", "EXTRA_PNGINFO")
+
+
 @functools.cache
 def _kinds_of_comfyui() -> tuple[str, ...] | None:
     """The kinds of hidden inputs that it hands over, as its own code names them; `None` where that cannot be
@@ -41,9 +44,14 @@ def _is_whole_prompt(kind: Any) -> bool:
     return known is None or any(kind == one for one in (*known, "DYNPROMPT", "EXECUTION_LIST"))
 
 
+def is_ours(cls: Any) -> bool:
+    """Whether it is a class of this pack, or of another copy of it. Others have attributes of that name too."""
+    return type(getattr(cls, "SPEC", None)).__qualname__ == "NodeSpec"
+
+
 def reads_of(cls: Any) -> str:
     """What a node reads when it runs, as the core's `Reads`."""
-    if hasattr(cls, "SPEC"):
+    if is_ours(cls):
         return "links"
     # Another pack may exchange it at any time.
     says = getattr(getattr(cls, "INPUT_TYPES", None), "__func__", None)
@@ -60,8 +68,12 @@ def _asked(cls: Any) -> str:
     try:
         inputs = cls.INPUT_TYPES()
         # Nodes of the newer interface write the kind as a tuple.
-        kinds = (k if isinstance(k, tuple) else (k,) for k in inputs.get("hidden", {}).values())
-        gets = any(map(_is_whole_prompt, itertools.chain.from_iterable(kinds)))
+        written = (k if isinstance(k, tuple) else (k,) for k in inputs.get("hidden", {}).values())
+        kinds = list(itertools.chain.from_iterable(written))
+        gets = any(map(_is_whole_prompt, kinds))
+        # The prompt as it was queued names links too. Nodes that save read it, and only that.
+        if not gets and any(kind == one for kind in kinds for one in _AS_QUEUED):
+            gets = _writes(cls, "expand")
         if not gets and not any(_is_raw(inputs.get(part) or {}) for part in ("required", "optional")):
             return "links"
         # ComfyUI lets no node of the newer interface become others unless its schema says so.
@@ -69,6 +81,22 @@ def _asked(cls: Any) -> str:
         return "links" if can is False else "upstream"
     except Exception:
         return "anything"
+
+
+def _writes(cls: type, text: str) -> bool:
+    """Whether this text is in the code of a class or its module: a node that becomes others answers with it."""
+    module = sys.modules.get(cls.__module__)
+    if module is None:
+        return True
+    values = itertools.chain(vars(module).values(), *(vars(base).values() for base in cls.__mro__))
+    codes = [getattr(getattr(value, "__func__", value), "__code__", None) for value in values]
+    while codes:
+        for constant in getattr(codes.pop(), "co_consts", ()):
+            # The keys of a literal are one tuple.
+            if text in (constant if type(constant) is tuple else (constant,)):
+                return True
+            codes.append(constant)
+    return False
 
 
 def _is_raw(inputs: Mapping[str, Any]) -> bool:

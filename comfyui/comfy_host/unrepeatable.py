@@ -27,18 +27,18 @@ def _family(cache: Any, key: Any, nodes: Iterable[str]) -> Iterator[Any]:
     """A key, and those of all that its node became."""
     seen, left = set(), [key]
     # One kind of cache lists the keys there,
-    children = getattr(cache, "children", None)
+    children: Mapping[Any, Iterable[Any]] = getattr(cache, "children", {})
     # the other has a cache of its own for what a node became.
-    inside = getattr(cache, "subcaches", None)
-    for node in nodes if inside else ():
-        left += _keys_in(inside.get(cache.cache_key_set.get_subcache_key(node)))
+    inside: Mapping[Any, Any] = getattr(cache, "subcaches", {})
+    if inside:
+        for node in nodes:
+            left += _keys_in(inside.get(cache.cache_key_set.get_subcache_key(node)))
     while left:
         one = left.pop()
         if one not in seen:
             seen.add(one)
             yield one
-            if isinstance(children, Mapping):
-                left += children.get(one, ())
+            left += children.get(one, ())
 
 
 def _keys_in(cache: Any) -> Iterator[Any]:

@@ -78,6 +78,49 @@ def toy_that_fails(comfy, monkeypatch):
     monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, "ToyFails", ToyFails)
 
 
+@pytest.mark.parametrize("name", ["level", "system_wide", "run"])
+def test_a_linked_widget_is_not_known_at_the_end(runner, toys, at_end, caplog, monkeypatch, name):
+    swept = []
+    monkeypatch.setattr(at_end.service, "run_at_end", lambda *arguments: swept.append(arguments))
+    given = {"level": "evict", "system_wide": False, "run": "every queue"}
+    prompt = unchanged(**{**given, name: ["given", 0]})
+    prompt["given"] = node("ToyList", label="given", value=["source", 0])
+    queued = comfy_prompt(at_end, runner, prompt)
+    with caplog.at_level(logging.WARNING, logger="memsweep"):
+        assert list(at_end.unreached(queued)) == []
+    assert [line for line in caplog.messages if f"set {name} in the node itself" in line]
+    assert len(list(at_end.unreached(comfy_prompt(at_end, runner, unchanged(**given))))) == 1
+
+
+def comfy_prompt(at_end, runner, nodes):
+    return at_end.comfy_host.Prompt(runner.executor, (nodes,), {})
+
+
+def test_what_a_node_showed_before_it_failed_stays(runner, monkeypatch, comfy):
+    import nodes
+    from comfy_execution.graph_utils import GraphBuilder
+    from harness.toys import toy
+
+    @toy(output=True)
+    def ToyShowsAndFails(value):
+        graph = GraphBuilder()
+        fails = graph.node("ToyFails", value=value)
+        return {"ui": {"images": ["shown"]}, "result": (fails.out(0),), "expand": graph.finalize()}
+
+    monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, "ToyShowsAndFails", ToyShowsAndFails)
+    monkeypatch.setenv(VARIABLE, "evict")
+    prompt = {
+        "source": node("ToySource", label="source", seed=1),
+        "shows": node("ToyShowsAndFails", value=["source", 0]),
+    }
+    with comfy.quiet():
+        result = runner.run(prompt)
+    assert not result.ok
+    shown = runner.executor.history_result["outputs"]
+    assert any("memsweep" in output for output in shown.values())
+    assert shown["shows"]["images"] == ["shown"]
+
+
 def reports(runner):
     """What the history of the last prompt shows of us."""
     outputs = runner.executor.history_result["outputs"]

@@ -18,8 +18,10 @@ from harness.executor import CACHES
 # In all; each cache mode plays a quarter of them, drawn from a seed of its own.
 CASES = int(os.environ.get("MEMSWEEP_CASES") or {"quick": 40, "all": 120, "large": 10_000}[EXTENT])
 SEED = int(os.environ.get("MEMSWEEP_SEED") or 1)
-# From here on chance evens out: if fewer than half of the sweeps release something, that proves too little.
+# From here on chance evens out: if fewer of the sweeps than this release something, that proves too little. Where
+# nothing is cached, a sweep finds cycles, models and what nodes keep.
 ENOUGH_TO_COUNT = 500
+ENOUGH = {"NONE": 0.25}
 FAULT_CASES = 500
 pytestmark = pytest.mark.graphs
 # The one that is found soonest first.
@@ -47,7 +49,7 @@ def test_sweeps_change_no_result(zoo, cache, record_property):
     assert counts["cases"] >= 0.9 * CASES / modes
     assert counts["sweeps"]
     if counts["cases"] >= ENOUGH_TO_COUNT:
-        assert counts["sweeps that released something"] * 2 >= counts["sweeps"]
+        assert counts["sweeps that released something"] >= ENOUGH.get(cache, 0.5) * counts["sweeps"]
         assert counts["blocks parked"]
         assert counts["tensors destroyed"]
 

@@ -35,6 +35,59 @@ def fresh(toys):
     return again
 
 
+@pytest.mark.parametrize("kind", ["PROMPT", "EXTRA_PNGINFO"])
+def test_what_a_node_may_become_copies_of_stays_where_it_gets_the_prompt_as_queued(
+    runner, comfy, toys, fresh, monkeypatch, kind
+):
+    import nodes
+    from comfy_execution.graph_utils import GraphBuilder
+    from harness.toys import ANY
+
+    class ToyByName:
+        """Becomes a node that reads what it knows by name."""
+
+        CATEGORY, FUNCTION, RETURN_TYPES = "toy", "run", (ANY,)
+
+        @classmethod
+        def INPUT_TYPES(cls):
+            return {"required": {"value": (ANY,)}, "hidden": {"given": kind, "unique_id": "UNIQUE_ID"}}
+
+        def run(self, value, given, unique_id):
+            graph = GraphBuilder()
+            mixed = graph.node("ToyMix", label="mixed", a=["outside", 0], b=value)
+            return {"result": (mixed.out(0),), "expand": graph.finalize()}
+
+    monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, "ToyByName", ToyByName)
+
+    def prompt(sweep):
+        asked = {
+            "outside": node("ToyUnseeded", label="outside"),
+            "step": node("ToyStep", label="step", value=["outside", 0]),
+            "sweep": node("MemSweepFree", anything=["step", 0], level="evict"),
+            "named": node("ToyByName", value=["sweep" if sweep else "step", 0]),
+            "save": node("ToySave", value=["named", 0]),
+        }
+        return {name: data for name, data in asked.items() if sweep or name != "sweep"}
+
+    fresh()
+    expected = comfy.Runner(runner.cache).run(prompt(sweep=False))
+    assert expected.ok, expected.error
+    fresh()
+    result = runner.run(prompt(sweep=True))
+    assert result.ok, result.error
+    assert result.saved() == expected.saved()
+    assert toys.RUNS["outside"] == (2 if runner.cache == "NONE" else 1)
+
+
+def test_a_class_of_others_with_a_spec_is_not_taken_for_ours(comfy, toys):
+    from harness import toy_loops
+
+    theirs = type("Theirs", (toy_loops.ToyLoopClose,), {"SPEC": {"version": 1}})
+    reads = comfy.pack("comfy_host.reads")
+    assert not reads.is_ours(theirs)
+    assert reads.reads_of(theirs) == "upstream"
+
+
 def test_a_loop_that_is_still_to_end_keeps_what_its_next_round_reads(runner, comfy, toys, fresh):
     fresh()
     expected = comfy.Runner(runner.cache).run(loop(sweep=False))

@@ -107,6 +107,31 @@ def test_nodes_of_an_expansion_go_by_the_node_that_the_front_end_shows(runner, l
     assert not any(".0." in name for name in (*dropped, *kept, *kept.values()))
 
 
+@pytest.mark.parametrize(
+    ("node_id", "shown", "way"),
+    [
+        ("7", "7", ""),
+        ("end.0.0.7", "7", ""),
+        ("start.0.0.12_7", "7", ""),
+        ("1.0.0.before_1", "1", "0.0.before_1"),
+        ("1.0.0.after_1", "1", "0.0.after_1"),
+        ("7.0.0.inside", "7", "0.0.inside"),
+        ("end.0.0.3_7.0.0.inside", "7", "0.0.inside"),
+        ("a(b", "a(b", ""),
+    ],
+)
+def test_copies_of_a_loop_are_in_one_place_and_other_nodes_each_in_their_own(comfy, node_id, shown, way):
+    class Prompt:
+        def get_display_node_id(self, _):
+            return shown
+
+        def get_node(self, _):
+            return {}
+
+    titles = comfy.pack("comfy_host.titles").Titles(Prompt(), None)
+    assert titles.place(node_id) == (shown, way)
+
+
 def test_a_level_that_needs_no_facts_has_the_title_in_the_log_too(runner, logged):
     prompt = workflow()
     prompt["9"] = titled(node("MemSweepFree", anything=["5", 0], level="trim"), "Trim it")

@@ -87,6 +87,19 @@ def test_a_loop_with_it_inside_runs_once(runner, toys):
     assert toys.RUNS["paid"] == 3
 
 
+def test_a_cache_that_derives_from_comfyuis_keeps_all(comfy, toys):
+    """It may have tables of its own, and others may hold the lists in it."""
+    import comfy_execution.caching as caching
+
+    runner = comfy.Runner("LRU")
+    outputs = runner.executor.caches.outputs
+    outputs.__class__ = type("TheirCache", (caching.LRUCache,), {})
+    result = runner.run(alone("ToyStep") | behind(["paid", 0], "step"))
+    assert result.ok, result.error
+    [note] = [one for one in result.report("sweep")["notes"] if one["because"]["kind"] == "executor_unknown"]
+    assert "TheirCache" in note["reason"]
+
+
 def test_a_sweep_in_another_workflow_leaves_it(runner, toys):
     if runner.cache == "CLASSIC":
         pytest.skip("it keeps nothing of another workflow")

@@ -45,12 +45,13 @@ pub fn sweep(plan: &Plan, host: &mut impl Host) -> Report {
 }
 
 /// The same in a loop. `in_vain_at` is the reading when the collector had given nothing back: it rests
-/// until more memory is in use.
+/// until more memory is in use. Answers with the reading right after it ran, too: what the heap keeps at
+/// that step is not what it keeps at the end.
 pub(crate) fn sweep_with(
     plan: &Plan,
     host: &mut impl Host,
     in_vain_at: Option<&Reading>,
-) -> Report {
+) -> (Report, Option<Reading>) {
     if plan.policy.dry_run {
         carry_out(plan, &mut DryRun(host), in_vain_at)
     } else {
@@ -58,11 +59,16 @@ pub(crate) fn sweep_with(
     }
 }
 
-fn carry_out(plan: &Plan, host: &mut impl Host, in_vain_at: Option<&Reading>) -> Report {
+fn carry_out(
+    plan: &Plan,
+    host: &mut impl Host,
+    in_vain_at: Option<&Reading>,
+) -> (Report, Option<Reading>) {
     let before = host.read();
     let mut now = before.clone();
     let mut rows = Vec::new();
     let mut cycles = Cycles { collected: false, in_vain_at };
+    let mut after_collector = None;
     let mut steps = plan.steps.iter();
     for step in &mut steps {
         if plan.policy.goal.as_ref().and_then(|goal| goal.is_met(&now)) == Some(true) {
@@ -76,6 +82,9 @@ fn carry_out(plan: &Plan, host: &mut impl Host, in_vain_at: Option<&Reading>) ->
         let outcome = host.release(&step.action);
         let later = host.read();
         cycles.note(&step.action, &outcome);
+        if step.action == Action::Collect && outcome.is_done() {
+            after_collector = Some(later.clone());
+        }
         let cancelled = outcome == Outcome::Cancelled;
         rows.push(Row::new(step, outcome, &now, &later));
         now = later;
@@ -85,7 +94,7 @@ fn carry_out(plan: &Plan, host: &mut impl Host, in_vain_at: Option<&Reading>) ->
     }
     rows.extend(steps.map(|step| Row::not_run(step, Skip::SweepEnded)));
     let rest = Rest::of(&now, host.children(), &plan.rest);
-    Report { rest, ..Report::new(plan, before, now, rows) }
+    (Report { rest, ..Report::new(plan, before, now, rows) }, after_collector)
 }
 
 /// Whether another run of the collector could find anything: it is the most expensive step (0.3 s

@@ -65,26 +65,23 @@ impl Turns {
 
     /// Carries out a plan as one more turn.
     pub fn sweep(&mut self, plan: &Plan, host: &mut impl Host) -> Report {
-        let mut report = sweep_with(plan, host, self.in_vain_at.as_ref());
-        self.note_collector(&report);
+        let (mut report, after_collector) = sweep_with(plan, host, self.in_vain_at.as_ref());
+        if let Some(reading) = after_collector {
+            self.in_vain_at = (!has_paid(&report)).then_some(reading);
+        }
         if let Some(earlier) = &self.report {
             report.add(earlier);
         }
         self.report = Some(report.clone());
         report
     }
+}
 
-    fn note_collector(&mut self, report: &Report) {
-        let mut ran = report
-            .rows
-            .iter()
-            .filter(|row| row.action == Action::Collect && row.outcome.is_done())
-            .peekable();
-        if ran.peek().is_some() {
-            let paid = ran.any(|row| row.verdict != Verdict::NothingSeen);
-            self.in_vain_at = (!paid).then(|| report.after.clone());
-        }
-    }
+/// Whether the collector gave something back, or that is not known.
+fn has_paid(report: &Report) -> bool {
+    let mut ran =
+        report.rows.iter().filter(|row| row.action == Action::Collect && row.outcome.is_done());
+    ran.any(|row| row.verdict != Verdict::NothingSeen)
 }
 
 impl Report {

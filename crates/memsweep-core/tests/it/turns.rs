@@ -91,6 +91,19 @@ fn the_collector_rests_until_memory_has_grown() {
     assert!(collector(&turns.sweep(&collect_plan(), &mut host)).is_done());
 }
 
+/// What the heap kept when the collector ran goes at the end of each sweep, and the next turn fills it again.
+#[test]
+fn it_rests_while_the_heap_is_emptied_and_filled_in_each_turn() {
+    let (mut turns, mut host) = (Turns::default(), host(100 * MIB));
+    let full = host.world.ram;
+    assert!(collector(&turns.sweep(&collect_plan(), &mut host)).is_done());
+    for _ in 0..3 {
+        host.world.ram = full;
+        let report = turns.sweep(&collect_plan(), &mut host);
+        assert_eq!(*collector(&report), Outcome::Skipped(Why(Skip::NothingLastTurn)));
+    }
+}
+
 #[test]
 fn it_rests_in_another_copy_of_the_node_too() {
     let (mut turns, mut host) = (Turns::default(), host(0));

@@ -4,8 +4,6 @@
 
 pub(crate) mod libraries;
 
-use std::path::Path;
-
 use memsweep_core::park::{ParkLimits, Parked};
 
 use crate::platform::Platform;
@@ -47,6 +45,8 @@ pub(crate) fn page_size() -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use memsweep_core::action::Outcome;
     use memsweep_core::reading::{MachineMemory, ProcessMemory};
 

@@ -8,6 +8,7 @@ import itertools
 import sys
 import weakref
 from collections.abc import Mapping
+from types import FunctionType
 from typing import Any
 
 # What nodes of a class read, and the function that said so: asking again can be slow.
@@ -88,8 +89,10 @@ def _writes(cls: type, text: str) -> bool:
     module = sys.modules.get(cls.__module__)
     if module is None:
         return True
-    values = itertools.chain(vars(module).values(), *(vars(base).values() for base in cls.__mro__))
-    codes = [getattr(getattr(value, "__func__", value), "__code__", None) for value in values]
+    values = [value for owner in (module, *cls.__mro__) for value in list(vars(owner).values())]
+    # Only functions are looked into: to ask another object for anything may run its code.
+    functions = [value for value in values if type(value) in (FunctionType, staticmethod, classmethod)]
+    codes = [getattr(getattr(value, "__func__", value), "__code__", None) for value in functions]
     while codes:
         for constant in getattr(codes.pop(), "co_consts", ()):
             # The keys of a literal are one tuple.

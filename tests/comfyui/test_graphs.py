@@ -21,7 +21,7 @@ SEED = int(os.environ.get("MEMSWEEP_SEED") or 1)
 # From here on chance evens out: if fewer of the sweeps than this release something, that proves too little. Where
 # nothing is cached, a sweep finds cycles, models and what nodes keep.
 ENOUGH_TO_COUNT = 500
-ENOUGH = {"NONE": 0.25}
+ENOUGH = {"NONE": 0.4}
 FAULT_CASES = 500
 pytestmark = pytest.mark.graphs
 # The one that is found soonest first.
